@@ -1,0 +1,103 @@
+"""How long this submission's step takes beside the harness's AdamW step, on this machine, now.
+
+The two are run in turn, one dispatch each, so that whatever slows the machine slows both; the ratio is the median over pairs.
+As a command it measures the baseline alone: `python -m harness.calibration WORKLOAD_FOLDER [--platform gpu]`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from harness.api import Algorithm, TrainState
+from harness.clock import Calibration
+from harness.optax_adapter import from_optax
+from harness.programs import Arrays, Keys, Programs, dispatched, init_function, step_function
+from harness.workload import Workload
+
+SECONDS = 2.0
+MIN_PAIRS, MAX_PAIRS = 10, 100
+
+
+def baseline() -> Algorithm:
+    """Return the harness's own AdamW: the step every other is measured against."""
+    return from_optax(optax.adamw(1e-3, weight_decay=0.01))
+
+
+def calibrate(
+    workload: Workload, programs: Programs, keys: Keys, train: Arrays, *, platform: str, baseline_step_s: float | None = None
+) -> Calibration:
+    """Measure the ratios of `Calibration`. The first calls of each program warm it up and are not counted.
+
+    `baseline_step_s` is the machine's figure from `harness doctor --calibrate`, used in place of the one measured here.
+    """
+    dispatch = programs.dispatch_steps
+    run_baseline = _Repeated(compile_baseline(workload, keys, train, platform=platform), keys, train)
+    ratios: dict[int, float] = {}
+    baseline_wall: list[float] = []
+    baseline_cpu: list[float] = []
+    pairs = 0
+    for size, step in programs.steps.items():
+        run_step = _Repeated((programs.init, step), keys, train)
+        pair_s = run_baseline.warm_up() + run_step.warm_up()
+        pairs = min(MAX_PAIRS, max(MIN_PAIRS, round(SECONDS / pair_s / len(programs.steps))))
+        measured = [(run_baseline(), run_step()) for _ in range(pairs)]
+        baseline_wall += [wall for (wall, _), _ in measured]
+        baseline_cpu += [cpu for (_, cpu), _ in measured]
+        ratios[size] = statistics.median(own / base for (base, _), (own, _) in measured)
+    base_s = statistics.median(baseline_wall) / dispatch
+    return Calibration(
+        baseline_step_s=baseline_step_s or base_s,
+        baseline_step_cpu_s=statistics.mean(baseline_cpu) / dispatch,
+        step_ratio=ratios,
+        eval_variables_ratio=_eval_variables_s(programs, keys, train) / base_s,
+        pairs=pairs,
+        baseline_source="doctor" if baseline_step_s else "trial",
+    )
+
+
+def compile_baseline(workload: Workload, keys: Keys, train: Arrays, *, platform: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the compiled (init, step) of the baseline at the workload's batch size."""
+    algorithm = baseline()
+    init = jax.jit(init_function(workload, algorithm))
+    step = dispatched(step_function(workload, algorithm, workload.info.batch_size), workload.info.dispatch_steps.get(platform, 1))
+    state = jax.eval_shape(init, keys)
+    compiled = jax.jit(step, donate_argnums=0).lower(state, keys, train).compile()
+    return init.lower(keys).compile(), compiled
+
+
+class _Repeated:
+    """A step program and the state it works on; each call is one dispatch, timed with the device waited for."""
+
+    def __init__(self, program: tuple[Callable[..., TrainState], Callable[..., Any]], keys: Keys, train: Arrays):
+        init, self._step = program
+        self._keys, self._train = keys, train
+        self._state = init(keys)
+
+    def __call__(self) -> tuple[float, float]:
+        jax.block_until_ready(self._state)
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._state, metrics = self._step(self._state, self._keys, self._train)
+        jax.block_until_ready((self._state, metrics))
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    def warm_up(self) -> float:
+        """Run three times and return the fastest, in seconds."""
+        return min(self()[0] for _ in range(3))
+
+
+def _eval_variables_s(programs: Programs, keys: Keys, train: Arrays) -> float:
+    if programs.eval_variables is None:
+        return 0.0
+    state = programs.init(keys)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        jax.block_until_ready(programs.eval_variables(state, keys, train))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

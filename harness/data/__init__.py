@@ -1,0 +1,1 @@
+"""Data: which example comes when, and the sets themselves."""

@@ -1,0 +1,125 @@
+"""Find and load the folders of submissions and workloads, by name or path. There is no registry: a folder that is there is found.
+
+Looked through in order, the first match winning: `./submissions` (`./workloads`), the folders of `HARNESS_PATH`, and those that
+come with the harness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, suggest
+from harness.workload import WorkloadInfo
+
+Kind = Literal["submissions", "workloads"]
+_ENTRY: dict[Kind, str] = {"submissions": "submission.py", "workloads": "workload.py"}
+_ERROR: dict[Kind, type[HarnessError]] = {"submissions": SubmissionError, "workloads": WorkloadError}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A submission or workload as found: its name, path, and hash of its sources."""
+
+    kind: Kind
+    name: str
+    path: Path
+
+    @property
+    def source_hash(self) -> str:
+        """Short SHA-256 over the names and bytes of its Python and YAML files."""
+        digest = hashlib.sha256()
+        for file in sorted(p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml")):
+            digest.update(f"{file.relative_to(self.path)}\0".encode() + file.read_bytes() + b"\0")
+        return digest.hexdigest()[:12]
+
+
+def roots(kind: Kind) -> list[Path]:
+    """Return the existing folders that are looked through for `kind`, in order."""
+    package = Path(__file__).resolve().parent
+    own = package / "_bundled" if (package / "_bundled").is_dir() else package.parent
+    places = [Path.cwd(), *map(Path, filter(None, os.environ.get("HARNESS_PATH", "").split(os.pathsep))), own]
+    found: list[Path] = []
+    for place in places:
+        root = (place / kind).resolve()
+        if root.is_dir() and root not in found:
+            found.append(root)
+    return found
+
+
+def find_all(kind: Kind) -> dict[str, Folder]:
+    """Return every folder of `kind` by name, sorted."""
+    found: dict[str, Folder] = {}
+    for root in roots(kind):
+        for path in sorted(root.iterdir()):
+            if (path / _ENTRY[kind]).is_file():
+                found.setdefault(path.name, Folder(kind, path.name, path))
+    return dict(sorted(found.items()))
+
+
+def find(kind: Kind, name: str) -> Folder:
+    """Return the folder with this name, or at this path (anything with a slash in it, or `.`).
+
+    Raises ConfigError with the nearest name for an unknown one, and where it was looked for.
+    """
+    if "/" in name or name in (".", ".."):
+        path = Path(name).expanduser().resolve()
+        if (path / _ENTRY[kind]).is_file():
+            return Folder(kind, path.name, path)
+        raise ConfigError(f"{name} is no {kind[:-1]} folder: expected a file {_ENTRY[kind]} in it")
+    found = find_all(kind)
+    if name in found:
+        return found[name]
+    for root in roots(kind):
+        if (root / name).is_dir():
+            raise ConfigError(f"{root / name} is no {kind[:-1]} folder: expected a file {_ENTRY[kind]} in it")
+    looked = ", ".join(map(str, roots(kind)))
+    raise ConfigError(f"unknown {kind[:-1]} '{name}'; {suggest(name, found, f'found {kind}')} (looked in {looked})")
+
+
+def load(folder: Folder) -> types.ModuleType:
+    """Import the folder's entry module as part of a package of its own, so that `from .model import x` works in it.
+
+    Raises SubmissionError or WorkloadError with file, line and cause where the import fails.
+    """
+    if "." in folder.name:
+        raise _ERROR[folder.kind](f"{folder.path}: a folder name must not hold a dot; rename it")
+    parent = f"_found_{hashlib.sha256(str(folder.path.parent).encode()).hexdigest()[:10]}"
+    if parent not in sys.modules:
+        package = types.ModuleType(parent, "Synthetic parent of the folders found at one place.")
+        package.__path__ = [str(folder.path.parent)]
+        sys.modules[parent] = package
+    try:
+        return importlib.import_module(f"{parent}.{folder.name}.{_ENTRY[folder.kind].removesuffix('.py')}")
+    except HarnessError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the folder's own code raises is reported as the folder's
+        raise _ERROR[folder.kind](blame(folder.path, "import", error)) from error
+
+
+def blame(path: Path, doing: str, error: BaseException) -> str:
+    """Return one line saying which file and line below `path` raised `error` while `doing` something."""
+    where = str(path)
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if Path(frame.filename).is_relative_to(path):
+                where = f"{frame.filename}:{frame.lineno} ({frame.name})"
+    message = str(error).strip().split("\n\n")[0] or "no message"
+    return f"{where}: {type(error).__name__} in {doing}: {message}"
+
+
+def workload_info(folder: Folder) -> WorkloadInfo:
+    """Return the `INFO` of a workload folder. Needs no jax."""
+    info = getattr(load(folder), "INFO", None)
+    if not isinstance(info, WorkloadInfo):
+        raise WorkloadError(f"{folder.path}/workload.py: expected INFO, a harness.workload.WorkloadInfo, got {type(info).__name__}")
+    return info

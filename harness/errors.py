@@ -1,0 +1,44 @@
+"""The errors a user may see. Each says what was expected, what came, where, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """Base of all errors raised on purpose. `exit_code` is what the command line returns for it."""
+
+    exit_code = 2
+
+
+class ConfigError(HarnessError):
+    """The command line or a configuration file asks for something that does not exist or has the wrong type."""
+
+
+class SubmissionError(HarnessError):
+    """A submission breaks the contract of `harness.api`."""
+
+    exit_code = 1
+
+
+class WorkloadError(HarnessError):
+    """A workload breaks the contract of `harness.workload`."""
+
+
+class DataError(HarnessError):
+    """Data that a workload needs are missing or damaged."""
+
+    exit_code = 3
+
+
+class RunFolderError(HarnessError):
+    """A run folder holds another spec, is held by another process, or cannot be read."""
+
+
+def suggest(name: str, choices: Iterable[str], kind: str) -> str:
+    """Return the tail of an error about an unknown `name`: the nearest choice, then all of them."""
+    known = sorted(choices)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}{kind}: {', '.join(known) if known else 'none found'}"

@@ -1,0 +1,122 @@
+"""What a trial ran on: versions, processor, flags; memory and energy where the machine tells."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hydra-core", "tensorboard", "training-harness")
+
+
+def fingerprint() -> dict[str, Any]:
+    """Return git commit, package versions, processor, device and flags, as JSON values. Needs jax to be imported for the device."""
+    return machine() | {"git": _git(), "packages": packages(), "flags": flags()} | _device()
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, its number of usable cores, memory and the operating system; cheap, without jax."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": usable_cores(),
+        "memory_bytes": memory_bytes(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def packages() -> dict[str, str | None]:
+    """Return the installed version of each package that may change a result; None where it is missing."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def flags() -> dict[str, str]:
+    """Return the environment variables that steer XLA and threads."""
+    names = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL")
+    return {k: v for k, v in sorted(os.environ.items()) if k in names or k.startswith("JAX_")}
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Physical memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_bytes() -> int:
+    """Peak memory: of the device where it counts it, else of this process."""
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def energy_counter(device: str) -> Callable[[], float | None]:
+    """Return a function that reads the device's total energy counter in joules; it returns None where there is none."""
+    if device != "gpu":
+        return lambda: None
+    try:
+        import pynvml  # comes with jax's CUDA wheels' tooling, not with the harness
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except (ImportError, OSError, RuntimeError):
+        return lambda: None
+    except Exception as error:  # noqa: BLE001 - pynvml.NVMLError cannot be named without pynvml
+        print(f"energy is not recorded: {error}", file=sys.stderr)
+        return lambda: None
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000.0
+
+
+def _device() -> dict[str, Any]:
+    import jax
+
+    device = jax.local_devices()[0]
+    told = {"platform": device.platform, "device": device.device_kind, "devices": jax.local_device_count()}
+    if device.platform == "gpu":
+        told["driver"] = _run("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
+    return told
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any] | None:
+    root = str(Path(__file__).resolve().parent.parent)
+    commit = _run("git", "-C", root, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "dirty": bool(_run("git", "-C", root, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,273 @@
+"""THE loop: one trial, from a spec to a result, top to bottom.
+
+The device is waited for at both ends of every timed stretch. Whatever the harness does for the record (measurements, logging,
+checkpoints) is off the scored clock; whatever the submission does is on it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from harness import calibration_cache, discover, seeds, strict, submission
+from harness.api import Algorithm, Control, ModelState, Params, Progress, TaskView, TrainState
+from harness.book import Book, Timing, chunk_dispatches, count, make_result, next_measured, sizes
+from harness.calibration import calibrate
+from harness.checkpoints import Checkpoints
+from harness.clock import Calibration, Ledger, Reading
+from harness.errors import SubmissionError
+from harness.programs import Keys, Programs, compile_programs
+from harness.records import Measurement, Result, RunFolder, Status
+from harness.spec import Options, TrialSpec
+from harness.workload import Splits, Workload
+
+SAFETY = 10  # a trial is stopped at so many times its budget in wall seconds, whatever the ranking clock says
+
+
+def run_trial(
+    spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger, interrupted: Callable[[], bool], attempt: int = 1
+) -> Result:
+    """Run one trial to its end, or to the next chunk end once `interrupted()`; return its result.
+
+    Raises SubmissionError where the submission breaks its contract, and lets JAX's out-of-memory errors through.
+    """
+    # Load the workload and put its arrays on the device.
+    folder.append("phase", phase="setup")
+    workload = discover.load(discover.Folder("workloads", spec.workload, Path(options.workload_path))).load()
+    splits: Splits = workload.splits()
+    train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
+    keys = Keys(*(seeds.stream(spec.seed, spec.study, spec.trial, name, tuning=spec.tuning) for name in Keys._fields))
+    jax.block_until_ready((train, validation_slice))
+
+    # Let the submission build its algorithm.
+    folder.append("phase", phase="build")
+    source = discover.Folder("submissions", spec.submission, Path(options.submission_path))
+    with ledger.span("build"):
+        algorithm = submission.build(source, task_view(workload, spec), spec.hyperparameters)
+    check_batch_sizes(algorithm, spec, source.path)
+
+    # Compile everything for its real shapes, warm it up and calibrate on states that are thrown away.
+    folder.append("phase", phase="compile")
+    with ledger.span("compile"):
+        programs = compile_programs(
+            workload, algorithm, keys, train, validation_slice, platform=spec.device, source=source.path
+        )
+    folder.append("phase", phase="warmup", compile_s=programs.compile_s, cost={k: asdict(v) for k, v in programs.cost.items()})
+    with ledger.span("warmup"):
+        warmup = keys._replace(data=stream_of(spec, "warmup"))
+        warm_up(programs, warmup, train, validation_slice)
+        checkpoints = Checkpoints(folder.checkpoints)
+
+    # Make the first state; where an earlier attempt left a checkpoint, go on from there with its clock.
+    folder.append("phase", phase="init")
+    with ledger.span("init"):
+        state = jax.block_until_ready(programs.init(keys))
+    saved = checkpoints.load(state)
+    if saved is None:
+        book = Book(batch_size=spec.batch_size)
+        with ledger.span("warmup"):
+            known = calibration_cache.cached_baseline_step_s(
+                discover.Folder("workloads", spec.workload, Path(options.workload_path)), spec.device
+            )
+            measured = calibrate(workload, programs, warmup, train, platform=spec.device, baseline_step_s=known)
+        timing = Timing(spec, measured)
+    else:
+        state, book, timing = take_up(saved, spec, ledger)
+    folder.append("attempt", attempt=attempt, resume_step=book.step, calibration=timing.calibration, pid=os.getpid())
+    folder.append("budget", seconds=timing.budget, clock=timing.budget_clock, baseline_steps=spec.budget_steps)
+    folder.append("phase", phase="train")
+    ledger.start("other")
+
+    # Train: one chunk after another, each up to the next measurement, control or look at the clock.
+    last_save = time.monotonic()
+    state_bytes = sizes(state)
+    variables = None
+    status: Status | None = None
+    reason = ""
+    while status is None:
+        answer = ask_control(algorithm, spec, book, source.path)
+        if answer is not None:
+            folder.append("control", step=book.step, answer=answer)
+            if answer.stop:
+                status, reason = Status.STOPPED, f"the submission asked to stop at step {book.step}"
+                break
+            book.batch_size = answer.batch_size or book.batch_size
+            if book.batch_size not in programs.steps:
+                raise SubmissionError(
+                    f"{source.path}/submission.py: control asked for batch size {book.batch_size}, which batch_sizes lacks; "
+                    f"it has {sorted(programs.steps)}"
+                )
+
+        with ledger.span("train"):
+            started = time.perf_counter()
+            stacked = []
+            for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps)):
+                state, metrics = programs.steps[book.batch_size](state, keys, train)
+                stacked.append(metrics)
+            jax.block_until_ready((state, stacked))
+            seconds = time.perf_counter() - started
+        series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
+        count(book, series)
+        variables = None
+        folder.append(
+            "chunk", t=ledger.total().wall_s, step=book.step, examples=book.examples, batch_size=book.batch_size, seconds=seconds,
+            metrics={k: v.tolist() for k, v in series.items()},
+            scored=timing.scored(ledger, book, ledger.zero, 0), spent=timing.spent(ledger, book),
+        )  # fmt: skip
+        if not (np.isfinite(series["loss"]).all() and programs.finite(state.params)):
+            bad = int(np.argmin(np.isfinite(series["loss"])))
+            at = book.step - len(series["loss"]) + bad + 1 if not np.isfinite(series["loss"]).all() else book.step
+            status, reason = Status.DIVERGED, f"NaN or infinity in loss or parameters at step {at}"
+            break
+
+        if book.examples >= next_measured(spec, book):
+            variables, measurement = measure(spec, workload, programs, state, keys, train, validation_slice, ledger, timing, book)
+            book.measurements.append(measurement)
+            folder.append("measurement", durable=True, t=ledger.total().wall_s, **vars(measurement))
+            if measurement.met and spec.stop == "target":
+                status, reason = Status.TARGET_REACHED, f"{spec.metric} met {spec.target} at step {book.step}"
+
+        horizon = spec.step_hint * spec.batch_size
+        budget_spent = getattr(timing.spent(ledger, book), timing.budget_clock)
+        safety = SAFETY * spec.budget_steps * timing.calibration.baseline_step_s
+        if status is not None:
+            break
+        if spec.max_steps is not None and book.step >= spec.max_steps:
+            status, reason = Status.HORIZON_REACHED, f"max_steps={spec.max_steps} done"
+        elif spec.stop == "horizon" and book.examples >= horizon:
+            status, reason = Status.HORIZON_REACHED, f"all {spec.step_hint} steps of the horizon done"
+        elif spec.stop == "target" and budget_spent >= timing.budget:
+            status, reason = Status.BUDGET_EXHAUSTED, f"{budget_spent:.1f} s of {timing.budget:.1f} s spent"
+        elif ledger.totals()["train"].wall_s >= safety:
+            status, reason = Status.BUDGET_EXHAUSTED, f"safety stop: {SAFETY} times the budget in wall time"
+        elif interrupted():
+            status, reason = Status.INTERRUPTED, f"saved at step {book.step}; run again to go on"
+            save(checkpoints, state, book, timing, ledger, folder)
+        elif time.monotonic() - last_save >= options.checkpoint_s:
+            save(checkpoints, state, book, timing, ledger, folder)
+            last_save = time.monotonic()
+
+    # Evaluate the full splits once, for the record.
+    full: dict[str, dict[str, float | None]] = {}
+    if status not in (Status.INTERRUPTED, Status.DIVERGED):
+        folder.append("phase", phase="finish")
+        if variables is None:
+            variables = variables_of(programs, state, keys, train, ledger)
+        with ledger.span("eval"):
+            for name in ("validation", "test"):
+                arrays = jax.device_put(dict(getattr(splits, name)))
+                full[name] = {k: float(v) for k, v in jax.jit(workload.evaluate)(*variables, arrays).items()}
+        folder.append("final", step=book.step, **full)
+    checkpoints.close()
+    return make_result(
+        spec, status, reason, book, timing, ledger,
+        cost=programs.cost, full=full, state_bytes=state_bytes, attempt=attempt,
+    )  # fmt: skip
+
+
+def task_view(workload: Workload, spec: TrialSpec) -> TaskView:
+    """Return what the submission may know."""
+    params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
+    return TaskView(
+        params=params,
+        param_info=workload.param_info,
+        batch_size=spec.batch_size,
+        step_hint=spec.step_hint,
+        budget_steps=spec.budget_steps,
+        num_train_examples=workload.info.num_train_examples,
+        loss_kind=workload.info.loss_kind,
+        has_model_state=bool(jax.tree.leaves(model_state)),
+    )
+
+
+def check_batch_sizes(algorithm: Algorithm, spec: TrialSpec, source: Path) -> None:
+    """Refuse other batch sizes where the rules fix it."""
+    if not spec.free_batch_size and set(algorithm.batch_sizes) - {spec.batch_size}:
+        raise SubmissionError(f"{source}/submission.py: the rules '{spec.rules}' fix the batch size at {spec.batch_size}")
+
+
+def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
+    """Return the key of one of this trial's streams."""
+    return seeds.stream(spec.seed, spec.study, spec.trial, name, tuning=spec.tuning)
+
+
+def warm_up(programs: Programs, keys: Keys, train: Any, validation_slice: Any) -> None:
+    """Run the programs that calibration does not, on a state that is thrown away."""
+    state = programs.init(keys)
+    variables = (state.params, state.model_state)
+    if programs.eval_variables is not None:
+        variables = programs.eval_variables(state, keys, train)
+    jax.block_until_ready((programs.evaluate(*variables, validation_slice), programs.finite(state.params)))
+    for step in programs.steps.values():
+        for _ in range(2):
+            state, metrics = step(state, keys, train)
+        jax.block_until_ready((state, metrics))
+
+
+def take_up(saved: tuple[TrainState, dict[str, Any]], spec: TrialSpec, ledger: Ledger) -> tuple[TrainState, Book, Timing]:
+    """Return state, book and timing as the checkpoint holds them; the ledger goes on from its totals."""
+    state, data = saved
+    book = strict.read(Book, data["book"] | {"steps_by_size": {int(k): n for k, n in data["book"]["steps_by_size"].items()}}, "checkpoint")
+    ratios = {int(k): r for k, r in data["calibration"]["step_ratio"].items()}
+    calibration = strict.read(Calibration, data["calibration"] | {"step_ratio": ratios}, "checkpoint")
+    ledger.restore({name: strict.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
+    return state, book, Timing(spec, calibration)
+
+
+def save(
+    checkpoints: Checkpoints, state: TrainState, book: Book, timing: Timing, ledger: Ledger, folder: RunFolder
+) -> None:
+    """Write a checkpoint, off the scored clock; its own time is part of the totals it holds but for the last bit."""
+    with ledger.span("checkpoint"):
+        held = {"book": book, "calibration": timing.calibration, "ledger": ledger.totals()}
+        checkpoints.save(book.step, state, strict.to_plain(held))
+    folder.append("checkpoint", durable=True, step=book.step)
+
+
+def ask_control(algorithm: Algorithm, spec: TrialSpec, book: Book, source: Path) -> Control | None:
+    """Return the submission's answer where a control call is due: before the first step and after every 4% of the step hint."""
+    due = book.control_calls * spec.step_hint * spec.batch_size // 25
+    if algorithm.control is None or book.examples < due:
+        return None
+    means = {name: total / book.metric_steps for name, total in book.metric_sums.items()}
+    book.control_calls += 1
+    book.metric_sums, book.metric_steps = {}, 0
+    try:
+        return algorithm.control(Progress(step=book.step, examples=book.examples, metrics=means))
+    except Exception as error:  # noqa: BLE001 - whatever the submission's own code raises is reported as the submission's
+        raise SubmissionError(discover.blame(source, f"control at step {book.step}", error)) from error
+
+
+def variables_of(
+    programs: Programs, state: TrainState, keys: Keys, train: Any, ledger: Ledger
+) -> tuple[Params, ModelState]:
+    """Return what is to be evaluated; the submission's part of it is on the clock."""
+    if programs.eval_variables is None:
+        return state.params, state.model_state
+    with ledger.span("eval_variables"):
+        return jax.block_until_ready(programs.eval_variables(state, keys, train))
+
+
+def measure(
+    spec: TrialSpec, workload: Workload, programs: Programs, state: TrainState, keys: Keys, train: Any, validation_slice: Any,
+    ledger: Ledger, timing: Timing, book: Book,
+) -> tuple[tuple[Params, ModelState], Measurement]:  # fmt: skip
+    """Evaluate the validation slice; return what was evaluated and the measurement."""
+    before = ledger.totals()["eval_variables"]
+    variables = variables_of(programs, state, keys, train, ledger)
+    calls = int(programs.eval_variables is not None)
+    book.eval_variables_calls += calls
+    at = timing.scored(ledger, book, ledger.totals()["eval_variables"] - before, calls)
+    with ledger.span("eval"):
+        metrics = {k: float(v) for k, v in jax.device_get(programs.evaluate(*variables, validation_slice)).items()}
+    met = workload.info.meets(metrics[spec.metric]) if spec.target is not None else False
+    return variables, Measurement(book.step, book.examples, metrics, at, met)
+
+

@@ -1,0 +1,273 @@
+"""The compiled programs of one trial: everything the loop runs on the device, compiled ahead of time for its real shapes.
+
+The loop calls the compiled objects themselves, so a changed shape or dtype is an error and never a silent recompile. The
+contract of a submission's functions (tree, shapes, dtypes) is checked on abstract values before anything is compiled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from harness.api import Algorithm, Batch, ModelState, Params, PyTree, TrainState
+from harness.data.order import batch_indices
+from harness.discover import blame
+from harness.errors import HarnessError, SubmissionError
+from harness.loss import StepCost, WorkloadLoss, count_cost
+from harness.workload import Workload
+
+MAX_RECALIBRATION_BATCHES = 20
+
+Arrays = Mapping[str, jax.Array]
+
+
+class Keys(NamedTuple):
+    """The typed keys of one trial's streams (`harness.seeds`)."""
+
+    init: jax.Array
+    data: jax.Array
+    algorithm: jax.Array
+    evaluation: jax.Array
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Compiled programs.
+
+    Attributes:
+      init: Keys -> TrainState.
+      steps: by batch size: (state, keys, train arrays) -> (state, metrics stacked over the dispatch). Donates the state.
+      dispatch_steps: steps in one call of a step program.
+      eval_variables: (state, keys, train arrays) -> (params, model_state); None where the state's own are evaluated.
+      evaluate: (params, model_state, slice arrays) -> metrics.
+      finite: params -> bool.
+      cost: by batch size, what one step asks of the model.
+      compile_s: seconds by program.
+    """
+
+    init: Callable[[Keys], TrainState]
+    steps: dict[int, Callable[[TrainState, Keys, Arrays], tuple[TrainState, dict[str, jax.Array]]]]
+    dispatch_steps: int
+    eval_variables: Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]] | None
+    evaluate: Callable[[Params, ModelState, Arrays], dict[str, jax.Array]]
+    finite: Callable[[Params], jax.Array]
+    cost: dict[int, StepCost]
+    compile_s: dict[str, float]
+
+
+def compile_programs(
+    workload: Workload,
+    algorithm: Algorithm,
+    keys: Keys,
+    train: Arrays,
+    validation_slice: Arrays,
+    *,
+    platform: str,
+    source: Path,
+) -> Programs:
+    """Check the algorithm's contract on shapes, then compile all its programs.
+
+    Raises SubmissionError naming file and cause; `source` is the submission's folder.
+    """
+    dispatch = workload.info.dispatch_steps.get(platform, 1)
+    sizes = sorted({workload.info.batch_size, *algorithm.batch_sizes})
+    _check_fields(algorithm, source)
+    seconds: dict[str, float] = {}
+
+    def compiled(name: str, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Any:
+        start = time.perf_counter()
+        executable = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+        seconds[name] = time.perf_counter() - start
+        return executable
+
+    with _blamed(source, "init"):
+        init = init_function(workload, algorithm)
+        state = jax.eval_shape(init, keys)
+        _check_arrays(state.opt_state, source)
+    steps, cost = {}, {}
+    for size in sizes:
+        with _blamed(source, "step"):
+            step = step_function(workload, algorithm, size)
+            new, metrics = jax.eval_shape(step, state, keys, train)
+            _check_same(state._asdict(), new._asdict(), "step", source)
+            _check_metrics(metrics, source)
+            cost[size] = count_cost(step, state, keys, train)
+            steps[size] = compiled(f"step_{size}", dispatched(step, dispatch), state, keys, train, donate=(0,))
+    eval_variables = None
+    variables = {"params": state.params, "model_state": state.model_state}
+    if algorithm.eval_variables is not None:
+        with _blamed(source, "eval_variables"):
+            function = eval_variables_function(workload, algorithm)
+            given = dict(zip(variables, jax.eval_shape(function, state, keys, train), strict=True))
+            _check_same(variables, given, "eval_variables", source)
+            if count_cost(function, state, keys, train).gradient_calls:
+                raise SubmissionError(f"{source}: eval_variables takes a gradient; it may only run the loss forward")
+            eval_variables = compiled("eval_variables", function, state, keys, train)
+    return Programs(
+        init=compiled("init", init, keys),
+        steps=steps,
+        dispatch_steps=dispatch,
+        eval_variables=eval_variables,
+        evaluate=compiled("evaluate", workload.evaluate, *variables.values(), validation_slice),
+        finite=compiled("finite", all_finite, state.params),
+        cost=cost,
+        compile_s=seconds,
+    )
+
+
+def init_function(workload: Workload, algorithm: Algorithm) -> Callable[[Keys], TrainState]:
+    """Return Keys -> the state before the first step."""
+
+    def init(keys: Keys) -> TrainState:
+        params, model_state = workload.init(keys.init)
+        opt_state = algorithm.init(params, jax.random.fold_in(keys.algorithm, 0xFFFFFFFF))
+        zero = jnp.zeros((), jnp.int32)
+        return _strong(TrainState(params, opt_state, model_state, step=zero, examples=zero))
+
+    return init
+
+
+def step_function(
+    workload: Workload, algorithm: Algorithm, batch_size: int
+) -> Callable[[TrainState, Keys, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
+    """Return one training step: draw the batch, let the submission step, count."""
+    loss = WorkloadLoss(workload)
+
+    def step(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
+        candidates = algorithm.candidates
+        batch = draw_batch(workload, keys.data, state.examples * candidates, batch_size * candidates, train)
+        key = jax.random.fold_in(keys.algorithm, state.step)
+        new, metrics = algorithm.step(loss, state, batch, key)
+        if not isinstance(new, TrainState):
+            raise SubmissionError(f"step must return (TrainState, metrics), its first value is {type(new).__name__}")
+        return _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size)), metrics
+
+    return step
+
+
+def draw_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int, train: Arrays) -> Batch:
+    """Return the batch at a position of the data stream: a pure function of (key, examples seen, size)."""
+    order_key, batch_key = jax.random.split(key)
+    index = batch_indices(order_key, examples_seen, size, workload.info.num_train_examples)
+    return workload.batch(train, index, jax.random.fold_in(batch_key, examples_seen)) | {"index": index}
+
+
+def dispatched(step: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Return `count` steps as one program, metrics stacked on a leading axis; a scan where there are several."""
+
+    def call(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
+        if count == 1:
+            state, metrics = step(state, keys, train)
+            return state, jax.tree.map(lambda m: m[None], metrics)
+        return jax.lax.scan(lambda s, _: step(s, keys, train), state, length=count)
+
+    return call
+
+
+def eval_variables_function(
+    workload: Workload, algorithm: Algorithm
+) -> Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]]:
+    """Return the submission's `eval_variables` with its recalibration batches drawn."""
+    loss = WorkloadLoss(workload, gradients=False)
+    count, size = algorithm.recalibration_batches, workload.info.batch_size
+    function = algorithm.eval_variables
+    assert function is not None
+
+    def eval_variables(state: TrainState, keys: Keys, train: Arrays) -> tuple[Params, ModelState]:
+        data_key, key = jax.random.split(jax.random.fold_in(keys.evaluation, state.step))
+        batches = None
+        if count:
+            drawn = [draw_batch(workload, data_key, jnp.int32(i * size), size, train) for i in range(count)]
+            batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+        return _strong(function(loss, state, batches, key))
+
+    return eval_variables
+
+
+def all_finite(params: Params) -> jax.Array:
+    """Return whether every value of every array is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+
+
+class _blamed:  # noqa: N801 - reads as a statement
+    """Turn whatever the submission's code raises while traced into a SubmissionError naming its line."""
+
+    def __init__(self, source: Path, doing: str):
+        self.source, self.doing = source, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, SubmissionError) and str(self.source) not in str(error):
+            raise SubmissionError(f"{self.source}/submission.py: {error}") from error
+        if isinstance(error, Exception) and not isinstance(error, HarnessError | jax.errors.JaxRuntimeError):
+            raise SubmissionError(blame(self.source, self.doing, error)) from error
+
+
+def _strong(tree: PyTree) -> PyTree:
+    """Make weakly typed values (from Python numbers) ordinary arrays of their dtype, so that shapes and dtypes are all there is."""
+
+    def strong(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(strong, tree)
+
+
+def _check_fields(algorithm: Algorithm, source: Path) -> None:
+    def refuse(problem: str) -> None:
+        raise SubmissionError(f"{source}/submission.py: Algorithm.{problem}")
+
+    if not 0 <= algorithm.recalibration_batches <= MAX_RECALIBRATION_BATCHES:
+        refuse(f"recalibration_batches must be in 0..{MAX_RECALIBRATION_BATCHES}, got {algorithm.recalibration_batches}")
+    if algorithm.recalibration_batches and algorithm.eval_variables is None:
+        refuse("recalibration_batches is set but eval_variables is None; nothing would use the batches")
+    if algorithm.candidates < 1:
+        refuse(f"candidates must be at least 1, got {algorithm.candidates}")
+    if any(size < 1 for size in algorithm.batch_sizes):
+        refuse(f"batch_sizes must be positive, got {algorithm.batch_sizes}")
+
+
+def _check_arrays(opt_state: PyTree, source: Path) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise SubmissionError(
+                f"{source}/submission.py: init() put a random key into opt_state{jax.tree_util.keystr(path)}; "
+                "state holds arrays only: use the key that step() is handed"
+            )
+
+
+def _check_same(before: Mapping[str, PyTree], after: Mapping[str, PyTree], function: str, source: Path) -> None:
+    where = f"{source}/submission.py: {function}() changed"
+    for name, old in before.items():
+        new = after[name]
+        old_leaves, new_leaves = (dict(_named_leaves(name, tree)) for tree in (old, new))
+        if jax.tree.structure(old) != jax.tree.structure(new):
+            odd = sorted(set(old_leaves) ^ set(new_leaves))
+            detail = f"; only on one side: {', '.join(odd[:5])}" if odd else ""
+            raise SubmissionError(f"{where} the tree of {name}{detail}; return the structure it was given")
+        for path, leaf in old_leaves.items():
+            for what in ("shape", "dtype"):
+                was, came = getattr(leaf, what), getattr(new_leaves[path], what)
+                if was != came:
+                    raise SubmissionError(f"{where} the {what} of {path} from {was} to {came}; return {was}")
+
+
+def _check_metrics(metrics: Any, source: Path) -> None:
+    where = f"{source}/submission.py: step() must return metrics as a flat dict of float32 scalars with a 'loss' in it"
+    if not isinstance(metrics, dict) or "loss" not in metrics:
+        raise SubmissionError(f"{where}; got {sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__}")
+    for name, value in metrics.items():
+        if getattr(value, "shape", None) != () or value.dtype != jnp.float32:
+            raise SubmissionError(f"{where}; '{name}' is {value}")
+
+
+def _named_leaves(name: str, tree: PyTree) -> list[tuple[str, Any]]:
+    return [(name + jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]

@@ -1,0 +1,318 @@
+"""The run folder of a trial: spec.json, log.jsonl, result.json. The log is the only truth; the rest are views of it.
+
+`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version), `event` and `t` (charged seconds so far).
+A process may be killed at any byte: a broken last line is passed over, and what a resumed attempt does again supersedes what
+the killed one had logged past its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from harness import strict
+from harness.clock import Calibration, Reading, Scored
+from harness.errors import RunFolderError
+from harness.spec import SCHEMA, Options, TrialSpec
+
+
+class Status(StrEnum):
+    """How a trial ended, or stands."""
+
+    TARGET_REACHED = "target_reached"
+    HORIZON_REACHED = "horizon_reached"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    STOPPED = "stopped"  # the submission's own control asked for it
+    DIVERGED = "diverged"  # NaN or infinity in parameters or loss
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out_of_memory"
+    HUNG = "hung"  # no sign of life
+    INTERRUPTED = "interrupted"  # Ctrl-C or kill; goes on when run again
+    RUNNING = "running"
+    PLANNED = "planned"
+
+
+FAILED = frozenset({Status.CRASHED, Status.OUT_OF_MEMORY, Status.HUNG})
+UNFINISHED = frozenset({Status.INTERRUPTED, Status.RUNNING, Status.PLANNED})
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One evaluation of the validation slice.
+
+    Attributes:
+      step, examples: how far the training was.
+      metrics: of the slice.
+      scored: time so far on each clock, with this measurement's eval_variables as the only one scored.
+      met: whether the target was met.
+    """
+
+    step: int
+    examples: int
+    metrics: dict[str, float | None]
+    scored: Scored
+    met: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """`result.json`: how the trial ended.
+
+    Attributes:
+      status, reason: see `Status`; the reason is for people.
+      steps, examples: done in all.
+      time_to_target: scored time on each clock at the first measurement that met the target, or None.
+      steps_to_target: steps at that measurement.
+      interpolated_steps_to_target: the crossing by linear interpolation between measurements; never used for a score.
+      best, last: the target's metric on the slice, over all measurements and at the last.
+      validation, test: metrics of the full splits, evaluated once at the end.
+      ledger: seconds by span; `wall_s` is their sum.
+      train_step_s: training seconds per step, measured in the loop.
+      calibration: see `Calibration`.
+      cost: gradient calls and forward examples per step, from the trace, by batch size.
+      peak_bytes: peak memory of the device, or of the process on CPU.
+      state_bytes: size of params, opt_state and model_state.
+      attempts: processes that worked on it.
+      bitwise: whether a resumed or repeated run gives the same bits.
+      fingerprint: versions, hardware, flags, hashes.
+    """
+
+    status: Status
+    reason: str
+    spec_id: str
+    steps: int = 0
+    examples: int = 0
+    time_to_target: Scored | None = None
+    steps_to_target: int | None = None
+    interpolated_steps_to_target: float | None = None
+    best: float | None = None
+    last: float | None = None
+    validation: dict[str, float | None] | None = None
+    test: dict[str, float | None] | None = None
+    ledger: dict[str, Reading] = field(default_factory=dict)
+    wall_s: float = 0.0
+    train_step_s: float | None = None
+    calibration: Calibration | None = None
+    cost: dict[str, dict[str, float | bool]] = field(default_factory=dict)
+    peak_bytes: int | None = None
+    state_bytes: dict[str, int] = field(default_factory=dict)
+    attempts: int = 1
+    bitwise: bool = True
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run folder as read: the spec, the events that count, and the result where there is one."""
+
+    path: Path
+    spec: TrialSpec
+    status: Status
+    reason: str
+    events: list[dict[str, Any]]
+    result: Result | None
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """All measurements, in order."""
+        keys = Measurement.__dataclass_fields__
+        return [
+            strict.read(Measurement, {k: e[k] for k in keys}, f"{self.path}/log.jsonl", RunFolderError)
+            for e in self.events
+            if e["event"] == "measurement"
+        ]
+
+    @property
+    def hit(self) -> Measurement | None:
+        """The first measurement that met the target."""
+        return next((m for m in self.measurements if m.met), None)
+
+
+class RunFolder:
+    """A run folder open for writing, held by this process alone."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._log = (path / "log.jsonl").open("ab")
+        if self._log.tell() and (path / "log.jsonl").read_bytes()[-1:] != b"\n":
+            self._log.write(b"\n")  # close the line that a killed process left open; the reader passes over it
+
+    def append(self, event: str, *, durable: bool = False, **fields: Any) -> None:
+        """Append one event to the log; `durable` waits until it is on the disk."""
+        line = {"v": SCHEMA, "event": event} | {k: strict.to_plain(v) for k, v in fields.items()}
+        self._log.write((json.dumps(line) + "\n").encode())
+        self._log.flush()
+        if durable:
+            os.fsync(self._log.fileno())
+
+    def write_result(self, result: Result) -> None:
+        """Log the end and write `result.json` in one piece."""
+        self.append("end", durable=True, status=result.status, reason=result.reason)
+        write_atomic(self.path / "result.json", strict.to_plain(result))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this trial's checkpoints lie."""
+        return self.path / "checkpoints"
+
+
+def prepare(root: Path, spec: TrialSpec, options: Options) -> Path:
+    """Create the run folder of `spec` below `root` or take up the one that is there; return its path.
+
+    Raises RunFolderError where the folder holds another spec: the first field that differs is named.
+    """
+    path = root / spec.folder
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / "spec.json").exists():
+        held = strict.to_plain(read_spec(path)[0])
+        for name, value in strict.to_plain(spec).items():
+            if held[name] != value:
+                raise RunFolderError(
+                    f"{path} holds another spec: {name} is {held[name]!r} there and {value!r} here; "
+                    "move that folder away or choose another with out=DIR"
+                )
+    write_atomic(path / "spec.json", {"id": spec.id, "spec": strict.to_plain(spec), "options": strict.to_plain(options)})
+    return path
+
+
+def read_spec(path: Path) -> tuple[TrialSpec, Options]:
+    """Read `spec.json`."""
+    where = str(path / "spec.json")
+    try:
+        data = json.loads((path / "spec.json").read_text())
+        spec, options = data["spec"], data["options"]
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is no run folder: it has no spec.json") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew") from None
+    return strict.read(TrialSpec, spec, where, RunFolderError), strict.read(Options, options, where, RunFolderError)
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[RunFolder]:
+    """Open a run folder for writing; RunFolderError names the holder where another process has it.
+
+    The lock goes with the process, however it ends.
+    """
+    with (path / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunFolderError(f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        lock.flush()
+        yield RunFolder(path)
+
+
+def holder(path: Path) -> str | None:
+    """Return who holds the run folder, or None."""
+    try:
+        with (path / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "another process"
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Read the events of `log.jsonl` that count: superseded and broken ones are left out.
+
+    Raises RunFolderError for a line that is broken though whole lines of the same attempt follow it.
+    """
+    events: list[dict[str, Any]] = []
+    broken: int | None = None
+    try:
+        lines = (path / "log.jsonl").read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+        except (ValueError, KeyError, TypeError):
+            broken = broken or number
+            continue
+        if broken is not None and kind not in ("start", "end"):
+            raise RunFolderError(f"{path}/log.jsonl: line {broken} is damaged; remove the folder {path} to run the trial anew")
+        broken = None
+        if event.get("v") != SCHEMA:
+            raise RunFolderError(f"{path}/log.jsonl: line {number} has schema {event.get('v')}, this harness reads {SCHEMA}")
+        if kind == "attempt":
+            events = [e for e in events if _before(e, event["resume_step"])]
+        events.append(event)
+    return events
+
+
+def _before(event: dict[str, Any], resume_step: int) -> bool:
+    # A checkpoint is written after the measurement of its step and before the control call that follows it.
+    step = event.get("step", 0)
+    return event["event"] != "end" and (step < resume_step or (step == resume_step and event["event"] != "control"))
+
+
+def read_trial(path: Path) -> Trial:
+    """Read a run folder, whatever state it is in."""
+    spec, _ = read_spec(path)
+    events = read_events(path)
+    result = None
+    if (path / "result.json").exists():
+        data = json.loads((path / "result.json").read_text())
+        if data.get("calibration"):  # JSON has made its batch sizes strings
+            ratios = data["calibration"]["step_ratio"]
+            data["calibration"]["step_ratio"] = {int(size): ratio for size, ratio in ratios.items()}
+        result = strict.read(Result, data, str(path / "result.json"), RunFolderError)
+    if holder(path):
+        status, reason = Status.RUNNING, ""
+    elif result is not None:
+        status, reason = result.status, result.reason
+    elif events:
+        status, reason = Status.INTERRUPTED, "killed; run again to go on"
+    else:
+        status, reason = Status.PLANNED, ""
+    return Trial(path, spec, status, reason, events, result)
+
+
+def find_trials(root: Path) -> list[Path]:
+    """Return the run folders at or below `root`, sorted; those that `retry=true` has moved aside only where `root` is one itself."""
+    found = sorted(p.parent for p in root.rglob("spec.json"))
+    return [p for p in found if p == root or not re.search(r"\.failed-\d+$", p.name)]
+
+
+def interpolated_crossing(measurements: list[Measurement], metric: str, target: float) -> float | None:
+    """Return the step of the first crossing, linear between the two measurements around it; None without a hit."""
+    before: tuple[int, float] | None = None
+    for m in measurements:
+        value = m.metrics[metric]
+        if m.met and value is not None:
+            if before is None or before[1] == value:
+                return float(m.step)
+            return before[0] + (before[1] - target) / (before[1] - value) * (m.step - before[0])
+        before = None if value is None else (m.step, value)
+    return None
+
+
+def write_atomic(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

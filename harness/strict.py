@@ -1,0 +1,102 @@
+"""Plain mappings (YAML, JSON) to frozen dataclasses and back: unknown keys and wrong types are refused, never guessed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from harness.errors import ConfigError, HarnessError, suggest
+
+T = TypeVar("T")
+
+
+def read(cls: type[T], data: Any, where: str, error: type[HarnessError] = ConfigError) -> T:
+    """Build the dataclass `cls` from the mapping `data`; `where` names its source in messages.
+
+    Raises `error` naming the field at fault, the type expected and the value that came.
+    """
+    if not isinstance(data, Mapping):
+        raise error(f"{where}: expected a mapping with the fields of {cls.__name__}, got {_show(data)}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            raise error(f"{where}: unknown key '{key}'; {suggest(str(key), fields, 'known keys')}")
+    hints = get_type_hints(cls)
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _convert(hints[name], data[name], f"{where}: {name}", error)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise error(f"{where}: the field '{name}' is missing; it must be {_name(hints[name])}")
+    return cls(**values)
+
+
+def to_plain(value: Any) -> Any:
+    """Turn dataclasses, tuples and enums into what JSON can hold; the inverse of `read`. NaN and infinity become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def _convert(hint: Any, value: Any, where: str, error: type[HarnessError]) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        if type(value) in args:
+            return value  # an integer stays one where a float is allowed as well
+        problems = []
+        for arg in (a for a in args if a is not type(None)):
+            try:
+                return _convert(arg, value, where, error)
+            except error as problem:
+                problems.append(problem)
+        if len(problems) == 1:
+            raise problems[0]
+    elif origin is Literal:
+        if value in args:
+            return value
+        tail = suggest(str(value), map(str, args), "choices")
+        raise error(f"{where}: expected one of the choices, got {_show(value)}; {tail}")
+    elif origin in (tuple, list) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        if isinstance(value, list | tuple):
+            return tuple(_convert(args[0], v, f"{where}[{i}]", error) for i, v in enumerate(value))
+    elif origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if isinstance(value, Mapping):
+            return {k: _convert(args[1], v, f"{where}.{k}", error) for k, v in value.items()}
+    elif dataclasses.is_dataclass(hint):
+        return read(hint, value, where, error)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif hint in (int, bool, str) and type(value) is hint:
+        return value
+    elif isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str):
+        if value in [str(member) for member in hint]:
+            return hint(value)
+        raise error(f"{where}: got {_show(value)}; {suggest(value, map(str, hint), 'choices')}")
+    raise error(f"{where}: expected {_name(hint)}, got {_show(value)}")
+
+
+def _name(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _name(a) for a in get_args(hint))
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+    if isinstance(hint, type):
+        return names.get(hint, hint.__name__)
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")
+
+
+def _show(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"

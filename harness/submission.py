@@ -1,0 +1,119 @@
+"""A submission folder: `submission.yaml` read and checked, `submission.py`'s `build` called and checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from harness import discover, strict
+from harness.errors import SubmissionError, suggest
+from harness.spec import Value
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of a search space: a range, or a list of values."""
+
+    min: float | None = None
+    max: float | None = None
+    scaling: Literal["linear", "log"] = "linear"
+    values: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True)
+class SubmissionInfo:
+    """`submission.yaml`.
+
+    Attributes:
+      name: the same as the folder's.
+      description: one line.
+      authors, licence, references: who wrote it, under what, from which paper.
+      tuning: `external` (tuned by the harness over `space` or `points`) or `self` (no tuning by hand).
+      defaults: the hyperparameters that `build` is given.
+      space: search space by hyperparameter name, a subset of `defaults`.
+      points: explicit points instead of a space.
+    """
+
+    name: str
+    description: str
+    authors: tuple[str, ...]
+    licence: str
+    tuning: Literal["external", "self"]
+    defaults: dict[str, Value]
+    references: tuple[str, ...] = ()
+    space: dict[str, Dimension] = field(default_factory=dict)
+    points: tuple[dict[str, Value], ...] = ()
+
+
+def read_info(folder: discover.Folder) -> SubmissionInfo:
+    """Read and check `submission.yaml`. Raises SubmissionError naming the field at fault."""
+    path = folder.path / "submission.yaml"
+    if not path.is_file():
+        raise SubmissionError(f"{path} is missing; it holds name, description, authors, licence, tuning and defaults")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SubmissionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    info = strict.read(SubmissionInfo, data, str(path), SubmissionError)
+    if info.name != folder.name:
+        raise SubmissionError(f"{path}: name is '{info.name}', but the folder is called '{folder.name}'; make them equal")
+    for source, names in [("space", info.space), *((f"points[{i}]", p) for i, p in enumerate(info.points))]:
+        for name in names:
+            if name not in info.defaults:
+                raise SubmissionError(f"{path}: {source}: '{name}' has no default; {suggest(name, info.defaults, 'defaults')}")
+    for name, d in info.space.items():
+        if not d.values and (d.min is None or d.max is None or d.min >= d.max or (d.scaling == "log" and d.min <= 0)):
+            raise SubmissionError(f"{path}: space.{name}: expected min < max (above 0 for scaling: log), or values")
+    return info
+
+
+def choose_point(folder: discover.Folder, info: SubmissionInfo, override: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the defaults with `override` in place, types checked against the defaults."""
+    point = dict(info.defaults)
+    for name, value in override.items():
+        if name not in point:
+            where = f"{folder.path}/submission.yaml"
+            raise SubmissionError(f"hp.{name}: {where} has no such hyperparameter; {suggest(name, point, 'defaults')}")
+        default = point[name]
+        number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is not type(default) and not number:
+            raise SubmissionError(f"hp.{name}: expected {type(default).__name__} like the default {default!r}, got {value!r}")
+        point[name] = float(value) if number else value
+    return point
+
+
+def build(folder: discover.Folder, task: Any, hyperparameters: Mapping[str, Value]) -> Any:
+    """Import the folder's `build`, call it, and return an `Algorithm` (an optax transformation is adapted).
+
+    Raises SubmissionError with file and cause for whatever goes wrong in it.
+    """
+    import optax
+
+    from harness.api import Algorithm
+    from harness.optax_adapter import from_optax
+
+    where = f"{folder.path}/submission.py"
+    function = getattr(discover.load(folder), "build", None)
+    if not callable(function):
+        raise SubmissionError(f"{where}: expected a function build(task, hp), found {'none' if function is None else function!r}")
+    try:
+        inspect.signature(function).bind(task, hyperparameters)
+    except TypeError as error:
+        raise SubmissionError(f"{where}: build must take (task, hp): {error}") from None
+    try:
+        made = function(task, dict(hyperparameters))
+    except SubmissionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the submission's own code raises is reported as the submission's
+        raise SubmissionError(discover.blame(folder.path, "build", error)) from error
+    if isinstance(made, optax.GradientTransformation):
+        return from_optax(made)
+    if isinstance(made, Algorithm):
+        return made
+    raise SubmissionError(
+        f"{where}: build must return an optax.GradientTransformation or a harness.api.Algorithm, got {type(made).__name__}"
+    )

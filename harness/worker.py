@@ -1,0 +1,147 @@
+"""The subprocess of one trial: `python -m harness.worker RUN_FOLDER`. Sets the platform's flags, then imports jax, then runs.
+
+Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder cannot be used.
+Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from harness import records
+from harness.clock import Ledger
+from harness.errors import HarnessError, RunFolderError
+from harness.records import Result, RunFolder, Status
+from harness.spec import Options, TrialSpec
+
+EXIT_HELD, EXIT_UNUSABLE = 4, 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the trial of a prepared run folder; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m harness.worker", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it")
+    parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
+    args = parser.parse_args(argv)
+    ledger_offset = time.monotonic() - args.started if args.started else 0.0
+    if args.started:
+        _end_with_parent()
+    try:
+        spec, options = records.read_spec(args.folder)
+        with records.hold(args.folder) as folder:
+            _work(spec, options, folder, ledger_offset)
+    except RunFolderError as error:
+        print(error, file=sys.stderr, flush=True)
+        return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
+    return 0
+
+
+def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
+    set_flags(spec)
+    attempt = 1 + sum(e["event"] == "start" for e in records.read_events(folder.path))
+    folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
+    (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
+
+    from harness import hardware
+
+    ledger = Ledger(offset_s, energy_now=hardware.energy_counter(spec.device))
+    asked_to_stop = threading.Event()
+
+    def on_signal(*_: Any) -> None:
+        asked_to_stop.set()
+        if ledger.current in ("setup", "build", "compile", "warmup", "init"):
+            raise KeyboardInterrupt  # nothing trained yet in this process, so nothing to save
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, on_signal)
+    try:
+        configure_jax(spec)
+        from harness.loop import run_trial
+
+        result = run_trial(spec, options, folder, ledger, asked_to_stop.is_set, attempt)
+    except KeyboardInterrupt:
+        result = _ended(spec, ledger, attempt, Status.INTERRUPTED, "interrupted before training; run again to go on")
+    except HarnessError as error:
+        traceback.print_exc()
+        result = _ended(spec, ledger, attempt, Status.CRASHED, f"{type(error).__name__}: {error}")
+    except MemoryError as error:
+        traceback.print_exc()
+        result = _ended(spec, ledger, attempt, Status.OUT_OF_MEMORY, f"MemoryError: {error}")
+    except Exception as error:  # noqa: BLE001 - a trial's crash is a status with a reason; the traceback goes to worker.log
+        traceback.print_exc()
+        status = Status.OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else Status.CRASHED
+        result = _ended(spec, ledger, attempt, status, describe(error, Path(options.submission_path)))
+    folder.write_result(result)
+
+
+def set_flags(spec: TrialSpec) -> None:
+    """Set what XLA reads once, before jax is imported. The one place where flags are set."""
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[spec.device]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if spec.device == "gpu" and spec.deterministic:
+        flags.append("--xla_gpu_deterministic_ops=true")
+    os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
+
+
+def configure_jax(spec: TrialSpec) -> None:
+    """Set jax's own options. The compile cache is off where compile time is scored."""
+    import jax
+
+    from harness.calibration_cache import hardware_cache
+
+    jax.config.update("jax_enable_compilation_cache", not spec.score_compile)
+    jax.config.update("jax_compilation_cache_dir", str(hardware_cache() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+def describe(error: BaseException, submission: Path) -> str:
+    """Say in one line what went wrong; an error out of the submission's own code (a callback, say) names its line."""
+    for text in str(error).splitlines():
+        if str(submission) in text:
+            cause = str(error).strip().splitlines()[-1]
+            return f"SubmissionError: {text.strip()}: {cause}"
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _ended(spec: TrialSpec, ledger: Ledger, attempt: int, status: Status, reason: str) -> Result:
+    from harness import hardware
+
+    return Result(
+        status=status,
+        reason=reason,
+        spec_id=spec.id,
+        ledger=dict(ledger.totals()),
+        wall_s=ledger.total().wall_s,
+        attempts=attempt,
+        fingerprint=hardware.machine() | {"packages": hardware.packages(), "flags": hardware.flags()},
+    )
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent goes: its end of our standard input closes with it, however it ends."""
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What a workload is: the value types that `workloads/<name>/workload.py` fills in. Importing this does not import jax.
+
+A workload folder's `workload.py` holds `INFO`, a `WorkloadInfo`, at module level (so that listing and planning need no jax), and
+`load() -> Workload`, which imports the model. All its constants stand in code; the target is read from `target.json` beside it,
+which `scripts/set_targets.py` writes from recorded runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness import strict
+from harness.api import Batch, Key, LossKind, ModelState, Params, PyTree
+from harness.errors import WorkloadError
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+Mode = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The validation target and what follows from the runs that set it.
+
+    Attributes:
+      value: the metric to reach; None while no runs have been recorded.
+      version: 0 is provisional (fewer seeds or a shorter search than the protocol asks for).
+      steps_to_target: median steps of the tuned baseline to the target.
+      reference_step_s: the baseline's seconds per step on the machine that recorded it: the unit of the steps clock.
+      record: path of the run records, relative to the repository.
+      spread: standard deviation over seeds of the baseline's final metric.
+      seeds: number of scoring seeds behind the value.
+    """
+
+    value: float | None
+    version: int
+    steps_to_target: int
+    reference_step_s: float
+    record: str = ""
+    spread: float | None = None
+    seeds: int = 0
+
+    @property
+    def budget_steps(self) -> int:
+        """The budget in baseline steps: twice what the baseline takes to the target."""
+        return 2 * self.steps_to_target
+
+
+UNSET = Target(value=None, version=0, steps_to_target=0, reference_step_s=0.0)
+
+
+def read_target(workload_py: str) -> Target:
+    """Read `target.json` beside the file `workload_py` (pass `__file__`); `UNSET` where no runs are recorded yet."""
+    path = Path(workload_py).with_name("target.json")
+    if not path.is_file():
+        return UNSET
+    return strict.read(Target, json.loads(path.read_text()), str(path), WorkloadError)
+
+
+@dataclass(frozen=True)
+class WorkloadInfo:
+    """The frozen specification of a workload: constants that never come from configuration.
+
+    Attributes:
+      name: the folder's name.
+      description: one line.
+      metric: the key of `Workload.evaluate`'s result that the target is about.
+      mode: whether a smaller or larger metric is better.
+      target: see `Target`.
+      batch_size: examples per step.
+      step_hint: the baseline's schedule length in steps; a multiple of 200, so that every measurement is on a step.
+      num_train_examples: examples in the training set.
+      loss_kind: the family of the training loss.
+      datasets: names of the data sets needed; `embedded` ones need no download.
+      dispatch_steps: training steps per call of the compiled step, by platform ("cpu", "gpu"); 1 where not given. Steps are
+        scanned on the device within a call. Convolutions must not be scanned on CPU, where that runs 5-30 times slower.
+      scored: False for toys, which no suite holds and no leaderboard shows.
+      floor: the smallest loss any model can reach, where it is known exactly (nats).
+    """
+
+    name: str
+    description: str
+    metric: str
+    mode: Mode
+    target: Target
+    batch_size: int
+    step_hint: int
+    num_train_examples: int
+    loss_kind: LossKind
+    datasets: tuple[str, ...] = ()
+    dispatch_steps: Mapping[str, int] = field(default_factory=dict)
+    scored: bool = True
+    floor: float | None = None
+
+    def meets(self, value: float) -> bool:
+        """Whether `value` of the metric meets the target (equality does; NaN never does)."""
+        if self.target.value is None:
+            return False
+        return value <= self.target.value if self.mode == "min" else value >= self.target.value
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Host arrays of each split: dicts of numpy arrays with the example axis first.
+
+    `validation_slice` is the fixed part of `validation` that is measured while training; `test` is evaluated once, at the end.
+    """
+
+    train: Mapping[str, np.ndarray]
+    validation_slice: Mapping[str, np.ndarray]
+    validation: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload loaded: pure functions on plain dicts, as `harness.nnx_adapter` makes them from a flax NNX module.
+
+    Attributes:
+      info: the specification.
+      init: key -> (params, model_state), float32 nested dicts.
+      param_info: tree of `ParamInfo` that matches params.
+      splits: () -> the host arrays; called once, off the clock.
+      batch: (train arrays on the device, index int32[B], key) -> batch: gather and augmentation; a pure function. The harness
+        adds `index` to it.
+      loss: (params, model_state, batch, key, train, **options) -> (per-example losses f32[B], new model_state).
+      loss_options: the options that `loss` takes beyond these (of "dropout", "label_smoothing"), with the workload's own setting.
+      evaluate: (params, model_state, arrays of a split) -> flat dict of f32 scalars, `info.metric` among them; a whole split in
+        one compiled call.
+      sample_targets: (params, model_state, batch, key) -> batch; None for a loss without a likelihood.
+    """
+
+    info: WorkloadInfo
+    init: Callable[[Key], tuple[Params, ModelState]]
+    param_info: PyTree
+    splits: Callable[[], Splits]
+    batch: Callable[[Mapping[str, jax.Array], jax.Array, Key], dict[str, jax.Array]]
+    loss: Callable[..., tuple[jax.Array, ModelState]]
+    evaluate: Callable[[Params, ModelState, Mapping[str, jax.Array]], dict[str, jax.Array]]
+    loss_options: Mapping[str, float] = field(default_factory=dict)
+    sample_targets: Callable[[Params, ModelState, Batch, Key], dict[str, Any]] | None = None
+
+
+def next_measurement(step_hint: int, done: int) -> int:
+    """Return the first step after `done` at which the validation slice is measured (steps at the workload's batch size).
+
+    Every 12.5% of the step hint to 50%, then every 4%, and at the horizon itself.
+    """
+    half, fine = step_hint // 2, step_hint // 25
+    if done < half:
+        return (done // (step_hint // 8) + 1) * (step_hint // 8)
+    following = half + ((done - half) // fine + 1) * fine
+    return step_hint if done < step_hint < following else following
