@@ -4,8 +4,9 @@ A submission is a folder with a `submission.py` that holds
 
     def build(task: TaskView, hp: Mapping[str, float | int | str | bool]) -> optax.GradientTransformation | Algorithm
 
-Most return an optax transformation. One that needs several gradients, other evaluation parameters, data selection or control
-over the batch size returns an `Algorithm`. Everything in it is a pure function: randomness comes from the key handed in.
+Most return an optax transformation. One that needs several gradients, other evaluation parameters, data selection or
+control over the batch size returns an `Algorithm`. Everything in it is a pure function: randomness comes from the key
+handed in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ PyTree: TypeAlias = Any
 Params: TypeAlias = PyTree
 """Nested dict of float32 arrays, the model's own structure."""
 ModelState: TypeAlias = PyTree
-"""Nested dict of float32 arrays that are not trained (BatchNorm's running statistics); `{}` where the model has none."""
+"""Nested dict of float32 arrays that are not trained (BatchNorm's running statistics); `{}` where the model has
+none.
+"""
 OptState: TypeAlias = PyTree
 Batch: TypeAlias = Mapping[str, "jax.Array"]
 """Arrays with the example axis first; always holds `index`, int32[B], the examples' numbers in the training set."""
@@ -57,8 +60,8 @@ class ParamInfo:
       kind: the role of the parameter.
       in_axes: axes summed over when the layer is applied (fan-in); empty for norms and biases.
       out_axes: axes of the layer's output (fan-out).
-      stack_axes: (axis, name) for axes that only stack independent maps. Update rules treat each index of a layer, qkv or
-        expert axis as a matrix of its own; heads are merged into the neighbouring fan axis.
+      stack_axes: (axis, name) for axes that only stack independent maps. Update rules treat each index of a layer,
+        qkv or expert axis as a matrix of its own; heads are merged into the neighbouring fan axis.
     """
 
     kind: ParamKind
@@ -103,8 +106,9 @@ class Loss(Protocol):
     """The only way to the model. Built by the harness; every call is on the clock and counted in the record.
 
     All methods take any leading batch size and may be differentiated again (`jvp`, gradient of gradient). The same key
-    gives the same dropout and masks. `None` for an option means the workload's own setting; an option that the workload's
-    loss lacks raises `SubmissionError` when the step is traced. The caller decides which returned model_state it keeps.
+    gives the same dropout and masks. `None` for an option means the workload's own setting; an option that the
+    workload's loss lacks raises `SubmissionError` when the step is traced. The caller decides which returned
+    model_state it keeps.
     """
 
     def value(
@@ -148,7 +152,9 @@ class Loss(Protocol):
 
 
 class TrainState(NamedTuple):
-    """What a step takes and returns. `step` and `examples` (int32 scalars) belong to the harness, which overwrites them."""
+    """What a step takes and returns. `step` and `examples` (int32 scalars) belong to the harness, which overwrites
+    them.
+    """
 
     params: Params
     opt_state: OptState
@@ -186,15 +192,16 @@ class Algorithm:
 
     Attributes:
       init: (params, key) -> opt_state. Arrays only, no keys.
-      step: (loss, state, batch, key) -> (state, metrics). Returns the tree, shapes and dtypes it was given. Donates its state.
+      step: (loss, state, batch, key) -> (state, metrics). Returns the tree, shapes and dtypes it was given. Donates
+        its state.
       eval_variables: (loss, state, batches, key) -> (params, model_state) to evaluate: averages, schedule-free's x,
         recalibrated statistics. On the clock. May run the loss forward but takes no gradient.
-      recalibration_batches: number of training batches (at most 20) handed to `eval_variables`, stacked on a leading axis;
-        with 0, `batches` is None.
+      recalibration_batches: number of training batches (at most 20) handed to `eval_variables`, stacked on a leading
+        axis; with 0, `batches` is None.
       candidates: with c > 1 a batch holds c * batch_size examples, from which `step` selects.
       batch_sizes: all sizes that `control` may ask for; each is compiled ahead of time.
-      control: (Progress) -> Control or None, on the host, pure; called before the first step and after every 4% of the step
-        hint (counted in examples). Its answers are logged and replayed on resume.
+      control: (Progress) -> Control or None, on the host, pure; called before the first step and after every 4% of
+        the step hint (counted in examples). Its answers are logged and replayed on resume.
     """
 
     init: Callable[[Params, Key], OptState]

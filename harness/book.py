@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
@@ -112,7 +113,8 @@ def sizes(state: TrainState) -> dict[str, int]:
 
 def make_result(
     spec: TrialSpec, status: Status, reason: str, book: Book, timing: Timing, ledger: Ledger, *,
-    cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]], state_bytes: dict[str, int], attempt: int,
+    cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]], state_bytes: dict[str, int],
+    attempt: int, fingerprint: dict[str, Any],
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
     values = [m.metrics[spec.metric] for m in book.measurements]
@@ -142,5 +144,5 @@ def make_result(
         state_bytes=state_bytes,
         attempts=attempt,
         bitwise=spec.device == "cpu" or spec.deterministic or attempt == 1,
-        fingerprint=hardware.fingerprint(),
+        fingerprint=fingerprint,
     )

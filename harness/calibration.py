@@ -1,12 +1,15 @@
 """How long this submission's step takes beside the harness's AdamW step, on this machine, now.
 
-The two are run in turn, one dispatch each, so that whatever slows the machine slows both; the ratio is the median over pairs.
-As a command it measures the baseline alone: `python -m harness.calibration WORKLOAD_FOLDER [--platform gpu]`.
+The two are run in turn, one dispatch each, so that whatever slows the machine slows both; the ratio is the median
+over pairs. As a command it measures the baseline alone: `python -m harness.calibration WORKLOAD_FOLDER [--platform
+gpu]`.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import jax
 import optax
 
+from harness import discover, seeds
 from harness.api import Algorithm, TrainState
 from harness.clock import Calibration
 from harness.optax_adapter import from_optax
@@ -30,7 +34,13 @@ def baseline() -> Algorithm:
 
 
 def calibrate(
-    workload: Workload, programs: Programs, keys: Keys, train: Arrays, *, platform: str, baseline_step_s: float | None = None
+    workload: Workload,
+    programs: Programs,
+    keys: Keys,
+    train: Arrays,
+    *,
+    platform: str,
+    baseline_step_s: float | None = None,
 ) -> Calibration:
     """Measure the ratios of `Calibration`. The first calls of each program warm it up and are not counted.
 
@@ -61,11 +71,15 @@ def calibrate(
     )
 
 
-def compile_baseline(workload: Workload, keys: Keys, train: Arrays, *, platform: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def compile_baseline(
+    workload: Workload, keys: Keys, train: Arrays, *, platform: str
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the compiled (init, step) of the baseline at the workload's batch size."""
     algorithm = baseline()
     init = jax.jit(init_function(workload, algorithm))
-    step = dispatched(step_function(workload, algorithm, workload.info.batch_size), workload.info.dispatch_steps.get(platform, 1))
+    step = dispatched(
+        step_function(workload, algorithm, workload.info.batch_size), workload.info.dispatch_steps.get(platform, 1)
+    )
     state = jax.eval_shape(init, keys)
     compiled = jax.jit(step, donate_argnums=0).lower(state, keys, train).compile()
     return init.lower(keys).compile(), compiled
@@ -101,3 +115,21 @@ def _eval_variables_s(programs: Programs, keys: Keys, train: Arrays) -> float:
         jax.block_until_ready(programs.eval_variables(state, keys, train))
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
+
+
+def main(argv: list[str]) -> int:
+    """Print the baseline's seconds per step on the workload of the folder argv[0], as one JSON line."""
+    workload: Workload = discover.load(discover.find("workloads", argv[0])).load()
+    platform = argv[1] if len(argv) > 1 else "cpu"
+    train = jax.device_put(dict(workload.splits().train))
+    keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
+    run = _Repeated(compile_baseline(workload, keys, train, platform=platform), keys, train)
+    count = min(20 * MAX_PAIRS, max(MIN_PAIRS, round(5 * SECONDS / run.warm_up())))
+    dispatch = workload.info.dispatch_steps.get(platform, 1)
+    median = statistics.median(run()[0] for _ in range(count)) / dispatch
+    print(json.dumps({"workload": workload.info.name, "baseline_step_s": median, "steps": count * dispatch}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,91 @@
-"""(stub until written)"""
+"""The baseline's seconds per step on this machine, as `harness doctor --calibrate` measured it. Needs no jax.
+
+Kept in `calibration.json` of the cache folder, by machine (processor, device, jax) and by workload source, so that a
+figure of another machine, another jax or another model is never used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
 import os
+import subprocess
 from pathlib import Path
-def hardware_cache(): return Path(os.environ.get("HARNESS_CACHE", Path.home()/".cache/training-harness"))
-def cached_baseline_step_s(folder, device): return None
+from typing import Any
+
+from harness import discover, hardware, records
+from harness.spec import short_hash
+
+
+def hardware_cache() -> Path:
+    """Return where things are kept between runs: HARNESS_CACHE, else training-harness in the user's cache folder."""
+    if own := os.environ.get("HARNESS_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "training-harness"
+
+
+def cached_baseline_step_s(folder: discover.Folder, device: str) -> float | None:
+    """Return the baseline's seconds per step on this machine's "cpu" or "gpu"; None where it was not measured."""
+    held = _read()["machines"].get(machine_key(device), {}).get("workloads", {}).get(_workload_key(folder), {})
+    seconds = held.get("baseline_step_s") if isinstance(held, dict) else None
+    return seconds if _is_time(seconds) else None
+
+
+def store_baseline_step_s(folder: discover.Folder, device: str, seconds: float) -> None:
+    """Keep a measured figure. What was kept for the same workload's other sources on this machine stays."""
+    if not _is_time(seconds):
+        raise ValueError(f"expected seconds per step above 0, got {seconds!r}")
+    kept = _read()
+    machine = kept["machines"].setdefault(machine_key(device), {"machine": _identity(device), "workloads": {}})
+    machine["workloads"][_workload_key(folder)] = {"baseline_step_s": seconds}
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records.write_atomic(path, kept)
+
+
+def machine_key(device: str) -> str:
+    """Return a short hash of what a step's time depends on: machine, device, and the versions of jax and jaxlib."""
+    return short_hash(_identity(device))
+
+
+def _identity(device: str) -> dict[str, Any]:
+    versions = hardware.packages()
+    return hardware.machine() | {
+        "device": _gpu_names() if device == "gpu" else device,
+        "jax": versions["jax"],
+        "jaxlib": versions["jaxlib"],
+    }
+
+
+def _gpu_names() -> str:
+    command = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "gpu"
+    return ", ".join(sorted(set(done.stdout.strip().splitlines())))
+
+
+def _workload_key(folder: discover.Folder) -> str:
+    return f"{folder.name}@{folder.source_hash}"
+
+
+def _path() -> Path:
+    return hardware_cache() / "calibration.json"
+
+
+def _read() -> dict[str, Any]:
+    """Return what is kept; an unreadable file counts as empty, since all in it can be measured again."""
+    try:
+        kept = json.loads(_path().read_text())
+    except (OSError, ValueError):
+        kept = {}
+    if not isinstance(kept, dict) or not isinstance(kept.get("machines"), dict):
+        return {"schema": 1, "machines": {}}
+    return kept
+
+
+def _is_time(seconds: object) -> bool:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return number and math.isfinite(seconds) and seconds > 0  # type: ignore[arg-type, operator]

@@ -34,7 +34,9 @@ class Checkpoints:
         self._checkpointer.save(step, state, custom_metadata=book, force=True, overwrite=True)
 
     def load(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-        """Return the newest (state, book), or None. `like` has the shapes, dtypes and placement the arrays are to have."""
+        """Return the newest (state, book), or None. `like` has the shapes, dtypes and placement the arrays are to
+        have.
+        """
         latest = self._checkpointer.latest
         if latest is None:
             return None

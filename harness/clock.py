@@ -1,6 +1,7 @@
 """The ledger clock: every second of a trial is in exactly one span, so that the spans sum to wall time.
 
-Time is read from a monotonic clock; the caller waits for the device before a span that must hold the device's work ends.
+Time is read from a monotonic clock; the caller waits for the device before a span that must hold the device's work
+ends.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Ledger:
         energy_now: Callable[[], float | None] = lambda: None,
     ):
         """Start in `setup`, with the `elapsed_s` since the process was started already booked there."""
-        self._read = lambda: Reading(now(), cpu_now(), energy_now())
+        self._read: Callable[[], Reading] = lambda: Reading(now(), cpu_now(), energy_now())
         self._last = self._read()
         self._current: Span = "setup"
         self.zero = self._last - self._last
@@ -145,9 +146,9 @@ def scored(
 ) -> Scored:
     """Return build + init + train + `eval_variables`, plus compile beyond the cap where it is scored (cap not None).
 
-    The steps clock counts calibrated seconds: steps (by batch size) and eval_variables calls at their measured ratio to the
-    baseline's step, times the workload's reference step time; build, init and compile are seconds of this machine brought
-    to the reference machine by the ratio of the baseline's step times.
+    The steps clock counts calibrated seconds: steps (by batch size) and eval_variables calls at their measured ratio
+    to the baseline's step, times the workload's reference step time; build, init and compile are seconds of this
+    machine brought to the reference machine by the ratio of the baseline's step times.
     """
     fixed = totals["build"] + totals["init"]
     if compile_cap_s is not None:

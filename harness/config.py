@@ -1,6 +1,6 @@
-"""Command-line overrides to a frozen RunSpec: composed by Hydra, then checked key by key, so that nothing is passed over.
+"""Command-line overrides to a frozen RunSpec: composed by Hydra, then checked key by key; nothing is passed over.
 
-Hydra is imported here alone, and only when `compose` is called. It decides which files count and how a value is written; which keys
+Hydra is imported here alone, and only when `compose` is called. It merges the files and reads the values; which keys
 there are is decided by `harness.spec`.
 """
 
@@ -36,7 +36,7 @@ def compose(overrides: Iterable[str]) -> RunSpec:
 
 
 def folders() -> list[Path]:
-    """Return the folders whose configuration files are looked through: the harness's own, then `./configs` where it is another."""
+    """Return where configuration files are looked for: the harness's own folder, then `./configs` if it is another."""
     package = Path(__file__).resolve().parent
     own = package / "_bundled" if (package / "_bundled").is_dir() else package.parent
     mine = (Path.cwd() / "configs").resolve()
@@ -94,7 +94,8 @@ def _check_option(group: str, name: str) -> None:
 
 def _check_values(run: RunSpec) -> None:
     """Refuse numbers out of range, which no type tells."""
-    for where, values in ("", vars(run)), ("rules.", vars(run.rules)), ("hp.", run.hp):
+    every: list[tuple[str, dict[str, Any]]] = [("", vars(run)), ("rules.", vars(run.rules)), ("hp.", dict(run.hp))]
+    for where, values in every:
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"configuration: {where}{name}: expected a finite number, got {value}")
@@ -104,10 +105,11 @@ def _check_values(run: RunSpec) -> None:
         raise ConfigError(f"configuration: seed: expected 0 <= seed < 2**32, got {run.seed}")
     for group, chosen in ("suite", run.suite), ("rules", run.rules):
         if chosen.name not in options(group):
-            where = f"configs/{group}/*.yaml"
-            raise ConfigError(f"configuration: {group}.name is '{chosen.name}', but no file of {where} is called so; make them equal")
+            raise ConfigError(
+                f"configs/{group}: a file says name: {chosen.name}, but is not called so; make them equal"
+            )
     if run.workload is not None and not all(map(str.strip, run.workload.split(","))):
-        raise ConfigError(f"configuration: workload: expected a name, or names separated by commas, got '{run.workload}'")
+        raise ConfigError(f"configuration: workload: expected names separated by commas, got '{run.workload}'")
 
 
 def _hydra(chosen: Mapping[str, str]) -> Any:
@@ -123,17 +125,19 @@ def _hydra(chosen: Mapping[str, str]) -> Any:
     words = [f"hydra.searchpath=[{places}]"]
     for key, value in chosen.items():
         # `++` sets a key whether or not the chosen file spells it out; that it exists has been checked.
-        words.append(f"{key}={value}" if key in GROUPS else f"++{key}={_quote(value) if _is_text(key, value) else value}")
+        plain = f"{key}={_quote(value) if _is_text(key, value) else value}"
+        words.append(plain if key in GROUPS else f"++{plain}")
     try:
         with initialize_config_dir(str(own), version_base="1.3"):
             return OmegaConf.to_container(hydra_compose("config", overrides=words), resolve=True, throw_on_missing=True)
     except OverrideParseException as error:
-        raise ConfigError(f"'{error.override.removeprefix('++')}': the value cannot be read; quote it if it is a string") from None
+        culprit = str(error.override).removeprefix("++")
+        raise ConfigError(f"'{culprit}': the value cannot be read; quote it if it is a string") from None
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         message = " ".join(str(error).split())
         several = [f"{k}={v}" for k, v in chosen.items() if f"Ambiguous value for argument '++{k}={v}'" in message]
         if several:
-            raise ConfigError(f"'{several[0]}': expected one value, got several; a comma must stand in quotes of its own") from None
+            raise ConfigError(f"'{several[0]}': expected one value, got several; quote it if it is a string") from None
         raise ConfigError(f"configuration cannot be read: {message}") from None
 
 

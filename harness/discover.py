@@ -1,7 +1,8 @@
-"""Find and load the folders of submissions and workloads, by name or path. There is no registry: a folder that is there is found.
+"""Find and load the folders of submissions and workloads, by name or path. There is no registry: a folder that is
+there is found.
 
-Looked through in order, the first match winning: `./submissions` (`./workloads`), the folders of `HARNESS_PATH`, and those that
-come with the harness.
+Looked through in order, the first match winning: `./submissions` (`./workloads`), the folders of `HARNESS_PATH`, and
+those that come with the harness.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def load(folder: Folder) -> types.ModuleType:
         return importlib.import_module(f"{parent}.{folder.name}.{_ENTRY[folder.kind].removesuffix('.py')}")
     except HarnessError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the folder's own code raises is reported as the folder's
+    except Exception as error:
         raise _ERROR[folder.kind](blame(folder.path, "import", error)) from error
 
 
@@ -121,5 +122,7 @@ def workload_info(folder: Folder) -> WorkloadInfo:
     """Return the `INFO` of a workload folder. Needs no jax."""
     info = getattr(load(folder), "INFO", None)
     if not isinstance(info, WorkloadInfo):
-        raise WorkloadError(f"{folder.path}/workload.py: expected INFO, a harness.workload.WorkloadInfo, got {type(info).__name__}")
+        raise WorkloadError(
+            f"{folder.path}/workload.py: expected INFO, a harness.workload.WorkloadInfo, got {type(info).__name__}"
+        )
     return info

@@ -12,11 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "hydra-core", "tensorboard", "training-harness")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "hydra-core",
+    "tensorboard",
+    "training-harness",
+)
 
 
 def fingerprint() -> dict[str, Any]:
-    """Return git commit, package versions, processor, device and flags, as JSON values. Needs jax to be imported for the device."""
+    """Return git commit, package versions, processor, device and flags, as JSON values. Needs jax to be imported for
+    the device.
+    """
     return machine() | {"git": _git(), "packages": packages(), "flags": flags()} | _device()
 
 

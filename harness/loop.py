@@ -1,7 +1,7 @@
 """THE loop: one trial, from a spec to a result, top to bottom.
 
-The device is waited for at both ends of every timed stretch. Whatever the harness does for the record (measurements, logging,
-checkpoints) is off the scored clock; whatever the submission does is on it.
+The device is waited for at both ends of every timed stretch. Whatever the harness does for the record (measurements,
+logging, checkpoints) is off the scored clock; whatever the submission does is on it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness import calibration_cache, discover, seeds, strict, submission
+from harness import calibration_cache, discover, hardware, seeds, strict, submission
 from harness.api import Algorithm, Control, ModelState, Params, Progress, TaskView, TrainState
 from harness.book import Book, Timing, chunk_dispatches, count, make_result, next_measured, sizes
 from harness.calibration import calibrate
 from harness.checkpoints import Checkpoints
 from harness.clock import Calibration, Ledger, Reading
 from harness.errors import SubmissionError
-from harness.programs import Keys, Programs, compile_programs
+from harness.programs import Arrays, Keys, Programs, compile_programs
 from harness.records import Measurement, Result, RunFolder, Status
 from harness.spec import Options, TrialSpec
 from harness.workload import Splits, Workload
@@ -32,7 +32,12 @@ SAFETY = 10  # a trial is stopped at so many times its budget in wall seconds, w
 
 
 def run_trial(
-    spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger, interrupted: Callable[[], bool], attempt: int = 1
+    spec: TrialSpec,
+    options: Options,
+    folder: RunFolder,
+    ledger: Ledger,
+    interrupted: Callable[[], bool],
+    attempt: int = 1,
 ) -> Result:
     """Run one trial to its end, or to the next chunk end once `interrupted()`; return its result.
 
@@ -40,10 +45,13 @@ def run_trial(
     """
     # Load the workload and put its arrays on the device.
     folder.append("phase", phase="setup")
+    fingerprint = hardware.fingerprint() | {
+        "hashes": {"workload": spec.workload_hash, "submission": spec.submission_hash}
+    }
     workload = discover.load(discover.Folder("workloads", spec.workload, Path(options.workload_path))).load()
     splits: Splits = workload.splits()
     train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
-    keys = Keys(*(seeds.stream(spec.seed, spec.study, spec.trial, name, tuning=spec.tuning) for name in Keys._fields))
+    keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
     jax.block_until_ready((train, validation_slice))
 
     # Let the submission build its algorithm.
@@ -59,7 +67,9 @@ def run_trial(
         programs = compile_programs(
             workload, algorithm, keys, train, validation_slice, platform=spec.device, source=source.path
         )
-    folder.append("phase", phase="warmup", compile_s=programs.compile_s, cost={k: asdict(v) for k, v in programs.cost.items()})
+    folder.append(
+        "phase", phase="warmup", compile_s=programs.compile_s, cost={k: asdict(v) for k, v in programs.cost.items()}
+    )
     with ledger.span("warmup"):
         warmup = keys._replace(data=stream_of(spec, "warmup"))
         warm_up(programs, warmup, train, validation_slice)
@@ -101,8 +111,8 @@ def run_trial(
             book.batch_size = answer.batch_size or book.batch_size
             if book.batch_size not in programs.steps:
                 raise SubmissionError(
-                    f"{source.path}/submission.py: control asked for batch size {book.batch_size}, which batch_sizes lacks; "
-                    f"it has {sorted(programs.steps)}"
+                    f"{source.path}/submission.py: control asked for batch size {book.batch_size}; "
+                    f"batch_sizes has only {sorted(programs.steps)}"
                 )
 
         with ledger.span("train"):
@@ -117,8 +127,8 @@ def run_trial(
         count(book, series)
         variables = None
         folder.append(
-            "chunk", t=ledger.total().wall_s, step=book.step, examples=book.examples, batch_size=book.batch_size, seconds=seconds,
-            metrics={k: v.tolist() for k, v in series.items()},
+            "chunk", t=ledger.total().wall_s, step=book.step, examples=book.examples, batch_size=book.batch_size,
+            seconds=seconds, metrics={k: v.tolist() for k, v in series.items()},
             scored=timing.scored(ledger, book, ledger.zero, 0), spent=timing.spent(ledger, book),
         )  # fmt: skip
         if not (np.isfinite(series["loss"]).all() and programs.finite(state.params)):
@@ -128,7 +138,9 @@ def run_trial(
             break
 
         if book.examples >= next_measured(spec, book):
-            variables, measurement = measure(spec, workload, programs, state, keys, train, validation_slice, ledger, timing, book)
+            variables, measurement = measure(
+                workload, programs, state, keys, (train, validation_slice), ledger, timing, book
+            )
             book.measurements.append(measurement)
             folder.append("measurement", durable=True, t=ledger.total().wall_s, **vars(measurement))
             if measurement.met and spec.stop == "target":
@@ -160,15 +172,17 @@ def run_trial(
         folder.append("phase", phase="finish")
         if variables is None:
             variables = variables_of(programs, state, keys, train, ledger)
-        with ledger.span("eval"):
-            for name in ("validation", "test"):
-                arrays = jax.device_put(dict(getattr(splits, name)))
-                full[name] = {k: float(v) for k, v in jax.jit(workload.evaluate)(*variables, arrays).items()}
-        folder.append("final", step=book.step, **full)
+        for name in ("validation", "test"):
+            arrays = jax.device_put(dict(getattr(splits, name)))
+            with ledger.span("compile"):
+                evaluate = jax.jit(workload.evaluate).lower(*variables, arrays).compile()
+            with ledger.span("eval"):
+                full[name] = {k: float(v) for k, v in jax.device_get(evaluate(*variables, arrays)).items()}
+        folder.append("final", step=book.step, metrics=full)
     checkpoints.close()
     return make_result(
         spec, status, reason, book, timing, ledger,
-        cost=programs.cost, full=full, state_bytes=state_bytes, attempt=attempt,
+        cost=programs.cost, full=full, state_bytes=state_bytes, attempt=attempt, fingerprint=fingerprint,
     )  # fmt: skip
 
 
@@ -190,7 +204,9 @@ def task_view(workload: Workload, spec: TrialSpec) -> TaskView:
 def check_batch_sizes(algorithm: Algorithm, spec: TrialSpec, source: Path) -> None:
     """Refuse other batch sizes where the rules fix it."""
     if not spec.free_batch_size and set(algorithm.batch_sizes) - {spec.batch_size}:
-        raise SubmissionError(f"{source}/submission.py: the rules '{spec.rules}' fix the batch size at {spec.batch_size}")
+        raise SubmissionError(
+            f"{source}/submission.py: the rules '{spec.rules}' fix the batch size at {spec.batch_size}"
+        )
 
 
 def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
@@ -198,7 +214,7 @@ def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
     return seeds.stream(spec.seed, spec.study, spec.trial, name, tuning=spec.tuning)
 
 
-def warm_up(programs: Programs, keys: Keys, train: Any, validation_slice: Any) -> None:
+def warm_up(programs: Programs, keys: Keys, train: Arrays, validation_slice: Arrays) -> None:
     """Run the programs that calibration does not, on a state that is thrown away."""
     state = programs.init(keys)
     variables = (state.params, state.model_state)
@@ -211,10 +227,16 @@ def warm_up(programs: Programs, keys: Keys, train: Any, validation_slice: Any) -
         jax.block_until_ready((state, metrics))
 
 
-def take_up(saved: tuple[TrainState, dict[str, Any]], spec: TrialSpec, ledger: Ledger) -> tuple[TrainState, Book, Timing]:
+def take_up(
+    saved: tuple[TrainState, dict[str, Any]], spec: TrialSpec, ledger: Ledger
+) -> tuple[TrainState, Book, Timing]:
     """Return state, book and timing as the checkpoint holds them; the ledger goes on from its totals."""
     state, data = saved
-    book = strict.read(Book, data["book"] | {"steps_by_size": {int(k): n for k, n in data["book"]["steps_by_size"].items()}}, "checkpoint")
+    book = strict.read(
+        Book,
+        data["book"] | {"steps_by_size": {int(k): n for k, n in data["book"]["steps_by_size"].items()}},
+        "checkpoint",
+    )
     ratios = {int(k): r for k, r in data["calibration"]["step_ratio"].items()}
     calibration = strict.read(Calibration, data["calibration"] | {"step_ratio": ratios}, "checkpoint")
     ledger.restore({name: strict.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
@@ -232,7 +254,9 @@ def save(
 
 
 def ask_control(algorithm: Algorithm, spec: TrialSpec, book: Book, source: Path) -> Control | None:
-    """Return the submission's answer where a control call is due: before the first step and after every 4% of the step hint."""
+    """Return the submission's answer where a control call is due: before the first step and after every 4% of the
+    step hint.
+    """
     due = book.control_calls * spec.step_hint * spec.batch_size // 25
     if algorithm.control is None or book.examples < due:
         return None
@@ -241,12 +265,12 @@ def ask_control(algorithm: Algorithm, spec: TrialSpec, book: Book, source: Path)
     book.metric_sums, book.metric_steps = {}, 0
     try:
         return algorithm.control(Progress(step=book.step, examples=book.examples, metrics=means))
-    except Exception as error:  # noqa: BLE001 - whatever the submission's own code raises is reported as the submission's
+    except Exception as error:
         raise SubmissionError(discover.blame(source, f"control at step {book.step}", error)) from error
 
 
 def variables_of(
-    programs: Programs, state: TrainState, keys: Keys, train: Any, ledger: Ledger
+    programs: Programs, state: TrainState, keys: Keys, train: Arrays, ledger: Ledger
 ) -> tuple[Params, ModelState]:
     """Return what is to be evaluated; the submission's part of it is on the clock."""
     if programs.eval_variables is None:
@@ -256,18 +280,19 @@ def variables_of(
 
 
 def measure(
-    spec: TrialSpec, workload: Workload, programs: Programs, state: TrainState, keys: Keys, train: Any, validation_slice: Any,
+    workload: Workload, programs: Programs, state: TrainState, keys: Keys, arrays: tuple[Arrays, Arrays],
     ledger: Ledger, timing: Timing, book: Book,
 ) -> tuple[tuple[Params, ModelState], Measurement]:  # fmt: skip
     """Evaluate the validation slice; return what was evaluated and the measurement."""
     before = ledger.totals()["eval_variables"]
+    train, validation_slice = arrays
     variables = variables_of(programs, state, keys, train, ledger)
     calls = int(programs.eval_variables is not None)
     book.eval_variables_calls += calls
     at = timing.scored(ledger, book, ledger.totals()["eval_variables"] - before, calls)
     with ledger.span("eval"):
-        metrics = {k: float(v) for k, v in jax.device_get(programs.evaluate(*variables, validation_slice)).items()}
-    met = workload.info.meets(metrics[spec.metric]) if spec.target is not None else False
+        values = jax.device_get(programs.evaluate(*variables, validation_slice))
+    metrics: dict[str, float | None] = {k: float(v) for k, v in values.items()}
+    spec = timing.spec
+    met = spec.target is not None and workload.info.meets(metrics[spec.metric])
     return variables, Measurement(book.step, book.examples, metrics, at, met)
-
-

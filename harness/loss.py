@@ -1,7 +1,7 @@
 """The `Loss` handed to a submission, and the count of what a step does with it.
 
-Every evaluation of the model goes through one jitted function with a known name, so the calls can be counted in the traced step
-itself: in both directions, through scans and branches, whatever the submission differentiates.
+Every evaluation of the model goes through one jitted function with a known name, so the calls can be counted in the
+traced step itself: in both directions, through scans and branches, whatever the submission differentiates.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class WorkloadLoss:
 
     def sample_targets(self, params: Params, model_state: ModelState, batch: Batch, key: Key) -> Batch:
         if self.workload.sample_targets is None:
-            raise SubmissionError(f"sample_targets: a {self.workload.info.loss_kind} loss has no likelihood to draw from")
+            raise SubmissionError(
+                f"sample_targets: a {self.workload.info.loss_kind} loss has no likelihood to draw from"
+            )
         return dict(batch) | self.workload.sample_targets(params, model_state, batch, key)
 
     def _options(self, **asked: float | None) -> dict[str, float]:
@@ -70,7 +72,9 @@ class WorkloadLoss:
     def _call(
         self, params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool, options: dict[str, float]
     ) -> tuple[jax.Array, ModelState]:
-        def per_example(params: Params, model_state: ModelState, batch: Batch, key: Key) -> tuple[jax.Array, ModelState]:
+        def per_example(
+            params: Params, model_state: ModelState, batch: Batch, key: Key
+        ) -> tuple[jax.Array, ModelState]:
             return self.workload.loss(params, model_state, batch, key, train, **options)
 
         per_example.__name__ = _MARK

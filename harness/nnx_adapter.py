@@ -1,7 +1,8 @@
 """flax NNX module -> pure functions on plain dicts, split once.
 
-The hot loop is `jax.jit` on dicts: `nnx.jit` walks the object graph at every call, which costs milliseconds a step. Parameter
-kinds come from metadata on the variables, put there where the layer is made: `nnx.Linear(..., kernel_metadata=matrix())`.
+The hot loop is `jax.jit` on dicts: `nnx.jit` walks the object graph at every call, which costs milliseconds a step.
+Parameter kinds come from metadata on the variables, put there where the layer is made: `nnx.Linear(...,
+kernel_metadata=matrix())`.
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ class Model(Generic[M]):
     def __init__(self, make: Callable[[nnx.Rngs], M]):
         """`make(rngs)` builds the module. It is traced for its shapes here; no array is made."""
         self._make = make
-        self._graph, params, _ = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param, nnx.BatchStat)
+        shapes = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+        self._graph: Any
+        self._graph, *states = nnx.split(shapes, nnx.Param, nnx.BatchStat)
         self.param_info: PyTree = {}
-        for path, variable in nnx.to_flat_state(params):
+        for path, variable in nnx.to_flat_state(states[0]):
             info = variable.get_metadata().get("info")
             _check(path, variable.get_value(), info)
             node = self.param_info
@@ -60,11 +63,14 @@ class Model(Generic[M]):
 
     def init(self, key: Key) -> tuple[Params, ModelState]:
         """Return (params, model_state) of a fresh model: nested dicts of float32 arrays."""
-        _, params, model_state = nnx.split(self._make(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
+        _, *states = nnx.split(self._make(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
+        params, model_state = map(nnx.to_pure_dict, states)
+        return params, model_state
 
     def bind(self, params: Params, model_state: ModelState, *, train: bool) -> M:
-        """Return the module with these arrays, in training or evaluation mode. Cheap under jit: it runs while tracing."""
+        """Return the module with these arrays, in training or evaluation mode. Cheap under jit: it runs while
+        tracing.
+        """
         module: M = nnx.merge(self._graph, params, model_state, copy=True)
         module.train() if train else module.eval()
         return module
@@ -84,4 +90,6 @@ def _check(path: tuple[Any, ...], value: jax.ShapeDtypeStruct, info: ParamInfo |
         )
     axes = sorted([*info.in_axes, *info.out_axes, *(axis for axis, _ in info.stack_axes)])
     if axes != list(range(value.ndim)):
-        raise WorkloadError(f"parameter {where} of shape {value.shape}: ParamInfo names the axes {axes}, not each exactly once")
+        raise WorkloadError(
+            f"parameter {where} of shape {value.shape}: ParamInfo names the axes {axes}, not each exactly once"
+        )

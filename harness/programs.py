@@ -1,7 +1,9 @@
-"""The compiled programs of one trial: everything the loop runs on the device, compiled ahead of time for its real shapes.
+"""The compiled programs of one trial: everything the loop runs on the device, compiled ahead of time for its real
+shapes.
 
-The loop calls the compiled objects themselves, so a changed shape or dtype is an error and never a silent recompile. The
-contract of a submission's functions (tree, shapes, dtypes) is checked on abstract values before anything is compiled.
+The loop calls the compiled objects themselves, so a changed shape or dtype is an error and never a silent recompile.
+The contract of a submission's functions (tree, shapes, dtypes) is checked on abstract values before anything is
+compiled.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Programs:
 
     Attributes:
       init: Keys -> TrainState.
-      steps: by batch size: (state, keys, train arrays) -> (state, metrics stacked over the dispatch). Donates the state.
+      steps: by batch size: (state, keys, train arrays) -> (state, metrics stacked over the dispatch). Donates the
+        state.
       dispatch_steps: steps in one call of a step program.
       eval_variables: (state, keys, train arrays) -> (params, model_state); None where the state's own are evaluated.
       evaluate: (params, model_state, slice arrays) -> metrics.
@@ -195,7 +198,7 @@ def all_finite(params: Params) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
 
 
-class _blamed:  # noqa: N801 - reads as a statement
+class _blamed:
     """Turn whatever the submission's code raises while traced into a SubmissionError naming its line."""
 
     def __init__(self, source: Path, doing: str):
@@ -212,7 +215,9 @@ class _blamed:  # noqa: N801 - reads as a statement
 
 
 def _strong(tree: PyTree) -> PyTree:
-    """Make weakly typed values (from Python numbers) ordinary arrays of their dtype, so that shapes and dtypes are all there is."""
+    """Make weakly typed values (from Python numbers) ordinary arrays of their dtype, so that shapes and dtypes are
+    all there is.
+    """
 
     def strong(x: Any) -> jax.Array:
         x = jnp.asarray(x)
@@ -226,7 +231,9 @@ def _check_fields(algorithm: Algorithm, source: Path) -> None:
         raise SubmissionError(f"{source}/submission.py: Algorithm.{problem}")
 
     if not 0 <= algorithm.recalibration_batches <= MAX_RECALIBRATION_BATCHES:
-        refuse(f"recalibration_batches must be in 0..{MAX_RECALIBRATION_BATCHES}, got {algorithm.recalibration_batches}")
+        refuse(
+            f"recalibration_batches must be in 0..{MAX_RECALIBRATION_BATCHES}, got {algorithm.recalibration_batches}"
+        )
     if algorithm.recalibration_batches and algorithm.eval_variables is None:
         refuse("recalibration_batches is set but eval_variables is None; nothing would use the batches")
     if algorithm.candidates < 1:
@@ -249,7 +256,7 @@ def _check_same(before: Mapping[str, PyTree], after: Mapping[str, PyTree], funct
     for name, old in before.items():
         new = after[name]
         old_leaves, new_leaves = (dict(_named_leaves(name, tree)) for tree in (old, new))
-        if jax.tree.structure(old) != jax.tree.structure(new):
+        if str(jax.tree.structure(old)) != str(jax.tree.structure(new)):
             odd = sorted(set(old_leaves) ^ set(new_leaves))
             detail = f"; only on one side: {', '.join(odd[:5])}" if odd else ""
             raise SubmissionError(f"{where} the tree of {name}{detail}; return the structure it was given")
@@ -263,7 +270,9 @@ def _check_same(before: Mapping[str, PyTree], after: Mapping[str, PyTree], funct
 def _check_metrics(metrics: Any, source: Path) -> None:
     where = f"{source}/submission.py: step() must return metrics as a flat dict of float32 scalars with a 'loss' in it"
     if not isinstance(metrics, dict) or "loss" not in metrics:
-        raise SubmissionError(f"{where}; got {sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__}")
+        raise SubmissionError(
+            f"{where}; got {sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__}"
+        )
     for name, value in metrics.items():
         if getattr(value, "shape", None) != () or value.dtype != jnp.float32:
             raise SubmissionError(f"{where}; '{name}' is {value}")

@@ -1,8 +1,8 @@
 """The run folder of a trial: spec.json, log.jsonl, result.json. The log is the only truth; the rest are views of it.
 
-`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version), `event` and `t` (charged seconds so far).
-A process may be killed at any byte: a broken last line is passed over, and what a resumed attempt does again supersedes what
-the killed one had logged past its last checkpoint.
+`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version), `event` and `t` (charged seconds
+so far). A process may be killed at any byte: a broken last line is passed over, and what a resumed attempt does again
+supersedes what the killed one had logged past its last checkpoint.
 """
 
 from __future__ import annotations
@@ -161,6 +161,10 @@ class RunFolder:
         self.append("end", durable=True, status=result.status, reason=result.reason)
         write_atomic(self.path / "result.json", strict.to_plain(result))
 
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
     @property
     def checkpoints(self) -> Path:
         """Where this trial's checkpoints lie."""
@@ -182,7 +186,9 @@ def prepare(root: Path, spec: TrialSpec, options: Options) -> Path:
                     f"{path} holds another spec: {name} is {held[name]!r} there and {value!r} here; "
                     "move that folder away or choose another with out=DIR"
                 )
-    write_atomic(path / "spec.json", {"id": spec.id, "spec": strict.to_plain(spec), "options": strict.to_plain(options)})
+    write_atomic(
+        path / "spec.json", {"id": spec.id, "spec": strict.to_plain(spec), "options": strict.to_plain(options)}
+    )
     return path
 
 
@@ -195,7 +201,9 @@ def read_spec(path: Path) -> tuple[TrialSpec, Options]:
     except FileNotFoundError:
         raise RunFolderError(f"{path} is no run folder: it has no spec.json") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew") from None
+        raise RunFolderError(
+            f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew"
+        ) from None
     return strict.read(TrialSpec, spec, where, RunFolderError), strict.read(Options, options, where, RunFolderError)
 
 
@@ -210,11 +218,17 @@ def hold(path: Path) -> Iterator[RunFolder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise RunFolderError(f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it") from None
+            raise RunFolderError(
+                f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it"
+            ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         lock.flush()
-        yield RunFolder(path)
+        folder = RunFolder(path)
+        try:
+            yield folder
+        finally:
+            folder.close()
 
 
 def holder(path: Path) -> str | None:
@@ -251,10 +265,14 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             broken = broken or number
             continue
         if broken is not None and kind not in ("start", "end"):
-            raise RunFolderError(f"{path}/log.jsonl: line {broken} is damaged; remove the folder {path} to run the trial anew")
+            raise RunFolderError(
+                f"{path}/log.jsonl: line {broken} is damaged; remove the folder {path} to run the trial anew"
+            )
         broken = None
         if event.get("v") != SCHEMA:
-            raise RunFolderError(f"{path}/log.jsonl: line {number} has schema {event.get('v')}, this harness reads {SCHEMA}")
+            raise RunFolderError(
+                f"{path}/log.jsonl: line {number} has schema {event.get('v')}, this harness reads {SCHEMA}"
+            )
         if kind == "attempt":
             events = [e for e in events if _before(e, event["resume_step"])]
         events.append(event)
@@ -264,7 +282,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 def _before(event: dict[str, Any], resume_step: int) -> bool:
     # A checkpoint is written after the measurement of its step and before the control call that follows it.
     step = event.get("step", 0)
-    return event["event"] != "end" and (step < resume_step or (step == resume_step and event["event"] != "control"))
+    return event["event"] != "end" and bool(step < resume_step or (step == resume_step and event["event"] != "control"))
 
 
 def read_trial(path: Path) -> Trial:
@@ -290,7 +308,9 @@ def read_trial(path: Path) -> Trial:
 
 
 def find_trials(root: Path) -> list[Path]:
-    """Return the run folders at or below `root`, sorted; those that `retry=true` has moved aside only where `root` is one itself."""
+    """Return the run folders at or below `root`, sorted; those that `retry=true` has moved aside only where `root` is
+    one itself.
+    """
     found = sorted(p.parent for p in root.rglob("spec.json"))
     return [p for p in found if p == root or not re.search(r"\.failed-\d+$", p.name)]
 

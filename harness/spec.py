@@ -1,4 +1,6 @@
-"""The frozen values a run is described by: Rules, RunSpec (what the user asked for) and TrialSpec (one trial's identity)."""
+"""The frozen values a run is described by: Rules, RunSpec (what the user asked for) and TrialSpec (one trial's
+identity).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class Suite:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where to run, as in configs/device/*.yaml; "auto" is a GPU where jax's CUDA plugin is installed and one is visible."""
+    """Where to run, as in configs/device/*.yaml; "auto" is a GPU where jax's CUDA plugin is installed and one is
+    visible.
+    """
 
     platform: Literal["auto", "cpu", "gpu"]
     deterministic: bool = True

@@ -1,4 +1,6 @@
-"""Plain mappings (YAML, JSON) to frozen dataclasses and back: unknown keys and wrong types are refused, never guessed."""
+"""Plain mappings (YAML, JSON) to frozen dataclasses and back: unknown keys and wrong types are refused, never
+guessed.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def read(cls: type[T], data: Any, where: str, error: type[HarnessError] = Config
 
 
 def to_plain(value: Any) -> Any:
-    """Turn dataclasses, tuples and enums into what JSON can hold; the inverse of `read`. NaN and infinity become null."""
+    """Turn dataclasses, tuples and enums into what JSON can hold; the inverse of `read`. NaN and infinity become
+    null.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -72,11 +76,12 @@ def _convert(hint: Any, value: Any, where: str, error: type[HarnessError]) -> An
         raise error(f"{where}: expected one of the choices, got {_show(value)}; {tail}")
     elif origin in (tuple, list) or (isinstance(origin, type) and issubclass(origin, Sequence)):
         if isinstance(value, list | tuple):
-            return tuple(_convert(args[0], v, f"{where}[{i}]", error) for i, v in enumerate(value))
+            items = (_convert(args[0], v, f"{where}[{i}]", error) for i, v in enumerate(value))
+            return list(items) if origin is list else tuple(items)
     elif origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if isinstance(value, Mapping):
             return {k: _convert(args[1], v, f"{where}.{k}", error) for k, v in value.items()}
-    elif dataclasses.is_dataclass(hint):
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return read(hint, value, where, error)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

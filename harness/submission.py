@@ -60,11 +60,16 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
         raise SubmissionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     info = strict.read(SubmissionInfo, data, str(path), SubmissionError)
     if info.name != folder.name:
-        raise SubmissionError(f"{path}: name is '{info.name}', but the folder is called '{folder.name}'; make them equal")
-    for source, names in [("space", info.space), *((f"points[{i}]", p) for i, p in enumerate(info.points))]:
+        raise SubmissionError(
+            f"{path}: name is '{info.name}', but the folder is called '{folder.name}'; make them equal"
+        )
+    sources = [("space", list(info.space)), *((f"points[{i}]", list(p)) for i, p in enumerate(info.points))]
+    for source, names in sources:
         for name in names:
             if name not in info.defaults:
-                raise SubmissionError(f"{path}: {source}: '{name}' has no default; {suggest(name, info.defaults, 'defaults')}")
+                raise SubmissionError(
+                    f"{path}: {source}: '{name}' has no default; {suggest(name, info.defaults, 'defaults')}"
+                )
     for name, d in info.space.items():
         if not d.values and (d.min is None or d.max is None or d.min >= d.max or (d.scaling == "log" and d.min <= 0)):
             raise SubmissionError(f"{path}: space.{name}: expected min < max (above 0 for scaling: log), or values")
@@ -81,7 +86,9 @@ def choose_point(folder: discover.Folder, info: SubmissionInfo, override: Mappin
         default = point[name]
         number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
         if type(value) is not type(default) and not number:
-            raise SubmissionError(f"hp.{name}: expected {type(default).__name__} like the default {default!r}, got {value!r}")
+            raise SubmissionError(
+                f"hp.{name}: expected {type(default).__name__} like the default {default!r}, got {value!r}"
+            )
         point[name] = float(value) if number else value
     return point
 
@@ -99,7 +106,9 @@ def build(folder: discover.Folder, task: Any, hyperparameters: Mapping[str, Valu
     where = f"{folder.path}/submission.py"
     function = getattr(discover.load(folder), "build", None)
     if not callable(function):
-        raise SubmissionError(f"{where}: expected a function build(task, hp), found {'none' if function is None else function!r}")
+        raise SubmissionError(
+            f"{where}: expected a function build(task, hp), found {'none' if function is None else function!r}"
+        )
     try:
         inspect.signature(function).bind(task, hyperparameters)
     except TypeError as error:
@@ -108,12 +117,13 @@ def build(folder: discover.Folder, task: Any, hyperparameters: Mapping[str, Valu
         made = function(task, dict(hyperparameters))
     except SubmissionError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the submission's own code raises is reported as the submission's
+    except Exception as error:
         raise SubmissionError(discover.blame(folder.path, "build", error)) from error
     if isinstance(made, optax.GradientTransformation):
         return from_optax(made)
     if isinstance(made, Algorithm):
         return made
     raise SubmissionError(
-        f"{where}: build must return an optax.GradientTransformation or a harness.api.Algorithm, got {type(made).__name__}"
+        f"{where}: build must return an optax.GradientTransformation or a harness.api.Algorithm, "
+        f"got {type(made).__name__}"
     )

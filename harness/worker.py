@@ -1,7 +1,8 @@
-"""The subprocess of one trial: `python -m harness.worker RUN_FOLDER`. Sets the platform's flags, then imports jax, then runs.
+"""The subprocess of one trial: `python -m harness.worker RUN_FOLDER`. Sets the platform's flags, then imports jax,
+then runs.
 
-Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder cannot be used.
-Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
+Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder
+cannot be used. Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def _ended(spec: TrialSpec, ledger: Ledger, attempt: int, status: Status, reason
         status=status,
         reason=reason,
         spec_id=spec.id,
-        ledger=dict(ledger.totals()),
+        ledger={str(span): reading for span, reading in ledger.totals().items()},
         wall_s=ledger.total().wall_s,
         attempts=attempt,
         fingerprint=hardware.machine() | {"packages": hardware.packages(), "flags": hardware.flags()},
@@ -144,4 +145,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is written; taking the runtime down in order would be time that no span holds

@@ -1,8 +1,8 @@
 """What a workload is: the value types that `workloads/<name>/workload.py` fills in. Importing this does not import jax.
 
-A workload folder's `workload.py` holds `INFO`, a `WorkloadInfo`, at module level (so that listing and planning need no jax), and
-`load() -> Workload`, which imports the model. All its constants stand in code; the target is read from `target.json` beside it,
-which `scripts/set_targets.py` writes from recorded runs.
+A workload folder's `workload.py` holds `INFO`, a `WorkloadInfo`, at module level (so that listing and planning need
+no jax), and `load() -> Workload`, which imports the model. All its constants stand in code; the target is read from
+`target.json` beside it, which `scripts/set_targets.py` writes from recorded runs.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ class WorkloadInfo:
       num_train_examples: examples in the training set.
       loss_kind: the family of the training loss.
       datasets: names of the data sets needed; `embedded` ones need no download.
-      dispatch_steps: training steps per call of the compiled step, by platform ("cpu", "gpu"); 1 where not given. Steps are
-        scanned on the device within a call. Convolutions must not be scanned on CPU, where that runs 5-30 times slower.
+      dispatch_steps: training steps per call of the compiled step, by platform ("cpu", "gpu"); 1 where not given.
+        Steps are scanned on the device within a call. Convolutions must not be scanned on CPU, where that runs 5-30
+        times slower.
       scored: False for toys, which no suite holds and no leaderboard shows.
       floor: the smallest loss any model can reach, where it is known exactly (nats).
     """
@@ -98,9 +99,9 @@ class WorkloadInfo:
     scored: bool = True
     floor: float | None = None
 
-    def meets(self, value: float) -> bool:
+    def meets(self, value: float | None) -> bool:
         """Whether `value` of the metric meets the target (equality does; NaN never does)."""
-        if self.target.value is None:
+        if self.target.value is None or value is None:
             return False
         return value <= self.target.value if self.mode == "min" else value >= self.target.value
 
@@ -109,7 +110,8 @@ class WorkloadInfo:
 class Splits:
     """Host arrays of each split: dicts of numpy arrays with the example axis first.
 
-    `validation_slice` is the fixed part of `validation` that is measured while training; `test` is evaluated once, at the end.
+    `validation_slice` is the fixed part of `validation` that is measured while training; `test` is evaluated once, at
+    the end.
     """
 
     train: Mapping[str, np.ndarray]
@@ -127,12 +129,13 @@ class Workload:
       init: key -> (params, model_state), float32 nested dicts.
       param_info: tree of `ParamInfo` that matches params.
       splits: () -> the host arrays; called once, off the clock.
-      batch: (train arrays on the device, index int32[B], key) -> batch: gather and augmentation; a pure function. The harness
-        adds `index` to it.
+      batch: (train arrays on the device, index int32[B], key) -> batch: gather and augmentation; a pure function. The
+        harness adds `index` to it.
       loss: (params, model_state, batch, key, train, **options) -> (per-example losses f32[B], new model_state).
-      loss_options: the options that `loss` takes beyond these (of "dropout", "label_smoothing"), with the workload's own setting.
-      evaluate: (params, model_state, arrays of a split) -> flat dict of f32 scalars, `info.metric` among them; a whole split in
-        one compiled call.
+      loss_options: the options that `loss` takes beyond these (of "dropout", "label_smoothing"), with the workload's
+        own setting.
+      evaluate: (params, model_state, arrays of a split) -> flat dict of f32 scalars, `info.metric` among them; a
+        whole split in one compiled call.
       sample_targets: (params, model_state, batch, key) -> batch; None for a loss without a likelihood.
     """
 
@@ -148,7 +151,8 @@ class Workload:
 
 
 def next_measurement(step_hint: int, done: int) -> int:
-    """Return the first step after `done` at which the validation slice is measured (steps at the workload's batch size).
+    """Return the first step after `done` at which the validation slice is measured (steps at the workload's batch
+    size).
 
     Every 12.5% of the step hint to 50%, then every 4%, and at the horizon itself.
     """

@@ -1,8 +1,8 @@
 """The order of the training examples as a pure function: no iterator state, exact resume, any batch size.
 
-Each epoch is a permutation of the training set. It is never stored: the index at a position is computed from the key, by a
-Feistel network over the grid rows x columns >= n whose values outside the set are walked on (Black and Rogaway 2002, "Ciphers
-with arbitrary finite domains", the cycle-walking and generalised-Feistel constructions).
+Each epoch is a permutation of the training set. It is never stored: the index at a position is computed from the key,
+by a Feistel network over the grid rows x columns >= n whose values outside the set are walked on (Black and Rogaway
+2002, "Ciphers with arbitrary finite domains", the cycle-walking and generalised-Feistel constructions).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def batch_indices(key: jax.Array, examples_seen: jax.Array, size: int, num_examp
 
 
 def permute(key: jax.Array, epoch: jax.Array, offset: jax.Array, num_examples: int) -> jax.Array:
-    """Return where each offset in [0, num_examples) goes under the permutation of its epoch; uint32, shape of `offset`."""
+    """Return where each offset in [0, num_examples) goes under the permutation of its epoch; uint32, shape of
+    `offset`.
+    """
     rows, columns = _grid(num_examples)
     round_keys = jax.random.bits(key, (2 * _ROUNDS,), jnp.uint32)
 

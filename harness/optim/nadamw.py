@@ -1,4 +1,6 @@
-"""NadamW in AlgoPerf's form. optax's differs from the first step on: it corrects the two parts of the momentum by two powers."""
+"""NadamW in AlgoPerf's form. optax's differs from the first step on: it corrects the two parts of the momentum by two
+powers.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def nadamw(
 
 
 def scale_by_nadam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """Return the update direction u / (sqrt(vh) + eps) of `nadamw`; state is (count, m, v), m and v like the parameters."""
+    """Return the update direction u / (sqrt(vh) + eps) of `nadamw`; state is (count, m, v), m and v like the
+    parameters.
+    """
 
     def init(params: Any) -> optax.ScaleByAdamState:
         zeros = optax.tree.zeros_like(params)

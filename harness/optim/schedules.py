@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import optax
 
 
 def warmup_cosine(peak: float, total_steps: int, warmup_fraction: float) -> optax.Schedule:
-    """Return the schedule that warms up linearly, then decays along a half cosine to 0 at `total_steps` and stays there.
+    """Return the schedule that warms up linearly, then decays along a half cosine to 0 at `total_steps` and stays
+    there.
 
     With w = max(1, round(warmup_fraction * total_steps)) and p = (t - w) / (total_steps - w):
 
@@ -18,7 +20,7 @@ def warmup_cosine(peak: float, total_steps: int, warmup_fraction: float) -> opta
     """
     warmup = max(1, round(warmup_fraction * total_steps))
 
-    def schedule(step):  # type: ignore[no-untyped-def]
+    def schedule(step: jax.Array) -> jax.Array:
         p = jnp.clip((step - warmup) / max(1, total_steps - warmup), 0.0, 1.0)
         return peak * jnp.where(step < warmup, (step + 1) / warmup, 0.5 * (1.0 + jnp.cos(jnp.pi * p)))
 

@@ -1,1 +1,1 @@
-"""Scores as pure functions of run records: what counts, time to target, performance profiles, and the table that shows them."""
+"""Scores as pure functions of run records: what counts, time to target, performance profiles, the table."""

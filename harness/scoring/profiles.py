@@ -18,8 +18,7 @@ def ratios(times: TimesLike, workloads: Collection[str]) -> dict[str, dict[str, 
     """Return r_sw by submission and workload: 1 for the fastest, infinity for a miss, a missing workload among them."""
     best = {w: min((_time(row, w) for row in times.values()), default=math.inf) for w in workloads}
     return {
-        submission: {w: 1.0 if (t := _time(row, w)) == best[w] < math.inf else _over(t, best[w]) for w in sorted(workloads)}
-        for submission, row in times.items()
+        submission: {w: _over(_time(row, w), best[w]) for w in sorted(workloads)} for submission, row in times.items()
     }
 
 
@@ -29,7 +28,7 @@ def profile(of_workload: Mapping[str, float], tau: float) -> float:
 
 
 def scores(times: TimesLike, workloads: Collection[str], r_max: float = R_MAX) -> dict[str, float | None]:
-    """Return the score of each submission, in [0, 1]: 1 is fastest on every workload; None where there are no workloads.
+    """Return the score of each submission, in [0, 1]: 1 is fastest everywhere; None where there are no workloads.
 
     Each workload's part of the profile is a step at r, so that the integral is exactly
     mean over w of max(0, r_max - r_sw) / (r_max - 1).
@@ -55,4 +54,6 @@ def _time(row: Mapping[str, float | None], workload: str) -> float:
 
 
 def _over(time: float, best: float) -> float:
-    return time / best if best > 0 and time < math.inf else math.inf
+    if time == math.inf:
+        return math.inf
+    return 1.0 if time == best else time / best if best > 0 else math.inf

@@ -98,7 +98,7 @@ def as_json(found: Scores) -> dict[str, Any]:
         "workloads": sorted(found.workloads),
         "scores": {name: {"score": value, "low": None, "high": None} for name, value in sorted(found.scores.items())},
         "time_to_target": found.ranking,
-        "steps_to_target": found.steps,
+        "steps_to_target": {name: {w: _whole(s) for w, s in row.items()} for name, row in found.steps.items()},
         "status": {name: {w: str(s) for w, s in row.items()} for name, row in found.status.items()},
         "pairs": [],
         "notes": list(found.notes),
@@ -133,9 +133,7 @@ def _print(found: Scores) -> None:
 
 def _print_workload(found: Scores, workload: str) -> None:
     spec = found.workloads[workload]
-    reach = "at most" if spec.mode == "min" else "at least"
-    target = "no target" if spec.target is None else f"{spec.metric} {reach} {spec.target:g}, version {spec.workload_version}"
-    print_line(f"\n{workload}: {target}", style="bold")
+    print_line(f"\n{workload}: {target_text(spec)}", style="bold")
     submissions = {name: row for name, row in found.ranking.items() if workload in row}
     ratio = profiles.ratios(submissions, [workload])
     other = [clock for clock in found.times if clock != found.clock]
@@ -151,13 +149,14 @@ def _print_workload(found: Scores, workload: str) -> None:
         ]
         for name in sorted(submissions, key=lambda n: (ratio[n][workload], n))
     ]
-    headings = [f">{_clock_title(clock)}" for clock in other]
-    print_table(["submission", "status", ">time to target", ">x best", ">steps", *headings, f">test {spec.metric}"], rows)
+    fixed = ("submission", "status", ">time to target", ">x best", ">steps")
+    print_table([*fixed, *(f">{_clock_title(clock)}" for clock in other), f">test {spec.metric}"], rows)
 
 
 def _print_suite(found: Scores) -> None:
     ratio = profiles.ratios(found.ranking, found.ranked)
-    print_line(f"\nscore: performance profile up to {profiles.R_MAX:g} times the best, {len(found.ranked)} workload(s)", style="bold")
+    over = ", ".join(found.ranked)
+    print_line(f"\nscore: performance profile up to {profiles.R_MAX:g} times the best, over {over}", style="bold")
     rows = [
         [
             name,
@@ -170,6 +169,14 @@ def _print_suite(found: Scores) -> None:
     print_table(["submission", ">score", ">x best (geometric mean)", ">targets reached"], rows)
 
 
+def target_text(spec: TrialSpec) -> str:
+    """Return what is to be reached, for people."""
+    if spec.target is None:
+        return f"{spec.metric}, no target"
+    reach = "at most" if spec.mode == "min" else "at least"
+    return f"{spec.metric} {reach} {spec.target:g}, version {spec.workload_version}"
+
+
 def _measured(trials: Sequence[Trial], clock: Clock) -> bool:
     """Whether every hit that counts has a time on this clock."""
     hits = [t.hit for t in trials if times.counts(t) and t.hit]
@@ -178,6 +185,11 @@ def _measured(trials: Sequence[Trial], clock: Clock) -> bool:
 
 def _clock_title(clock: Clock) -> str:
     return f"{clock} clock: {times.UNITS[clock]}"
+
+
+def _whole(steps: float | None) -> int | float | None:
+    """Steps as an integer, but for the middle of two studies."""
+    return int(steps) if steps is not None and steps.is_integer() else steps
 
 
 def _number(value: float | None, *, whole: bool = False) -> str:

@@ -1,7 +1,7 @@
 """Time to target: which trials count, whether they can be compared, and how long each submission took on each workload.
 
-A study's time is that of its fastest trial; a submission's time on a workload is the median over its studies, a miss taking
-part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179, section 4).
+A study's time is that of its fastest trial; a submission's time on a workload is the median over its studies, a miss
+taking part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from harness.errors import RunFolderError
 from harness.records import FAILED, UNFINISHED, Status, Trial
@@ -20,7 +20,12 @@ from harness.spec import Clock
 Times: TypeAlias = dict[str, dict[str, float | None]]
 """By submission, then by workload; None where the target was not reached."""
 
-UNITS: dict[Clock, str] = {"wall": "seconds", "cpu": "processor seconds", "steps": "calibrated seconds", "energy": "joules"}
+UNITS: dict[Clock, str] = {
+    "wall": "seconds",
+    "cpu": "processor seconds",
+    "steps": "calibrated seconds",
+    "energy": "joules",
+}
 
 _SAME_EVERYWHERE = ("rules", "clock", "score_compile", "compile_cap_s", "free_batch_size", "device", "deterministic")
 _SAME_PER_WORKLOAD = (
@@ -41,9 +46,9 @@ class Selection:
 def select(trials: Iterable[Trial]) -> Selection:
     """Return the trials that are scored together, whatever the order they come in.
 
-    Left out, with a note: smoke tests (`max_steps`), trials on tuning seeds, and what a newer run folder supersedes: another
-    source of the same submission, or another spec (hyperparameters, seed) of the same study and trial. Newer is by the
-    times of the run folder's files.
+    Left out, with a note: smoke tests (`max_steps`), trials on tuning seeds, and what a newer run folder supersedes:
+    another source of the same submission, or another spec (hyperparameters, seed) of the same study and trial. Newer is
+    by the times of the run folder's files.
 
     Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, or on
     different versions of a workload.
@@ -116,13 +121,13 @@ def status(trials: Iterable[Trial], clock: Clock) -> dict[str, dict[str, Status]
 
 
 def hit_time(trial: Trial, clock: Clock) -> float | None:
-    """Return the scored time of one trial's first hit; None without one, or where the trial failed or is not finished."""
+    """Return the scored time of a trial's first hit; None without one, or where it failed or is not finished."""
     if not counts(trial) or trial.hit is None:
         return None
     time: float | None = getattr(trial.hit.scored, clock)
     if time is None:
         raise RunFolderError(
-            f"{trial.path}: the {clock} clock was not measured on this machine; rank by another: clock=wall, cpu or steps"
+            f"{trial.path}: the {clock} clock was not measured there; rank by another: clock=wall, cpu or steps"
         )
     return time
 
@@ -188,8 +193,9 @@ def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
         newest = max(group, key=_age)
         kept.append(newest)
         for old in (t for t in group if t is not newest):
-            differs = ", ".join(_differences(old, newest)) or "nothing but its place"
-            notes.append(f"superseded: {old.path} by {newest.path}, which is newer; they differ in {differs}")
+            differs = ", ".join(_differences(old, newest))
+            why = f"they differ in {differs}" if differs else "the same trial, run again"
+            notes.append(f"superseded: {old.path} by {newest.path}, which is newer; {why}")
     return kept
 
 
@@ -211,13 +217,17 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
         if absent:
             notes.append(f"{submission} was not run on {', '.join(absent)}: counted as missed")
     for packages in ("jax", "jaxlib"):
-        found = {(_fingerprint(t, "packages") or {}).get(packages) for t in trials} - {None}
+        found = {str(v) for t in trials if (v := (_fingerprint(t, "packages") or {}).get(packages))}
         if len(found) > 1:
             notes.append(f"run with different versions of {packages}: {', '.join(sorted(found))}")
+    if len({s for s, _ in cells}) == 1:
+        notes.append(
+            "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss"
+        )
     studies = _grouped(trials, lambda t: (t.spec.submission, t.spec.workload))
     counted = {len({t.spec.study for t in group}) for group in studies.values()}
     if counted == {1}:
-        notes.append("one study: no interval; a difference of a few percent may be chance")
+        notes.append("one study: no interval, so a small difference may be chance")
     elif len(counted) > 1:
         notes.append(f"not all have the same number of studies: from {min(counted)} to {max(counted)}")
     return notes
@@ -261,7 +271,7 @@ def _age(trial: Trial) -> tuple[float, str]:
     return max((f.stat().st_mtime for f in files if f.exists()), default=0.0), str(trial.path)
 
 
-def _fingerprint(trial: Trial, name: str) -> object:
+def _fingerprint(trial: Trial, name: str) -> Any:
     return trial.result.fingerprint.get(name) if trial.result else None
 
 

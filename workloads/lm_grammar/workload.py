@@ -16,7 +16,7 @@ INFO = WorkloadInfo(
     num_train_examples=38_400,  # windows of 64 predictions: a run of twice the step hint sees none of them again
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets=(),
-    dispatch_steps={"cpu": 1, "gpu": 24},
+    dispatch_steps={"cpu": 1, "gpu": 3},
     floor=0.47576400268686714,  # nats per character; grammar.entropy_rate() computes it
 )
 

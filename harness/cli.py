@@ -1,0 +1,302 @@
+"""The command line: `harness run | list | show | score | doctor`.
+
+Each command imports what it needs when it is called, so that help appears at once; jax is left to the worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness import __version__
+from harness.errors import ConfigError, HarnessError, RunFolderError, suggest
+
+if TYPE_CHECKING:
+    from harness.plan import Plan, PlannedTrial
+    from harness.records import Trial
+
+INTERRUPTED = 130
+
+RUN_HELP = """\
+SUBMISSION is the name of a folder in ./submissions, or a path to one. With none named, every submission that is found
+runs whose trials are not finished: so put a folder there and type `harness run`. Finished trials are not run again;
+interrupted ones go on where they were.
+
+examples:
+  harness run adamw nadamw                      compare two on the demo suite
+  harness run ./my_optimizer workload=lm_grammar
+  harness run adamw workload=lm_grammar,resnet_digits seed=1
+  harness run adamw hp.learning_rate=0.003      another hyperparameter
+  harness run adamw stop=horizon clock=wall     to the last step; rank by wall time
+  harness run adamw max_steps=20 out=/tmp/runs  a smoke test
+  harness run --dry-run                         what would run, and how long
+
+keys: suite, rules, device (files below configs/), workload, seed, out, hp.NAME, max_steps, checkpoint_s, hang_s, retry,
+tensorboard, stop, clock, and fields of the groups, as in rules.studies=3
+"""
+
+SCORE_HELP = """\
+examples:
+  harness score                  all runs in ./runs
+  harness score runs/lm_grammar  those of one workload
+  harness score --json           for programs
+"""
+
+DOCTOR_HELP = """\
+examples:
+  harness doctor                             look at the machine, the packages and the folders
+  harness doctor --calibrate                 measure the baseline's step time, which the budgets are made of
+  harness doctor --calibrate workload=lm_grammar device=gpu
+"""
+
+HELP = """\
+usage: harness COMMAND ...
+
+Does your optimizer really train faster? Run submissions on fixed workloads and score their time to a validation target.
+
+commands:
+  run      run submissions, then show the scores
+  list     list the submissions, workloads, suites and rules that are found
+  show     show one of them
+  score    score run folders
+  doctor   look at this machine; measure its baseline
+
+examples:
+  harness run adamw nadamw        compare two optimizers on the demo suite
+  harness run                     run what is new in ./submissions
+  harness score                   show the scores again
+
+`harness COMMAND --help` shows more. Everywhere: --debug shows tracebacks, --version the version.
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its parser, and what it does with the parsed arguments; that returns the exit code."""
+
+    parser: Callable[[], argparse.ArgumentParser]
+    call: Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 (a trial failed), 2 (usage), 3 (data missing) or 130."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        code = _dispatch([word for word in words if word != "--debug"])
+        sys.stdout.flush()
+    except HarnessError as error:
+        _report(error, debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; type the same again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `harness list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(f"harness {__version__}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise ConfigError(f"unknown {what} '{name}'; {suggest(name, COMMANDS, 'commands')}")
+    command = COMMANDS[name]
+    parser = command.parser()
+    args, unknown = parser.parse_known_intermixed_args(rest)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise ConfigError(f"harness {name}: unknown argument '{unknown[0]}'; {suggest(unknown[0], flags, 'options')}")
+    return command.call(args)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _parser(name: str, description: str, examples: str = "") -> argparse.ArgumentParser:
+    return _Parser(
+        prog=f"harness {name}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = _parser("run", "Run submissions on workloads, one trial after another, then show the scores.", RUN_HELP)
+    parser.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="see below")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    from harness import config, plan
+    from harness.tables import print_table
+
+    overrides = [word for word in args.words if "=" in word]
+    planned = plan.make_plan(config.compose(overrides), [word for word in args.words if "=" not in word])
+    if planned.trials:
+        print_table(plan.HEAD, plan.rows(planned))
+        print(plan.total(planned), flush=True)
+    for problem in planned.problems:
+        _report(problem)
+    code = 1 if planned.problems else 0
+    if args.dry_run:
+        return code
+    for trial in planned.runnable:
+        try:
+            _run_trial(trial, tensorboard=planned.run.tensorboard)
+        except HarnessError as error:
+            _report(error)
+            code = max(code, error.exit_code)
+    return max(code, _show_scores(planned))
+
+
+def _run_trial(trial: PlannedTrial, *, tensorboard: bool) -> Trial:
+    from harness import progress, records
+    from harness.launch import local
+
+    with contextlib.ExitStack() as stack:
+        view = stack.enter_context(progress.shown(trial.spec, [] if trial.again else records.read_events(trial.path)))
+        sinks = [view.add]
+
+        def on_start() -> None:
+            if tensorboard:
+                sinks.append(stack.enter_context(_event_view(trial.path)))
+
+        def on_event(event: dict[str, Any]) -> None:
+            for sink in sinks:
+                sink(event)
+
+        return local.run_trial(trial, on_event, on_start=on_start, note=view.note)
+
+
+@contextlib.contextmanager
+def _event_view(folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    from harness.tensorboard import EventView
+
+    view = EventView(folder)
+    try:
+        yield view.add
+    finally:
+        view.close()
+
+
+def _show_scores(planned: Plan) -> int:
+    """Print the table of the plan's trials; return 1 where one of them failed or is not finished."""
+    from harness import records
+    from harness.scoring.table import print_scores
+
+    trials = [records.read_trial(trial.path) for trial in planned.trials if (trial.path / "spec.json").exists()]
+    if trials:
+        print_scores(trials)
+    short = [trial for trial in trials if trial.status in records.FAILED | records.UNFINISHED]
+    for trial in short:
+        print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
+    return 1 if short else 0
+
+
+def _list_parser() -> argparse.ArgumentParser:
+    return _parser("list", "List the submissions, workloads, suites and rules that are found.")
+
+
+def _list(_: argparse.Namespace) -> int:
+    from harness.listing import print_list
+
+    print_list()
+    return 0
+
+
+def _show_parser() -> argparse.ArgumentParser:
+    parser = _parser("show", "Show what is known of one.", "example:\n  harness show lm_grammar\n")
+    parser.add_argument("name", metavar="NAME", help="name or path of a submission or workload")
+    return parser
+
+
+def _show(args: argparse.Namespace) -> int:
+    from harness.listing import print_show
+
+    print_show(args.name)
+    return 0
+
+
+def _score_parser() -> argparse.ArgumentParser:
+    parser = _parser("score", "Score run folders.", SCORE_HELP)
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUNS", help="run folders, or folders that hold them (default: runs)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _score(args: argparse.Namespace) -> int:
+    from harness import records
+    from harness.scoring.table import print_scores
+
+    paths: dict[Path, None] = {}
+    for name in args.runs or ["runs"]:
+        found = records.find_trials(Path(name))
+        if not found:
+            raise RunFolderError(f"no run folder at or below {name}; `harness run` makes some")
+        paths |= dict.fromkeys(found)
+    trials, code = [], 0
+    for path in paths:
+        try:
+            trials.append(records.read_trial(path))
+        except RunFolderError as error:
+            _report(error)
+            code = 1
+    print_scores(trials, json=args.json)
+    return code
+
+
+def _doctor_parser() -> argparse.ArgumentParser:
+    parser = _parser("doctor", "Look at this machine, and measure its baseline.", DOCTOR_HELP)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="suite, workload, device, as for `harness run`"
+    )
+    parser.add_argument("--calibrate", action="store_true", help="measure the baseline's step time on each workload")
+    return parser
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from harness import config, doctor
+
+    return doctor.run(config.compose(args.overrides), args.calibrate)
+
+
+COMMANDS = {
+    "run": Command(_run_parser, _run),
+    "list": Command(_list_parser, _list),
+    "show": Command(_show_parser, _show),
+    "score": Command(_score_parser, _score),
+    "doctor": Command(_doctor_parser, _doctor),
+}
+
+
+def _report(error: HarnessError, debug: bool = False) -> None:
+    if debug:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    print(f"error: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

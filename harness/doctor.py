@@ -1,0 +1,289 @@
+"""Whether this machine can run the suite: versions, devices, space, data, targets, folders, and what to do about it.
+
+Needs no jax in its own process: what jax sees is asked of a subprocess with a time limit, so that a broken driver
+cannot hang it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness import calibration_cache, discover, hardware, listing
+from harness.discover import Folder
+from harness.errors import ConfigError, HarnessError
+from harness.plan import resolve_device
+from harness.spec import DeviceConfig, RunSpec
+from harness.tables import print_line, print_table
+
+OK, BROKEN, DATA_MISSING = 0, 2, 3  # exit codes
+
+_PROBE = "import json, jax; print(json.dumps([d.device_kind for d in jax.local_devices()]))"
+_PROBE_S = 120.0  # a first look at a GPU may take a while
+_CALIBRATION_S = 1800.0
+_LITTLE_SPACE = 2**30  # bytes; checkpoints and the compile cache of a small suite
+_PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's: what was looked at and what was found.
+
+    `state` says whether it stands in the way: "data" is a missing data set, "broken" anything else that a run needs.
+    `hint` is what to do about it.
+    """
+
+    name: str
+    found: str
+    state: Literal["ok", "note", "data", "broken"] = "ok"
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that workloads name: what it is, where its file should be (None: nowhere), and how to get it."""
+
+    what: str
+    locate: Callable[[], Path | None]
+    hint: str
+
+
+def run(run: RunSpec, calibrate: bool) -> int:
+    """Print what was found and what to do; return 0 where all is well, 2 for something broken, 3 for missing data.
+
+    With `calibrate`, measure the baseline's step time on every workload of `run` and keep it for later runs.
+    """
+    workloads, unusable = _workloads(run)
+    sections: dict[str, Callable[[], list[Finding]]] = {
+        "versions": _versions,
+        "machine": lambda: [*_machine(), *_devices(run.device), *_space({"run folders": Path(run.out)})],
+        "workloads of this suite": lambda: [*unusable, *_targets(run, workloads), *_data(workloads)],
+        "all that was found": lambda: [*_folders("workloads"), *_folders("submissions")],
+        "the baseline's step": lambda: _calibration(run, workloads, measure=calibrate),
+    }
+    found: list[Finding] = []
+    for title, look in sections.items():
+        findings = look()
+        _print(title, findings)
+        found += findings
+    hints = list(dict.fromkeys(f"{f.name}: {f.hint}" for f in found if f.hint))
+    print_line("\nto do" if hints else "\nnothing to do", style="bold")
+    for hint in hints:
+        print_line(f"  {hint}")
+    states = {f.state for f in found}
+    return BROKEN if "broken" in states else DATA_MISSING if "data" in states else OK
+
+
+def digits_file() -> Path | None:
+    """Return where scikit-learn's wheel holds the handwritten digits; None without scikit-learn. Imports nothing."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+
+
+DATASETS: dict[str, DataSet] = {
+    "digits": DataSet(
+        what="1,797 handwritten digits, in scikit-learn's wheel",
+        locate=digits_file,
+        hint="install scikit-learn again, from its wheel: pip install --force-reinstall scikit-learn",
+    ),
+}
+
+
+def _versions() -> list[Finding]:
+    found = [Finding("python", sys.version.split()[0])]
+    for name, version in hardware.packages().items():
+        if version:
+            found.append(Finding(name, version))
+        elif name == "training-harness":
+            found.append(Finding(name, "run from its sources"))
+        else:
+            hint = "install it; requirements.lock holds versions that were tested together"
+            found.append(Finding(name, "missing", "broken", hint))
+    return found
+
+
+def _machine() -> list[Finding]:
+    machine = hardware.machine()
+    memory = f"{machine['memory_bytes'] / 2**30:.1f} GiB"
+    return [
+        Finding("processor", f"{machine['cpu']}, {machine['cores']} usable core(s)"),
+        Finding("memory", memory),
+        Finding("system", machine["os"]),
+    ]
+
+
+def _devices(config: DeviceConfig) -> list[Finding]:
+    """What a trial would run on, as the configuration says and as jax sees it."""
+    try:
+        platform = resolve_device(config)
+    except ConfigError as error:
+        return [Finding("device", "not there", "broken", str(error))]
+    name = f"jax devices ({platform})"
+    environment = os.environ | {"JAX_PLATFORMS": _PLATFORMS[platform], "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    answer = _ask([sys.executable, "-c", _PROBE], environment, _PROBE_S)
+    if isinstance(answer, str):
+        other = "; device=cpu does without a GPU" if platform == "gpu" else ""
+        return [Finding(name, answer, "broken", f"see what `python -c 'import jax; jax.devices()'` says{other}")]
+    findings = [Finding(name, ", ".join(map(str, answer)))]
+    if platform == "cpu" and config.platform == "auto" and shutil.which("nvidia-smi"):
+        findings.append(Finding("GPU", "not used", "note", _why_no_gpu()))
+    return findings
+
+
+def _why_no_gpu() -> str:
+    try:
+        resolve_device(DeviceConfig("gpu"))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _space(places: dict[str, Path]) -> list[Finding]:
+    findings = []
+    for name, place in (places | {"cache": calibration_cache.hardware_cache()}).items():
+        there = place.resolve()
+        while not there.exists():
+            there = there.parent
+        free = shutil.disk_usage(there).free
+        found = f"{place}, {free / 2**30:.1f} GiB free"
+        if not os.access(there, os.W_OK):
+            option = "out=DIR" if name != "cache" else "the environment variable HARNESS_CACHE"
+            findings.append(Finding(name, f"{found}, not writable", "broken", f"choose another folder with {option}"))
+        elif free < _LITTLE_SPACE:
+            findings.append(Finding(name, found, "note", "little space is left"))
+        else:
+            findings.append(Finding(name, found))
+    return findings
+
+
+def _workloads(run: RunSpec) -> tuple[list[Folder], list[Finding]]:
+    """The workloads that were asked for, and a finding on each that cannot be used."""
+    names = run.suite.workloads if run.workload is None else [n.strip() for n in run.workload.split(",")]
+    usable, findings = [], []
+    for name in names:
+        try:
+            folder = discover.find("workloads", name)
+            discover.workload_info(folder)
+        except HarnessError as error:
+            findings.append(Finding(name, "unusable", "broken", str(error)))
+        else:
+            usable.append(folder)
+    return usable, findings
+
+
+def _targets(run: RunSpec, workloads: Iterable[Folder]) -> list[Finding]:
+    findings = []
+    for folder in workloads:
+        info = discover.workload_info(folder)
+        found = f"{info.metric} {listing.target_text(info)}" if info.target.value is not None else "no target"
+        if info.target.value is None:
+            hint = f"set its target with `{listing.set_target_command(info)}`, or choose stop=horizon"
+            state: Literal["broken", "note"] = "broken" if run.rules.stop == "target" else "note"
+            findings.append(Finding(folder.name, found, state, hint))
+        elif info.target.version == 0:
+            hint = (
+                f"times to a provisional target are no leaderboard entry; `{listing.set_target_command(info)}` sets it"
+            )
+            findings.append(Finding(folder.name, found, "note", hint))
+        else:
+            findings.append(Finding(folder.name, found))
+    return findings
+
+
+def _data(workloads: Iterable[Folder]) -> list[Finding]:
+    names = sorted({name for folder in workloads for name in discover.workload_info(folder).datasets})
+    return [_data_set(name) for name in names]
+
+
+def _data_set(name: str) -> Finding:
+    label = f"data set {name}"
+    known = DATASETS.get(name)
+    if known is None:
+        return Finding(label, "unknown to this harness", "data", "a newer harness may know it")
+    path = known.locate()
+    if path is None or not path.is_file():
+        where = f"expected {path}" if path else "its package is not installed"
+        return Finding(label, f"missing: {known.what} ({where})", "data", known.hint)
+    return Finding(label, f"{known.what}: {path}")
+
+
+def _folders(kind: discover.Kind) -> list[Finding]:
+    folders = discover.find_all(kind).values()
+    broken = {folder.name: reason for folder in folders if (reason := listing.problem(folder))}
+    good = [folder.name for folder in folders if folder.name not in broken]
+    findings = [Finding(kind, ", ".join(good) or "none")]
+    findings += [Finding(name, f"a broken {kind[:-1]}", "note", reason) for name, reason in broken.items()]
+    return findings
+
+
+def _calibration(run: RunSpec, workloads: Iterable[Folder], *, measure: bool) -> list[Finding]:
+    """What the baseline's step takes here on each workload: as kept, or measured now."""
+    try:
+        platform = resolve_device(run.device)
+    except ConfigError:
+        return []  # told already
+    findings = []
+    for folder in workloads:
+        kept = calibration_cache.cached_baseline_step_s(folder, platform)
+        if measure:
+            print_line(f"measuring the baseline's step on {folder.name} ...")
+            findings.append(_measured(folder, platform, kept))
+        elif kept is None:
+            findings.append(
+                Finding(folder.name, "not calibrated: each trial takes its own (doctor --calibrate keeps one)")
+            )
+        else:
+            findings.append(Finding(folder.name, _milliseconds(kept)))
+    return findings
+
+
+def _measured(folder: Folder, platform: str, before: float | None) -> Finding:
+    """Measure the baseline's step in a process of its own, and keep it."""
+    environment = os.environ | {"JAX_PLATFORMS": _PLATFORMS[platform]}
+    command = [sys.executable, "-m", "harness.calibration", str(folder.path), platform]
+    answer = _ask(command, environment, _CALIBRATION_S)
+    seconds = answer.get("baseline_step_s") if isinstance(answer, dict) else None
+    if not isinstance(seconds, int | float) or not 0 < seconds < _CALIBRATION_S:
+        reason = answer if isinstance(answer, str) else f"its answer was {answer!r}"
+        return Finding(folder.name, "not measured", "broken", f"the calibration failed: {reason}")
+    calibration_cache.store_baseline_step_s(folder, platform, seconds)
+    earlier = "" if before is None else f" (before: {_milliseconds(before)})"
+    return Finding(folder.name, _milliseconds(seconds) + earlier)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3f} ms per step"
+
+
+def _ask(command: list[str], environment: dict[str, str], timeout_s: float) -> dict[str, object] | list[object] | str:
+    """Return the JSON value on the last line that a command prints, or a string saying why there is none."""
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {timeout_s:.0f} s"
+    except OSError as error:
+        return str(error)
+    errors = done.stderr.strip().splitlines()
+    if done.returncode != 0:
+        return errors[-1] if errors else f"exit code {done.returncode}"
+    try:
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return "it printed no JSON"
+    return answer if isinstance(answer, dict | list) else "it printed no JSON object"
+
+
+def _print(title: str, findings: Iterable[Finding]) -> None:
+    print_line(f"\n{title}", style="bold")
+    marks = {"ok": "", "note": "note", "data": "missing", "broken": "BROKEN"}
+    print_table(["what", "found", "state"], ([f.name, f.found, marks[f.state]] for f in findings))

@@ -1,0 +1,150 @@
+"""The harness's loop against a bare hand-written jitted loop of the same model, data and optimizer.
+
+    python scripts/bench_loop.py [WORKLOAD ...] [--rounds N]
+
+Both run in one process, in turn: the harness trains one chunk of 4% of the step hint (with everything it does for a
+chunk: keys, counting, metrics read and logged, finiteness, budget, control), then the bare loop trains as many steps,
+and so on. The ratio of steps per second is the median over these pairs, so a noisy machine hits both sides.
+Evaluation is not part of either side; its share of training time is the last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from harness import discover, hardware, records, spec
+from harness.clock import Ledger
+from harness.loop import run_trial
+from harness.workload import Workload
+
+BENCH = Path(__file__).resolve().parent / "bench"
+SUBMISSION = discover.find("submissions", str(BENCH / "interleaved"))
+
+
+class BareLoop:
+    """What a researcher would write by hand: one jitted, donated step per call, the device waited for at the end
+    only.
+    """
+
+    def __init__(self, workload: Workload, train: dict[str, jax.Array]):
+        optimizer = optax.adamw(1e-3)
+        n, size = workload.info.num_train_examples, workload.info.batch_size
+
+        def step(carry: Any, order: jax.Array, train: dict[str, jax.Array], i: jax.Array) -> tuple[Any, jax.Array]:
+            params, opt_state, model_state, key = carry
+            key, data_key, loss_key = jax.random.split(key, 3)
+            index = jax.lax.dynamic_slice_in_dim(order, i * size, size)
+            batch = workload.batch(train, index, data_key)
+
+            def mean_loss(params: Any) -> tuple[jax.Array, Any]:
+                losses, new = workload.loss(params, model_state, batch, loss_key, True, **workload.loss_options)
+                return losses.mean(), new
+
+            (value, model_state), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state, model_state, key), value
+
+        params, model_state = workload.init(jax.random.key(0))
+        self._carry = (params, optimizer.init(params), model_state, jax.random.key(1))
+        self._train, self._per_epoch, self._i = train, n // size, 0
+        self._order = jax.random.permutation(jax.random.key(2), n).astype(jnp.int32)
+        self._step = jax.jit(step, donate_argnums=0)
+
+    def run(self, steps: int) -> float:
+        """Train `steps` steps and return the seconds they took."""
+        start = time.perf_counter()
+        losses = []
+        for _ in range(steps):
+            self._carry, value = self._step(self._carry, self._order, self._train, self._i % self._per_epoch)
+            losses.append(value)
+            self._i += 1
+        jax.block_until_ready((self._carry, losses))
+        return time.perf_counter() - start
+
+
+def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
+    """Return the row of one workload."""
+    workload: Workload = discover.load(folder).load()
+    info = workload.info
+    train = jax.device_put(dict(workload.splits().train))
+    bare = BareLoop(workload, train)
+    bare.run(5)
+    ledger = Ledger()
+    pairs: list[tuple[float, float, int]] = []  # seconds of harness, seconds of bare loop, steps
+    last = {"step": 0, "left": 0.0, "eval": 0.0}
+
+    def between(progress: Any) -> None:
+        now, evaluated = time.perf_counter(), ledger.totals()["eval"].wall_s
+        steps = progress.step - last["step"]
+        if steps:
+            own = now - last["left"] - (evaluated - last["eval"])
+            pairs.append((own, bare.run(int(steps)), int(steps)))
+        last.update(step=progress.step, eval=ledger.totals()["eval"].wall_s, left=time.perf_counter())
+
+    discover.load(SUBMISSION).between = between  # type: ignore[attr-defined]
+    trial = spec.TrialSpec(
+        schema=spec.SCHEMA, workload=info.name, workload_version=0, workload_hash=folder.source_hash,
+        metric=info.metric, mode=info.mode, target=None, step_hint=info.step_hint, batch_size=info.batch_size,
+        budget_steps=100 * info.step_hint,
+        reference_step_s=0.0, submission="interleaved", submission_hash=SUBMISSION.source_hash,
+        hyperparameters={"learning_rate": 1e-3}, rules="bench", stop="horizon", clock="wall", score_compile=False,
+        compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device=jax.default_backend(),
+        deterministic=False, max_steps=min(info.step_hint, rounds * info.step_hint // 25),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        options = spec.Options(str(folder.path), str(SUBMISSION.path), checkpoint_s=1e9)
+        path = records.prepare(Path(scratch), trial, options)
+        with records.hold(path) as run_folder:
+            result = run_trial(trial, options, run_folder, ledger, lambda: False)
+        compile_s = next(e["compile_s"] for e in records.read_events(path) if "compile_s" in e)
+    harness_s, bare_s, steps = (sum(column) for column in zip(*pairs, strict=True))
+    return {
+        "workload": info.name,
+        "pairs": len(pairs),
+        "harness_ms": 1e3 * harness_s / steps,
+        "bare_ms": 1e3 * bare_s / steps,
+        "ratio": statistics.median(theirs / own for own, theirs, _ in pairs),
+        "eval_share": result.ledger["eval"].wall_s / result.ledger["train"].wall_s,
+        "compile_s": sum(compile_s.values()),
+    }
+
+
+def main() -> int:
+    """Bench the workloads named, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", help="names or paths; default: all scored ones and the 2 ms MLP")
+    parser.add_argument("--rounds", type=int, default=25, help="pairs of chunks of 4%% of the step hint (default 25)")
+    args = parser.parse_args()
+    names = args.workloads or [
+        *(name for name, folder in discover.find_all("workloads").items() if discover.workload_info(folder).scored),
+        str(BENCH / "mlp"),
+    ]
+    machine = hardware.machine()
+    print(
+        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"jax {jax.__version__}, {time.strftime('%F')}"
+    )
+    print(
+        "| workload | bare ms/step | harness ms/step | ratio (median of pairs) | pairs | evaluation share | compile s |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for name in names:
+        row = bench(discover.find("workloads", name), args.rounds)
+        cells = [row["workload"], f"{row['bare_ms']:.2f}", f"{row['harness_ms']:.2f}", f"{row['ratio']:.3f}"]
+        cells += [str(row["pairs"]), f"{row['eval_share']:.1%}", f"{row['compile_s']:.1f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What all tests share: JAX on the CPU with strict broadcasting, caches of their own, and one way to run a trial."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
+from harness import discover, records, spec, submission
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the user's cache out of the tests, and theirs out of the user's."""
+    os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path):
+    """Return a function that prepares a run folder: (workload, submission, **fields of TrialSpec) -> path."""
+
+    def make(
+        workload: str, name: str | Path, *, hp: dict[str, Any] | None = None, out: Path | None = None, **fields: Any
+    ):
+        w, s = discover.find("workloads", workload), discover.find("submissions", str(name))
+        info, target = discover.workload_info(w), discover.workload_info(w).target
+        checkpoint_s = fields.pop("checkpoint_s", 1000.0)
+        base: dict[str, Any] = {
+            "schema": spec.SCHEMA, "workload": w.name, "workload_version": target.version,
+            "workload_hash": w.source_hash, "metric": info.metric, "mode": info.mode, "target": target.value,
+            "step_hint": info.step_hint, "batch_size": info.batch_size, "budget_steps": target.budget_steps,
+            "reference_step_s": target.reference_step_s, "submission": s.name, "submission_hash": s.source_hash,
+            "hyperparameters": submission.choose_point(s, submission.read_info(s), hp or {}),
+            "rules": "quick", "stop": "target", "clock": "steps", "score_compile": False, "compile_cap_s": 60.0,
+            "free_batch_size": True, "study": 0, "trial": 0, "seed": 0, "tuning": False, "device": "cpu",
+            "deterministic": True,
+        }  # fmt: skip
+        options = spec.Options(str(w.path), str(s.path), checkpoint_s=checkpoint_s)
+        return records.prepare(out or tmp_path / "runs", spec.TrialSpec(**(base | fields)), options)
+
+    return make
+
+
+@pytest.fixture
+def run_worker():
+    """Return a function that runs the worker on a prepared folder in a real subprocess and returns the trial."""
+
+    def run(path: Path, *, timeout: float = 300) -> records.Trial:
+        command = [sys.executable, "-m", "harness.worker", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return records.read_trial(path)
+
+    return run

@@ -1,0 +1,257 @@
+"""Every folder in workloads/, found by itself, keeps the contract of `harness.workload.Workload`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from harness import discover
+from harness.api import ParamInfo, ParamKind
+from harness.data.order import batch_indices
+from harness.errors import SubmissionError
+from harness.loss import WorkloadLoss, count_cost
+from harness.workload import Splits, Workload
+
+FOLDERS = discover.find_all("workloads")
+KEY = jax.random.key(0)
+SIZE = 8  # examples of the batches below; a workload's own size compiles no differently
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload with what the checks share, made once."""
+
+    workload: Workload
+
+    @cached_property
+    def variables(self) -> tuple[Any, Any]:
+        return jax.jit(self.workload.init)(KEY)
+
+    @cached_property
+    def splits(self) -> Splits:
+        return self.workload.splits()
+
+    @cached_property
+    def make_batch(self):
+        train = jax.device_put(dict(self.splits.train))
+        batch = jax.jit(self.workload.batch)
+        return lambda index, key: batch(train, index, key)
+
+    @cached_property
+    def batch(self) -> dict[str, jax.Array]:
+        return self.make_batch(jnp.arange(SIZE), KEY)
+
+    @cached_property
+    def gradient(self) -> tuple[Any, Any]:
+        step = jax.jit(WorkloadLoss(self.workload).value_and_grad)
+        return step(*self.variables, self.batch, KEY)
+
+
+@cache
+def load(name: str) -> Case:
+    return Case(discover.load(FOLDERS[name]).load())
+
+
+@pytest.fixture(params=FOLDERS)
+def case(request: pytest.FixtureRequest) -> Case:
+    return load(request.param)
+
+
+def test_init_gives_nested_dicts_of_float32(case: Case) -> None:
+    def check(node: Any) -> None:
+        if isinstance(node, dict):
+            for child in node.values():
+                check(child)
+        else:
+            assert isinstance(node, jax.Array)
+            assert node.dtype == jnp.float32
+            assert not node.weak_type
+            assert bool(jnp.isfinite(node).all())
+
+    for tree in case.variables:
+        assert isinstance(tree, dict)
+        check(tree)
+    assert jax.tree.leaves(case.variables[0])
+
+
+def test_init_depends_on_the_key_alone(case: Case) -> None:
+    init = jax.jit(case.workload.init)
+    same, other = init(jax.random.key(0)), init(jax.random.key(1))
+    assert equal(case.variables, same)
+    assert not equal(case.variables[0], other[0])
+
+
+def test_param_info_names_every_axis_once(case: Case) -> None:
+    params, _ = case.variables
+    is_info = lambda x: isinstance(x, ParamInfo)  # noqa: E731
+    assert jax.tree.structure(params) == jax.tree.structure(case.workload.param_info, is_leaf=is_info)
+    for leaf, info in zip(
+        jax.tree.leaves(params), jax.tree.leaves(case.workload.param_info, is_leaf=is_info), strict=True
+    ):
+        assert isinstance(info, ParamInfo)
+        axes = [*info.in_axes, *info.out_axes, *(axis for axis, _ in info.stack_axes)]
+        assert sorted(axes) == list(range(leaf.ndim))
+        if info.kind in (ParamKind.NORM, ParamKind.BIAS):
+            assert info.in_axes == ()
+        elif info.kind is not ParamKind.OTHER:
+            assert info.in_axes
+            assert info.out_axes
+
+
+def test_batch_is_pure_and_keeps_its_shapes(case: Case) -> None:
+    index = batch_indices(KEY, jnp.int32(5), SIZE, case.workload.info.num_train_examples)
+    batch, again = case.make_batch(index, KEY), case.make_batch(index, KEY)
+    assert equal(batch, again)
+    later = case.make_batch(index[::-1], jax.random.key(7))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), batch) == jax.tree.map(lambda x: (x.shape, x.dtype), later)
+    larger = case.make_batch(jnp.arange(3 * SIZE), KEY)
+    assert "index" not in batch, "the harness adds it"
+    for name, array in batch.items():
+        assert array.shape[0] == SIZE
+        assert array.dtype in (jnp.float32, jnp.int32)
+        assert larger[name].shape == (3 * SIZE, *array.shape[1:])
+        assert np.isfinite(np.asarray(array)).all()
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_loss_is_one_finite_float32_per_example(case: Case, train: bool) -> None:
+    params, model_state = case.variables
+
+    def run(params, model_state, batch, key):
+        return case.workload.loss(params, model_state, batch, key, train, **case.workload.loss_options)
+
+    losses, new_state = jax.jit(run)(params, model_state, case.batch, KEY)
+    assert losses.shape == (SIZE,)
+    assert losses.dtype == jnp.float32
+    assert bool(jnp.isfinite(losses).all())
+    assert jax.tree.map(jnp.shape, new_state) == jax.tree.map(jnp.shape, model_state)
+    if train and jax.tree.leaves(model_state):
+        assert not equal(new_state, model_state)
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(new_state))
+    else:
+        assert equal(new_state, model_state)
+
+
+def test_gradients_are_finite_and_reach_every_parameter(case: Case) -> None:
+    (value, _), gradients = case.gradient
+    params, _ = case.variables
+    assert value.shape == ()
+    assert bool(jnp.isfinite(value))
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, params)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradients))
+    assert any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(gradients))
+
+
+def test_cost_is_counted(case: Case) -> None:
+    shapes = jax.eval_shape(lambda: (*case.variables, case.batch, KEY))
+    cost = count_cost(WorkloadLoss(case.workload).value_and_grad, *shapes)
+    assert (cost.gradient_calls, cost.forward_examples, cost.exact) == (1, SIZE, True)
+
+
+def test_options(case: Case) -> None:
+    assert set(case.workload.loss_options) <= {"dropout", "label_smoothing"}
+    shapes = jax.eval_shape(lambda: (*case.variables, case.batch, KEY))
+    for option in ("dropout", "label_smoothing"):
+        trace = lambda option=option: jax.eval_shape(  # noqa: E731
+            lambda *args: WorkloadLoss(case.workload).value(*args, **{option: 0.1}), *shapes
+        )
+        if option in case.workload.loss_options:
+            trace()
+        else:
+            with pytest.raises(SubmissionError, match=option):
+                trace()
+
+
+def test_sampled_targets_keep_the_batch(case: Case) -> None:
+    loss = WorkloadLoss(case.workload)
+    if case.workload.sample_targets is None:
+        with pytest.raises(SubmissionError, match="no likelihood"):
+            loss.sample_targets(*case.variables, case.batch, KEY)
+        return
+    sample = jax.jit(loss.sample_targets)
+    drawn, other = (sample(*case.variables, case.batch, jax.random.key(seed)) for seed in (0, 1))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), drawn) == jax.tree.map(lambda x: (x.shape, x.dtype), case.batch)
+    changed = [name for name in drawn if not equal(drawn[name], other[name])]
+    assert len(changed) == 1, "the targets, and nothing else, are drawn"
+
+
+def test_evaluate_is_one_call_to_float32_scalars(case: Case) -> None:
+    info = case.workload.info
+    evaluate = jax.jit(case.workload.evaluate)
+    results = evaluate(*case.variables, case.splits.validation_slice)
+    assert info.metric in results
+    for name, value in results.items():
+        assert value.shape == (), name
+        assert value.dtype == jnp.float32, name
+        assert bool(jnp.isfinite(value)), name
+    if info.floor is not None:
+        assert float(results[info.metric]) > info.floor
+    assert not info.meets(float(results[info.metric])), "an untrained model meets the target"
+    # Other splits go through the same function.
+    assert set(jax.eval_shape(evaluate, *case.variables, case.splits.test)) == set(results)
+
+
+def test_splits(case: Case) -> None:
+    splits = case.splits
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    hashes = {name: examples(arrays) for name, arrays in parts.items()}
+    assert len(hashes["train"]) == case.workload.info.num_train_examples
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not set(hashes[one]) & set(hashes[other]), f"{one} and {other} share an example"
+    assert set(examples(splits.validation_slice)) <= set(hashes["validation"])
+    assert equal(dict(splits.train), dict(case.workload.splits().train)), "the data are the same at each call"
+
+
+def test_no_convolution_in_a_loop(case: Case) -> None:
+    """On a CPU a convolution inside a scan runs 5 to 30 times slower."""
+    shapes = jax.eval_shape(lambda: (*case.variables, case.batch, KEY))
+    step = jax.make_jaxpr(WorkloadLoss(case.workload).value_and_grad)(*shapes)
+    evaluate = jax.make_jaxpr(case.workload.evaluate)(*case.variables, dict(case.splits.validation))
+    for program in (step, evaluate):
+        assert looped_convolutions(program.jaxpr) == 0
+    if looped_convolutions(step.jaxpr, inside=True):
+        assert case.workload.info.dispatch_steps.get("cpu", 1) == 1, "steps are scanned within a dispatch"
+
+
+def test_a_convolution_in_a_loop_is_noticed() -> None:
+    def program(x):
+        convolve = lambda x: jax.lax.conv(x, x, (1, 1), "SAME")  # noqa: E731
+        return jax.lax.scan(lambda x, _: (jax.jit(convolve)(x), None), convolve(x), None, length=3)[0]
+
+    jaxpr = jax.make_jaxpr(program)(jnp.ones((1, 1, 2, 2))).jaxpr
+    assert looped_convolutions(jaxpr) == 1
+    assert looped_convolutions(jaxpr, inside=True) == 2
+
+
+def looped_convolutions(jaxpr: Any, inside: bool = False) -> int:
+    """Count the convolutions within scans and while loops of a jaxpr (`inside`: all of them)."""
+    found = 0
+    for eqn in jaxpr.eqns:
+        found += inside and eqn.primitive.name == "conv_general_dilated"
+        loop = inside or eqn.primitive.name in ("scan", "while")
+        for value in eqn.params.values():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                inner = getattr(item, "jaxpr", item)
+                if hasattr(inner, "eqns"):
+                    found += looped_convolutions(inner, loop)
+    return found
+
+
+def equal(one: Any, other: Any) -> bool:
+    return jax.tree.structure(one) == jax.tree.structure(other) and all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def examples(arrays: Any) -> list[bytes]:
+    """Return a hash of the content of each example: its inputs, so that a relabelled copy counts as one."""
+    inputs = [array for name, array in sorted(arrays.items()) if name not in ("label", "y")]
+    assert len({len(array) for array in arrays.values()}) == 1
+    return [hashlib.sha256(b"".join(a.tobytes() for a in row)).digest() for row in zip(*inputs, strict=True)]

@@ -1,0 +1,108 @@
+"""Whole trials in real subprocesses: algorithms that use each field of `Algorithm`, and faults that must not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.records import Status
+
+TESTS = Path(__file__).resolve().parent.parent
+AMPLE = 100_000  # baseline steps: importing a submission takes as long as hundreds of a toy's microsecond steps
+ALGORITHMS = sorted(p.name for p in (TESTS / "algorithms").iterdir() if (p / "submission.py").exists())
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_algorithm_reaches_the_target(make_trial, run_worker, name):
+    path = TESTS / "algorithms" / name
+    assert len((path / "submission.py").read_text().splitlines()) <= 40
+    trial = run_worker(make_trial("quadratic", path, budget_steps=AMPLE))
+    assert (trial.status, trial.hit.metrics["loss"] <= trial.spec.target) == (Status.TARGET_REACHED, True), trial.reason
+    result = trial.result
+    assert result.time_to_target == trial.hit.scored
+    assert sum(r.wall_s for r in result.ledger.values()) == pytest.approx(result.wall_s)
+    assert result.test["loss"] < 5 * trial.spec.target
+
+    cost = {size: (c["gradient_calls"], c["forward_examples"]) for size, c in result.cost.items()}
+    b = trial.spec.batch_size
+    expected = {
+        "sam": {b: (2, 2 * b)},
+        "hard_examples": {b: (1, 5 * b)},
+        "batch_ramp": {size: (1, size) for size in (b // 4, b // 2, b)},
+    }
+    assert cost == {str(size): c for size, c in expected.get(name, {b: (1, b)}).items()}
+    uses_eval_variables = name in ("ema", "recalibration")
+    assert (result.ledger["eval_variables"].wall_s > 0) == uses_eval_variables
+    assert (result.calibration.eval_variables_ratio > 0) == uses_eval_variables
+    if name == "batch_ramp":
+        sizes = [e["answer"]["batch_size"] for e in trial.events if e["event"] == "control"]
+        assert sizes[0] == b // 4
+        assert sorted(set(sizes)) == sorted([b // 4, b // 2, b])[: len(set(sizes))]
+        assert result.examples < result.steps * b
+    else:
+        assert result.examples == result.steps * b
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "says"),
+    [
+        ("syntax_error", Status.CRASHED, "submission.py:4: SyntaxError"),
+        ("missing_build", Status.CRASHED, "expected a function build(task, hp)"),
+        ("wrong_return", Status.CRASHED, "must return an optax.GradientTransformation or a harness.api.Algorithm"),
+        ("raises_in_build", Status.CRASHED, "submission.py:5 (build): KeyError"),
+        ("raises_at_step_7", Status.CRASHED, "seven is too many"),
+        ("changes_dtype", Status.CRASHED, "from float32 to bfloat16"),
+        ("changes_tree", Status.CRASHED, "changed the tree of opt_state"),
+        ("returns_nan", Status.DIVERGED, "step 32"),
+        ("wants_a_petabyte", Status.OUT_OF_MEMORY, "1125899906842624 bytes"),
+    ],
+)
+def test_fault_is_recorded_with_its_cause(make_trial, run_worker, fault, status, says):
+    path = TESTS / "faults" / fault
+    trial = run_worker(make_trial("quadratic", path))
+    assert trial.status == status
+    assert says in trial.reason
+    assert "\n" not in trial.reason
+    if status == Status.CRASHED:
+        assert f"faults/{fault}/submission.py" in trial.reason
+    assert trial.result.time_to_target is None
+
+
+def test_horizon_mode_runs_on_past_the_target_and_agrees_on_the_time(make_trial, run_worker):
+    hp = {"learning_rate": 0.05}
+    stopped = run_worker(make_trial("quadratic", "adamw", hp=hp, budget_steps=AMPLE))
+    whole = run_worker(make_trial("quadratic", "adamw", hp=hp, stop="horizon", budget_steps=AMPLE))
+    assert (stopped.status, whole.status) == (Status.TARGET_REACHED, Status.HORIZON_REACHED)
+    assert whole.result.steps == whole.spec.step_hint
+    assert whole.result.steps_to_target == stopped.result.steps == stopped.result.steps_to_target
+    same = [m.metrics for m in whole.measurements][: len(stopped.measurements)]
+    assert same == [m.metrics for m in stopped.measurements], "same seed, same bits, wherever the trial ends"
+    assert [m.step for m in whole.measurements] == [25, 50, 75, *range(100, 200, 8), 200]
+
+
+def test_budget_ends_a_trial_that_does_not_reach_the_target(make_trial, run_worker):
+    trial = run_worker(make_trial("quadratic", "adamw", hp={"learning_rate": 1e-5}))
+    assert trial.status == Status.BUDGET_EXHAUSTED
+    assert trial.result.time_to_target is None
+    last = [e for e in trial.events if e["event"] == "chunk"][-1]
+    budget = next(e for e in trial.events if e["event"] == "budget")
+    assert last["spent"]["steps"] >= budget["seconds"] == pytest.approx(200 * trial.spec.reference_step_s)
+
+
+def test_control_may_stop_the_trial(make_trial, run_worker, tmp_path):
+    folder = tmp_path / "stops"
+    folder.mkdir()
+    source = (TESTS / "algorithms/batch_ramp/submission.py").read_text()
+    stops = source.replace("horizon / 4:", "horizon / 4:\n            return Control(stop=True)")
+    (folder / "submission.py").write_text(stops)
+    text = (TESTS / "algorithms/batch_ramp/submission.yaml").read_text()
+    (folder / "submission.yaml").write_text(text.replace("name: batch_ramp", "name: stops"))
+    trial = run_worker(make_trial("quadratic", folder))
+    assert (trial.status, trial.result.steps) == (Status.STOPPED, 0)
+
+
+def test_rules_may_fix_the_batch_size(make_trial, run_worker):
+    trial = run_worker(make_trial("quadratic", TESTS / "algorithms/batch_ramp", free_batch_size=False))
+    assert trial.status == Status.CRASHED
+    assert "fix the batch size at 32" in trial.reason

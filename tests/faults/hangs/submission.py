@@ -1,0 +1,24 @@
+"""A planted fault: a host callback never returns."""
+
+import time
+
+import jax
+import optax
+
+from harness.api import Algorithm
+from harness.optax_adapter import from_optax
+
+
+def look(step):
+    if step == 7:
+        time.sleep(3600)
+
+
+def build(task, hp):
+    base = from_optax(optax.sgd(hp["learning_rate"]))
+
+    def step(loss, state, batch, key):
+        jax.debug.callback(look, state.step)
+        return base.step(loss, state, batch, key)
+
+    return Algorithm(init=base.init, step=step)

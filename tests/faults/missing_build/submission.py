@@ -1,0 +1,5 @@
+"""A planted fault: no build."""
+
+
+def make(task, hp):
+    return None

@@ -1,0 +1,5 @@
+"""A planted fault: build raises."""
+
+
+def build(task, hp):
+    return hp["momentum"]

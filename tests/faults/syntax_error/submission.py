@@ -1,0 +1,5 @@
+"""A planted fault: this file does not parse."""
+
+
+def build(task, hp)
+    return None

@@ -1,0 +1,5 @@
+"""A planted fault: build returns neither a transformation nor an Algorithm."""
+
+
+def build(task, hp):
+    return {"init": None, "update": None}

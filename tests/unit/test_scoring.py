@@ -1,0 +1,409 @@
+"""Scores from records: what counts, times to target, profiles against hand-worked numbers, the table and its JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.clock import Scored
+from harness.errors import RunFolderError
+from harness.records import Result, Status, Trial
+from harness.scoring import profiles, table, times
+from harness.spec import TrialSpec
+
+SPEC = TrialSpec(
+    schema=1, workload="w1", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
+    step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
+    hyperparameters={"learning_rate": 0.01}, rules="quick", stop="target", clock="steps", score_compile=False,
+    compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
+)  # fmt: skip
+
+MACHINE = {"cpu": "Some CPU", "cores": 2, "device": "cpu", "packages": {"jax": "0.10.2", "jaxlib": "0.10.2"}}
+
+
+def trial(
+    path: Path,
+    hit: float | None = None,
+    *,
+    status: Status | None = None,
+    fingerprint: dict[str, Any] | None = None,
+    written: float = 1000.0,
+    energy: float | None = None,
+    **changes: Any,
+) -> Trial:
+    """A trial measured twice, whose second measurement meets the target after `hit` seconds on the steps clock."""
+    spec = replace(SPEC, **changes)
+    folder = path / spec.folder
+    events = [measurement(100, 0.9, 0.5 if hit is None else hit / 2, met=False, energy=energy)]
+    if hit is not None:
+        events.append(measurement(200, 0.4, hit, met=True, energy=energy))
+        events.append(measurement(250, 0.3, hit + 1, met=True, energy=energy))
+    if status is None:
+        status = Status.BUDGET_EXHAUSTED if hit is None else Status.TARGET_REACHED
+    result = Result(
+        status, "", spec.id, test={"loss": 0.45}, fingerprint=MACHINE if fingerprint is None else fingerprint
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_text("{}")
+    os.utime(folder / "spec.json", (written, written))
+    return Trial(folder, spec, status, "", events, result)
+
+
+def measurement(step: int, loss: float, seconds: float, *, met: bool, energy: float | None = None) -> dict[str, Any]:
+    clocks = {"wall": 2 * seconds, "cpu": 3 * seconds, "steps": seconds, "energy": energy}
+    return {
+        "v": 1, "event": "measurement", "step": step, "examples": 32 * step, "metrics": {"loss": loss},
+        "scored": clocks, "met": met,
+    }  # fmt: skip
+
+
+# ---- times
+
+
+def test_time_is_that_of_the_first_hit(tmp_path: Path) -> None:
+    trials = [trial(tmp_path, 8.0), trial(tmp_path, None, submission="muon")]
+    assert times.time_to_target(trials, "steps") == {"adamw": {"w1": 8.0}, "muon": {"w1": None}}
+    assert times.time_to_target(trials, "wall") == {"adamw": {"w1": 16.0}, "muon": {"w1": None}}
+    assert times.time_to_target(trials, "cpu") == {"adamw": {"w1": 24.0}, "muon": {"w1": None}}
+    assert times.steps_to_target(trials, "steps") == {"adamw": {"w1": 200.0}, "muon": {"w1": None}}
+    assert times.test_metric(trials, "steps") == {"adamw": {"w1": 0.45}, "muon": {"w1": 0.45}}
+
+
+def test_only_the_log_decides_what_met_the_target(tmp_path: Path) -> None:
+    # Whether a value meets the target is settled when it is measured (equality does); scoring takes `met` from the log.
+    reached = trial(tmp_path, 8.0)
+    assert reached.hit is not None
+    assert reached.hit.scored == Scored(wall=16.0, cpu=24.0, steps=8.0, energy=None)
+    for event in reached.events:
+        event["met"] = False
+    assert times.hit_time(reached, "steps") is None
+
+
+@pytest.mark.parametrize(("mode", "easy", "hard"), [("min", 0.5001, 0.5), ("max", 0.4999, 0.5)])
+def test_a_value_on_each_side_of_the_target(tmp_path: Path, mode: Any, easy: float, hard: float) -> None:
+    from harness.api import LossKind
+    from harness.workload import Target, WorkloadInfo
+
+    info = WorkloadInfo("w1", "", "loss", mode, Target(0.5, 1, 100, 0.01), 32, 600, 10, LossKind.SOFTMAX_CROSS_ENTROPY)
+    outside = trial(tmp_path, 8.0, mode=mode)
+    inside = trial(tmp_path, 8.0, mode=mode, submission="muon")
+    for one, value in (outside, easy), (inside, hard):
+        for event in one.events:
+            event["metrics"]["loss"] = value
+            event["met"] = info.meets(value)
+    assert times.time_to_target([outside, inside], "steps") == {"adamw": {"w1": None}, "muon": {"w1": 4.0}}
+
+
+@pytest.mark.parametrize(
+    "status", [Status.CRASHED, Status.OUT_OF_MEMORY, Status.HUNG, Status.INTERRUPTED, Status.RUNNING, Status.PLANNED]
+)
+def test_a_failed_or_unfinished_trial_has_no_time(tmp_path: Path, status: Status) -> None:
+    assert times.time_to_target([trial(tmp_path, 8.0, status=status)], "steps") == {"adamw": {"w1": None}}
+
+
+@pytest.mark.parametrize("status", [Status.HORIZON_REACHED, Status.DIVERGED, Status.BUDGET_EXHAUSTED, Status.STOPPED])
+def test_a_hit_counts_whatever_came_after_it(tmp_path: Path, status: Status) -> None:
+    assert times.time_to_target([trial(tmp_path, 8.0, status=status)], "steps") == {"adamw": {"w1": 8.0}}
+
+
+def test_median_over_studies_with_misses_as_infinity(tmp_path: Path) -> None:
+    three = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, None, 10.0])]
+    assert times.time_to_target(three, "steps") == {"adamw": {"w1": 10.0}}
+    assert times.status(three, "steps") == {"adamw": {"w1": Status.TARGET_REACHED}}
+    two_missed = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, None, None])]
+    assert times.time_to_target(two_missed, "steps") == {"adamw": {"w1": None}}
+    assert times.status(two_missed, "steps") == {"adamw": {"w1": Status.BUDGET_EXHAUSTED}}
+    even = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, 8.0])]
+    assert times.time_to_target(even, "steps") == {"adamw": {"w1": 7.0}}
+    half_missed = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, None])]
+    assert times.time_to_target(half_missed, "steps") == {"adamw": {"w1": None}}
+
+
+def test_the_fastest_trial_of_a_study_counts(tmp_path: Path) -> None:
+    trials = [trial(tmp_path, t, trial=i) for i, t in enumerate([9.0, None, 7.0])]
+    assert times.time_to_target(trials, "steps") == {"adamw": {"w1": 7.0}}
+
+
+def test_energy_that_was_not_measured_cannot_rank(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="energy clock was not measured"):
+        times.time_to_target([trial(tmp_path, 8.0)], "energy")
+    assert times.time_to_target([trial(tmp_path, 8.0, energy=50.0)], "energy") == {"adamw": {"w1": 50.0}}
+
+
+# ---- what counts
+
+
+def test_smoke_tests_and_tuning_trials_are_left_out(tmp_path: Path) -> None:
+    kept = trial(tmp_path, 8.0)
+    found = times.select([kept, trial(tmp_path, 1.0, max_steps=20), trial(tmp_path, 2.0, tuning=True)])
+    assert found.trials == (kept,)
+    assert any("1 trial run with max_steps" in note for note in found.notes)
+    assert any("1 trial run on tuning seeds" in note for note in found.notes)
+
+
+def test_older_sources_of_a_submission_are_superseded(tmp_path: Path) -> None:
+    old = [trial(tmp_path, 5.0, workload=w, submission_hash="old", written=1.0) for w in ("w1", "w2")]
+    new = trial(tmp_path, 8.0, submission_hash="new", written=2.0)
+    other = trial(tmp_path, 9.0, submission="muon", written=1.0)
+    found = times.select([*old, new, other])
+    assert found.trials == (new, other)
+    note = next(n for n in found.notes if n.startswith("superseded"))
+    assert "2 trials of adamw by older sources (old; scored: new) on w1, w2" in note
+
+
+def test_an_older_hyperparameter_point_is_superseded(tmp_path: Path) -> None:
+    old = trial(tmp_path, 5.0, hyperparameters={"learning_rate": 0.1}, written=1.0)
+    new = trial(tmp_path, 8.0, written=2.0)
+    for order in itertools.permutations([old, new]):
+        found = times.select(order)
+        assert found.trials == (new,)
+        note = next(n for n in found.notes if n.startswith("superseded"))
+        assert f"{old.path} by {new.path}" in note
+        assert "hyperparameters ({'learning_rate': 0.1}, now {'learning_rate': 0.01})" in note
+
+
+def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
+    first = trial(tmp_path, 5.0, seed=1, written=1.0)
+    second = trial(tmp_path, 8.0, written=2.0)
+    (first.path / "log.jsonl").write_text("")
+    os.utime(first.path / "log.jsonl", (3.0, 3.0))
+    found = times.select([first, second])
+    assert found.trials == (first,)
+    assert any("seed (0, now 1)" in n for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rules": "external"}, "rules is 'quick'.*'external'"),
+        ({"clock": "wall"}, "clock is 'steps'.*'wall'"),
+        ({"device": "gpu"}, "device is 'cpu'.*'gpu'"),
+        ({"deterministic": False}, "deterministic is True.*False"),
+        ({"target": 0.4}, "target of w1 is 0.5.*0.4"),
+        ({"workload_version": 2}, "workload_version of w1 is 1.*2"),
+        ({"workload_hash": "bbbb"}, "workload_hash of w1 is 'aaaa'.*'bbbb'"),
+        ({"reference_step_s": 0.02}, "reference_step_s of w1"),
+        ({"fingerprint": MACHINE | {"cpu": "Another CPU"}}, "cpu of the machine is 'Some CPU'.*'Another CPU'"),
+        ({"fingerprint": MACHINE | {"cores": 64}}, "cores of the machine is 2.*64"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    trials = [trial(tmp_path, 8.0), trial(tmp_path, 9.0, submission="muon", **changes)]
+    with pytest.raises(RunFolderError, match=named) as caught:
+        times.select(trials)
+    assert str(trials[0].path) in str(caught.value)
+    assert str(trials[1].path) in str(caught.value)
+
+
+def test_gpus_are_compared_by_the_card_and_not_by_the_host(tmp_path: Path) -> None:
+    card = {"cpu": "Some CPU", "cores": 2, "device": "A card"}
+    one = trial(tmp_path, 8.0, device="gpu", fingerprint=card)
+    other_host = trial(tmp_path, 9.0, device="gpu", submission="muon", fingerprint=card | {"cpu": "Another CPU"})
+    assert len(times.select([one, other_host]).trials) == 2
+    other_card = trial(tmp_path, 9.0, device="gpu", submission="muon", fingerprint=card | {"device": "Another card"})
+    with pytest.raises(RunFolderError, match="device of the machine is 'A card'"):
+        times.select([one, other_card])
+
+
+def test_a_crash_without_a_fingerprint_can_be_compared(tmp_path: Path) -> None:
+    crashed = trial(tmp_path, None, status=Status.CRASHED, submission="muon", fingerprint={})
+    assert len(times.select([trial(tmp_path, 8.0), crashed]).trials) == 2
+
+
+def test_notes_tell_what_a_reader_has_to_know(tmp_path: Path) -> None:
+    newer_jax = MACHINE | {"packages": {"jax": "0.11.2", "jaxlib": "0.10.2"}}
+    notes = times.select(
+        [
+            trial(tmp_path, 8.0, workload_version=0),
+            trial(tmp_path, 8.0, workload_version=0, submission="muon", fingerprint=newer_jax),
+            trial(tmp_path, None, workload="w2", status=Status.INTERRUPTED),
+            trial(tmp_path, None, workload="w3", target=None),
+        ]
+    ).notes
+    expected = ["w1: the target is provisional", "w3 has no target", "1 trial not finished", "one study: no interval",
+                "muon was not run on w2, w3", "different versions of jax: 0.10.2, 0.11.2"]  # fmt: skip
+    for text in expected:
+        assert any(text in note for note in notes), text
+
+
+# ---- profiles
+
+
+def test_score_by_hand() -> None:
+    # a: r = 1 and 2; b: r = 2.5 and 1; c: r = 5 (beyond r_max) and a miss.
+    found = {"a": {"x": 2.0, "y": 8.0}, "b": {"x": 5.0, "y": 4.0}, "c": {"x": 10.0, "y": None}}
+    assert profiles.ratios(found, ["x", "y"])["b"] == {"x": 2.5, "y": 1.0}
+    scores = profiles.scores(found, ["x", "y"])
+    assert scores == {"a": pytest.approx((1 + 2 / 3) / 2), "b": pytest.approx((1.5 / 3 + 1) / 2), "c": 0.0}
+    assert profiles.geometric_mean_ratio(profiles.ratios(found, ["x", "y"])["b"]) == pytest.approx(math.sqrt(2.5))
+    assert profiles.geometric_mean_ratio(profiles.ratios(found, ["x", "y"])["c"]) is None
+
+
+def test_a_workload_nobody_reached_counts_for_all() -> None:
+    found = {"a": {"x": 2.0, "y": None}, "b": {"x": 2.0}}
+    assert profiles.scores(found, ["x", "y"]) == {"a": 0.5, "b": 0.5}
+
+
+def test_no_workload_no_score() -> None:
+    assert profiles.scores({"a": {}}, []) == {"a": None}
+    assert profiles.geometric_mean_ratio({}) is None
+
+
+def test_closed_form_is_the_integral_of_the_profile() -> None:
+    row = {"x": 1.0, "y": 1.75, "z": 3.2, "u": math.inf}
+    knots = sorted({1.0, 4.0, *(r for r in row.values() if r < 4)})
+    integral = sum((b - a) * profiles.profile(row, a) for a, b in itertools.pairwise(knots)) / 3
+    others = {"best": dict.fromkeys(row, 1.0), "s": {w: None if math.isinf(r) else r for w, r in row.items()}}
+    assert profiles.scores(others, list(row))["s"] == pytest.approx(integral)
+
+
+seconds = st.one_of(st.none(), st.floats(0.01, 1e4))
+tables = st.dictionaries(st.sampled_from("abcdef"), st.fixed_dictionaries({w: seconds for w in "xyz"}), min_size=1)
+
+
+@given(tables)
+def test_scores_lie_between_0_and_1(found: dict[str, dict[str, float | None]]) -> None:
+    for score in profiles.scores(found, "xyz").values():
+        assert score is not None
+        assert 0.0 <= score <= 1.0
+
+
+@given(tables, st.floats(1e-3, 1e3))
+def test_scaling_all_times_changes_nothing(found: dict[str, dict[str, float | None]], factor: float) -> None:
+    scaled = {s: {w: None if t is None else factor * t for w, t in row.items()} for s, row in found.items()}
+    assert profiles.scores(scaled, "xyz") == pytest.approx(profiles.scores(found, "xyz"), abs=1e-9)
+
+
+@given(tables, st.data())
+def test_a_faster_submission_never_scores_lower(found: dict[str, dict[str, float | None]], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(found)))
+    workload = data.draw(st.sampled_from("xyz"))
+    time = found[name][workload]
+    quicker = data.draw(st.floats(0.001, 1e4 if time is None else time))
+    changed = found | {name: found[name] | {workload: quicker}}
+    before, after = profiles.scores(found, "xyz"), profiles.scores(changed, "xyz")
+    assert (after[name] or 0.0) >= (before[name] or 0.0) - 1e-12
+    for other in set(found) - {name}:
+        assert (after[other] or 0.0) <= (before[other] or 0.0) + 1e-12
+
+
+@given(tables, st.floats(1.0, 10.0))
+def test_one_that_is_best_nowhere_changes_no_other(found: dict[str, dict[str, float | None]], slower: float) -> None:
+    worst = {w: None if (ts := _known(found, w)) == [] else slower * max(ts) for w in "xyz"}
+    after = profiles.scores(found | {"slow": worst}, "xyz")
+    assert {s: after[s] for s in found} == profiles.scores(found, "xyz")
+
+
+def _known(found: dict[str, dict[str, float | None]], workload: str) -> list[float]:
+    return [t for row in found.values() if (t := row[workload]) is not None]
+
+
+def test_order_of_the_records_is_irrelevant(tmp_path: Path) -> None:
+    trials = [
+        trial(tmp_path, 8.0, workload=w, submission=s, study=i, hyperparameters={"learning_rate": lr}, written=when)
+        for w in ("w1", "w2")
+        for s in ("adamw", "muon")
+        for i, lr, when in ((0, 0.1, 1.0), (0, 0.2, 2.0), (1, 0.1, 1.0))
+    ]
+    expected = table.score(trials)
+    assert table.score(trials[::-1]) == expected
+    assert table.score(trials[5:] + trials[:5]) == expected
+
+
+# ---- the table
+
+
+def sample(path: Path) -> list[Trial]:
+    return [
+        trial(path, 8.0),
+        trial(path, 4.0, submission="muon"),
+        trial(path, 6.0, workload="w2"),
+        trial(path, None, workload="w2", submission="muon", status=Status.DIVERGED),
+    ]
+
+
+def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table.print_scores(sample(tmp_path), json=True)
+    found = json.loads(capsys.readouterr().out)
+    notes = found.pop("notes")
+    assert notes == ["one study: no interval, so a small difference may be chance"]
+    assert found == {
+        "rules": "quick",
+        "clock": "steps",
+        "workloads": ["w1", "w2"],
+        "scores": {
+            "adamw": {"score": pytest.approx((2 / 3 + 1) / 2), "low": None, "high": None},
+            "muon": {"score": 0.5, "low": None, "high": None},
+        },
+        "time_to_target": {"adamw": {"w1": 8.0, "w2": 6.0}, "muon": {"w1": 4.0, "w2": None}},
+        "steps_to_target": {"adamw": {"w1": 200, "w2": 200}, "muon": {"w1": 200, "w2": None}},
+        "status": {
+            "adamw": {"w1": "target_reached", "w2": "target_reached"},
+            "muon": {"w1": "target_reached", "w2": "diverged"},
+        },
+        "pairs": [],
+    }
+
+
+def test_table_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table.print_scores(sample(tmp_path))
+    expected = """\
+ruleset quick, ranked by the steps clock: calibrated seconds
+
+w1: loss at most 0.5, version 1
+submission  status          time to target  x best  steps  wall clock: seconds  cpu clock: processor seconds  test loss
+muon        target_reached           4.000   1.000    200                8.000                         12.00     0.4500
+adamw       target_reached           8.000   2.000    200                16.00                         24.00     0.4500
+
+w2: loss at most 0.5, version 1
+submission  status          time to target  x best  steps  wall clock: seconds  cpu clock: processor seconds  test loss
+adamw       target_reached           6.000   1.000    200                12.00                         18.00     0.4500
+muon        diverged                     -       -      -                    -                             -     0.4500
+
+score: performance profile up to 4 times the best, over w1, w2
+submission   score  x best (geometric mean)  targets reached
+adamw       0.8333                    1.414           2 of 2
+muon        0.5000                        -           1 of 2
+
+note: one study: no interval, so a small difference may be chance
+"""
+    assert capsys.readouterr().out == expected
+
+
+def test_a_toy_is_shown_and_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = table.score(sample(tmp_path), unscored={"w2"})
+    assert found.scores == {"adamw": pytest.approx(2 / 3), "muon": 1.0}
+    assert found.ranking["adamw"]["w2"] == 6.0
+    assert "shown but not part of the score: w2" in found.notes
+
+
+def test_workloads_that_are_gone_count_as_no_toys() -> None:
+    assert table.unscored_workloads({"no_such_workload"}) == set()
+
+
+def test_no_trials(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"no trials found in some/runs; `harness run` makes some"):
+        table.print_scores([], where="some/runs")
+
+
+def test_smoke_tests_alone_give_notes_and_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table.print_scores([trial(tmp_path, 8.0, max_steps=20)])
+    assert "smoke tests are never ranked" in capsys.readouterr().out
+    table.print_scores([trial(tmp_path, 8.0, max_steps=20)], json=True)
+    assert json.loads(capsys.readouterr().out)["scores"] == {}
+
+
+def test_energy_is_shown_where_every_hit_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table.print_scores([trial(tmp_path, 8.0, energy=1234.5)])
+    out = capsys.readouterr().out
+    assert "energy clock: joules" in out
+    assert "1234.50" in out

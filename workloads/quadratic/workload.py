@@ -1,0 +1,32 @@
+"""A toy for tests: linear regression with ill-conditioned inputs. No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+from harness.api import LossKind
+from harness.workload import Target, Workload, WorkloadInfo
+
+NOISE_VARIANCE = 0.01
+"""Of the outputs around the true linear map, and so the expected loss at the optimum: no run goes below by more than chance."""
+
+INFO = WorkloadInfo(
+    name="quadratic",
+    description="linear regression with condition number 1000, for tests: a step takes microseconds",
+    metric="loss",
+    mode="min",
+    # A toy needs no runs to set a target: the loss is 1.01 at zero weights and 0.01 at the optimum, and 3 times the latter is
+    # passed half way through the step hint by AdamW at learning rate 0.05 with 5% warm-up and cosine decay.
+    target=Target(value=3 * NOISE_VARIANCE, version=0, steps_to_target=100, reference_step_s=1e-4),
+    batch_size=32,
+    step_hint=200,
+    num_train_examples=2048,
+    loss_kind=LossKind.MEAN_SQUARED_ERROR,
+    dispatch_steps={},
+    scored=False,
+)
+
+
+def load() -> Workload:
+    """Return the workload."""
+    from .model import make
+
+    return make(INFO, NOISE_VARIANCE)
