@@ -5,6 +5,7 @@ A `Book` is saved with each checkpoint; all here is a pure function of it, the s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -111,9 +112,17 @@ def sizes(state: TrainState) -> dict[str, int]:
     return {name: sum(leaf.nbytes for leaf in jax.tree.leaves(getattr(state, name))) for name in parts}
 
 
+def state_hash(state: TrainState) -> str:
+    """Return the SHA-256 over the bytes of all arrays of the state, in tree order."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
 def make_result(
     spec: TrialSpec, status: Status, reason: str, book: Book, timing: Timing, ledger: Ledger, *,
-    cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]], state_bytes: dict[str, int],
+    state: TrainState, cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]],
     attempt: int, fingerprint: dict[str, Any],
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
@@ -141,7 +150,8 @@ def make_result(
         calibration=timing.calibration,
         cost={str(size): asdict(one) for size, one in cost.items()},
         peak_bytes=hardware.peak_bytes(),
-        state_bytes=state_bytes,
+        state_bytes=sizes(state),
+        final_hash=state_hash(state),
         attempts=attempt,
         bitwise=spec.device == "cpu" or spec.deterministic or attempt == 1,
         fingerprint=fingerprint,

@@ -18,7 +18,7 @@ import numpy as np
 
 from harness import calibration_cache, discover, hardware, seeds, strict, submission
 from harness.api import Algorithm, Control, ModelState, Params, Progress, TaskView, TrainState
-from harness.book import Book, Timing, chunk_dispatches, count, make_result, next_measured, sizes
+from harness.book import Book, Timing, chunk_dispatches, count, make_result, next_measured
 from harness.calibration import calibrate
 from harness.checkpoints import Checkpoints
 from harness.clock import Calibration, Ledger, Reading
@@ -97,7 +97,6 @@ def run_trial(
 
     # Train: one chunk after another, each up to the next measurement, control or look at the clock.
     last_save = time.monotonic()
-    state_bytes = sizes(state)
     variables = None
     status: Status | None = None
     reason = ""
@@ -182,7 +181,7 @@ def run_trial(
     checkpoints.close()
     return make_result(
         spec, status, reason, book, timing, ledger,
-        cost=programs.cost, full=full, state_bytes=state_bytes, attempt=attempt, fingerprint=fingerprint,
+        state=state, cost=programs.cost, full=full, attempt=attempt, fingerprint=fingerprint,
     )  # fmt: skip
 
 
@@ -246,11 +245,12 @@ def take_up(
 def save(
     checkpoints: Checkpoints, state: TrainState, book: Book, timing: Timing, ledger: Ledger, folder: RunFolder
 ) -> None:
-    """Write a checkpoint, off the scored clock; its own time is part of the totals it holds but for the last bit."""
+    """Write a checkpoint, off the scored clock. The time it takes itself is lost if the process is killed later."""
     with ledger.span("checkpoint"):
-        held = {"book": book, "calibration": timing.calibration, "ledger": ledger.totals()}
+        totals = ledger.totals()
+        held = {"book": book, "calibration": timing.calibration, "ledger": totals}
         checkpoints.save(book.step, state, strict.to_plain(held))
-    folder.append("checkpoint", durable=True, step=book.step)
+    folder.append("checkpoint", durable=True, t=sum(r.wall_s for r in totals.values()), step=book.step)
 
 
 def ask_control(algorithm: Algorithm, spec: TrialSpec, book: Book, source: Path) -> Control | None:

@@ -68,6 +68,7 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     A broken submission stops none of the others: it is a problem of the plan. Raises ConfigError for unknown names and
     WorkloadError where a trial would end at a target that is not set.
     """
+    folders = _submission_folders(names)
     workloads = [(folder, discover.workload_info(folder)) for folder in _workload_folders(run)]
     unset = [folder.name for folder, info in workloads if info.target.value is None]
     if run.rules.stop == "target" and unset:
@@ -76,7 +77,7 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     earlier = _earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []
     submissions = []
-    for folder in _submission_folders(names):
+    for folder in folders:
         try:
             submissions.append((folder, submission.read_info(folder)))
         except SubmissionError as error:

@@ -82,6 +82,7 @@ class Result:
       cost: gradient calls and forward examples per step, from the trace, by batch size.
       peak_bytes: peak memory of the device, or of the process on CPU.
       state_bytes: size of params, opt_state and model_state.
+      final_hash: SHA-256 over the bytes of the final state: equal for runs that are the same bit for bit.
       attempts: processes that worked on it.
       bitwise: whether a resumed or repeated run gives the same bits.
       fingerprint: versions, hardware, flags, hashes.
@@ -106,6 +107,7 @@ class Result:
     cost: dict[str, dict[str, float | bool]] = field(default_factory=dict)
     peak_bytes: int | None = None
     state_bytes: dict[str, int] = field(default_factory=dict)
+    final_hash: str | None = None
     attempts: int = 1
     bitwise: bool = True
     fingerprint: dict[str, Any] = field(default_factory=dict)

@@ -79,7 +79,8 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
         result = _ended(spec, ledger, attempt, Status.OUT_OF_MEMORY, f"MemoryError: {error}")
     except Exception as error:  # noqa: BLE001 - a trial's crash is a status with a reason; the traceback goes to worker.log
         traceback.print_exc()
-        status = Status.OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else Status.CRASHED
+        full = any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
+        status = Status.OUT_OF_MEMORY if full else Status.CRASHED
         result = _ended(spec, ledger, attempt, status, describe(error, Path(options.submission_path)))
     folder.write_result(result)
 

@@ -16,6 +16,8 @@ from harness.scoring.times import Times
 from harness.spec import CLOCKS, Clock, TrialSpec
 from harness.tables import print_line, print_table
 
+_SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "steps": "calibrated s", "energy": "J"}
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -150,7 +152,7 @@ def _print_workload(found: Scores, workload: str) -> None:
         for name in sorted(submissions, key=lambda n: (ratio[n][workload], n))
     ]
     fixed = ("submission", "status", ">time to target", ">x best", ">steps")
-    print_table([*fixed, *(f">{_clock_title(clock)}" for clock in other), f">test {spec.metric}"], rows)
+    print_table([*fixed, *(f">{clock} {_SHORT_UNITS[clock]}" for clock in other), f">test {spec.metric}"], rows)
 
 
 def _print_suite(found: Scores) -> None:

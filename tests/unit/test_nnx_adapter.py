@@ -20,7 +20,6 @@ class Net(nnx.Module):
             [nnx.Linear(3, 3, kernel_metadata=matrix(), bias_metadata=offset, rngs=rngs) for _ in range(2)]
         )
         self.norm = nnx.BatchNorm(3, momentum=0.9, scale_metadata=gain, bias_metadata=offset, rngs=rngs)
-        self.drop = nnx.Dropout(0.5, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers:

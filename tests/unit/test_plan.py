@@ -238,13 +238,18 @@ def test_expected_seconds_come_from_the_baseline_and_then_from_earlier_trials(pl
 def test_what_is_printed(place):
     finish(make("first", "workload=task_a").trials[0], Status.CRASHED)
     made = make("workload=task_a")
-    assert plan.rows(made) == [("task_a", "first", "0/0", "crashed", "-"), ("task_a", "second", "0/0", "planned", "0.8")]
+    assert plan.rows(made) == [
+        ("task_a", "first", "0/0", "crashed", "-"),
+        ("task_a", "second", "0/0", "planned", "0.8"),
+    ]
     assert plan.total(made) == "1 of 2 trials to run, about 0.8 minutes; 1 failed earlier: retry=true runs it again"
     again = make("workload=task_a", "retry=true")
     assert plan.rows(again)[0][3:] == ("crashed, again", "0.8")
     assert plan.total(again) == "2 of 2 trials to run, about 1.7 minutes"
     unknown = dataclasses.replace(again.trials[0], expected_s=None)
-    assert plan.total(plan.Plan(again.run, (unknown, again.trials[1]), ())).endswith("0.8 minutes and 1 of unknown length")
+    assert plan.total(plan.Plan(again.run, (unknown, again.trials[1]), ())).endswith(
+        "0.8 minutes and 1 of unknown length"
+    )
 
 
 def test_records_that_cannot_be_read_do_not_spoil_the_guess(place):

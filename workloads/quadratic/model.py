@@ -15,7 +15,7 @@ from harness.api import Batch, Key, ModelState, ParamInfo, ParamKind, Params
 from harness.workload import Splits, Workload, WorkloadInfo
 
 I, O = 16, 4  # noqa: E741
-CONDITION = 1000.0  # largest over smallest variance of the inputs
+CONDITION = 600.0
 VALIDATION, SLICE, TEST = 1024, 512, 512
 _SEED = 5
 

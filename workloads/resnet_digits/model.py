@@ -5,7 +5,9 @@ Shapes: B images, H height, W width, C channels, N classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,10 +136,17 @@ def _conv(c_in: int, c_out: int, size: int, stride: int, rngs: nnx.Rngs, kind: P
         (size, size),
         stride,
         use_bias=False,
-        kernel_init=nnx.initializers.he_normal(),
+        kernel_init=_he_normal,
         kernel_metadata=conv(kind),
         rngs=rngs,
     )
+
+
+def _he_normal(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+    """He et al. (2015), arXiv:1502.01852, eq. 10. Drawn as a matrix: a draw of four axes takes XLA three times as long to compile."""
+    del out_sharding
+    fan_in = math.prod(shape[:-1])
+    return (jax.random.normal(key, (fan_in, shape[-1]), dtype) * (2 / fan_in) ** 0.5).reshape(shape)
 
 
 def _norm(channels: int, rngs: nnx.Rngs, gain: float = 1.0) -> nnx.BatchNorm:

@@ -1,0 +1,107 @@
+"""kill -9 anywhere, run again: the same parameters bit for bit, the same measurements, and down time is not charged."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness import records
+from harness.records import Status
+
+STEPS = 72
+
+
+def events(path, kind):
+    return [e for e in records.read_events(path) if e["event"] == kind]
+
+
+def step_losses(trial):
+    return [loss for e in trial.events if e["event"] == "chunk" for loss in e["metrics"]["loss"]]
+
+
+def start(path):
+    with (path / "worker.log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-m", "harness.worker", str(path)], stdout=log, stderr=log)
+
+
+def wait_for(path, worker, condition):
+    while not condition():
+        assert worker.poll() is None, (path / "worker.log").read_text()[-3000:]
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("workload", ["lm_grammar", "resnet_digits"])
+def test_killed_and_resumed_is_the_same_bit_for_bit(make_trial, run_worker, tmp_path, workload):
+    whole = run_worker(make_trial(workload, "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "whole"))
+    assert (whole.status, whole.result.attempts) == (Status.HORIZON_REACHED, 1)
+
+    path = make_trial(workload, "adamw", stop="horizon", max_steps=STEPS, checkpoint_s=0.0, out=tmp_path / "killed")
+    kill_at = random.randint(16, STEPS - 9)
+    worker = start(path)
+    wait_for(path, worker, lambda: any(e["step"] >= kill_at for e in events(path, "chunk")))
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    assert records.read_trial(path).status == Status.INTERRUPTED, f"killed at {kill_at}"
+    reached = events(path, "chunk")[-1]["step"]
+    with (path / "log.jsonl").open("ab") as log:
+        log.write(b'{"v": 1, "event": "chu')  # killed in the middle of a line
+
+    time.sleep(3)
+    started = time.monotonic()
+    resumed = run_worker(path)
+    second_s = time.monotonic() - started
+
+    assert (resumed.status, resumed.result.attempts) == (Status.HORIZON_REACHED, 2)
+    resume_step = events(path, "attempt")[-1]["resume_step"]
+    assert 0 < resume_step <= reached, f"killed at {kill_at}"
+    assert resumed.result.final_hash == whole.result.final_hash
+    assert [(m.step, m.metrics) for m in resumed.measurements] == [(m.step, m.metrics) for m in whole.measurements]
+    assert resumed.result.test == whole.result.test
+    assert step_losses(resumed) == step_losses(whole)
+    assert len(step_losses(whole)) == STEPS
+
+    # Charged: the work up to the checkpoint and the second process; neither the wait nor the work that was lost.
+    (checkpoint,) = [e for e in events(path, "checkpoint") if e["step"] == resume_step]
+    assert checkpoint["t"] <= resumed.result.wall_s <= checkpoint["t"] + second_s
+    assert sum(r.wall_s for r in resumed.result.ledger.values()) == pytest.approx(resumed.result.wall_s)
+
+
+def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, tmp_path):
+    whole = run_worker(make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "whole"))
+    path = make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "stopped")
+    worker = start(path)
+    wait_for(path, worker, lambda: events(path, "chunk"))
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(60) == 0
+    stopped = records.read_trial(path)
+    assert stopped.status == Status.INTERRUPTED
+    assert "run again to go on" in stopped.reason
+    assert run_worker(path).result.final_hash == whole.result.final_hash
+
+
+def test_interrupted_before_training_is_interrupted_too(make_trial, run_worker):
+    path = make_trial("quadratic", "adamw")
+    worker = start(path)
+    wait_for(path, worker, lambda: any(e["phase"] in ("setup", "compile", "warmup") for e in events(path, "phase")))
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    assert records.read_trial(path).status == Status.INTERRUPTED
+    assert run_worker(path).status not in records.UNFINISHED
+
+
+def test_second_process_is_told_who_holds_the_folder(make_trial):
+    path = make_trial("quadratic", "adamw")
+    with records.hold(path):
+        second = subprocess.run(
+            [sys.executable, "-m", "harness.worker", str(path)], capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 4
+        assert f"process {os.getpid()}" in second.stderr
+    assert not (path / "result.json").exists()
+    assert records.read_trial(path).status == Status.PLANNED
