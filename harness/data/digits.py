@@ -32,7 +32,9 @@ def read() -> tuple[np.ndarray, np.ndarray]:
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise DataError("the digits come with scikit-learn, which is not installed; mend it with: pip install scikit-learn")
+        raise DataError(
+            "the digits come with scikit-learn, which is not installed; mend it with: pip install scikit-learn"
+        )
     return read_file(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz")
 
 
@@ -54,7 +56,7 @@ def read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def splits() -> dict[str, Split]:
-    """Return {"train": 1200, "validation": 297, "test": 300 examples} of {"image": uint8[n, 8, 8, 1], "label": uint8[n]}.
+    """Return train (1,200 examples), validation (297), test (300): {"image": uint8[n, 8, 8, 1], "label": uint8[n]}.
 
     Stratified: classes are shuffled each on its own and dealt out evenly, so each split holds each class in proportion.
     The file holds no image twice, so no image is in two splits (a test checks both).

@@ -23,11 +23,11 @@ from harness import records
 from harness.errors import HarnessError, RunFolderError
 from harness.plan import PlannedTrial, make_ready
 from harness.records import Result, Status, Trial
+from harness.worker import EXIT_HELD, EXIT_UNUSABLE
 
 Event = dict[str, Any]
 
 WORKER = (sys.executable, "-m", "harness.worker")
-EXIT_HELD, EXIT_UNUSABLE = 4, 5  # the worker's: the run folder is another's; it cannot be used
 POLL_S = 0.1
 SAVING = "saving a checkpoint; press again to kill"
 _STOPPED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

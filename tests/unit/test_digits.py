@@ -37,7 +37,11 @@ def test_scikit_learn_is_not_imported() -> None:
 
 
 def test_sizes_and_strata(splits) -> None:
-    assert {name: len(split["label"]) for name, split in splits.items()} == {"train": 1200, "validation": 297, "test": 300}
+    assert {name: len(split["label"]) for name, split in splits.items()} == {
+        "train": 1200,
+        "validation": 297,
+        "test": 300,
+    }
     _, labels = digits.read()
     for split in splits.values():
         expected = np.bincount(labels) * len(split["label"]) / len(labels)

@@ -61,7 +61,9 @@ def test_words_spell_as_tokens_do(grammar) -> None:
     """Words are a space and letters: so the text splits into words, and a sentence ends at its period, in one way."""
     terminals = {s for rights in grammar.rules().values() for _, right in rights for s in right} - set(grammar.rules())
     for terminal in terminals:
-        assert terminal in (".", ",") or (terminal[0] == " " and terminal[1:].isalpha() and terminal.islower()), terminal
+        assert terminal in (".", ",") or (terminal[0] == " " and terminal[1:].isalpha() and terminal.islower()), (
+            terminal
+        )
 
 
 def test_entropy_of_a_part_by_hand(grammar) -> None:
@@ -133,7 +135,10 @@ def test_corpus_is_the_same_everywhere(grammar) -> None:
     tokens = grammar.corpus(200_000, seed=7)
     assert tokens.dtype == np.uint8
     assert tokens.shape == (200_000,)
-    assert hashlib.sha256(tokens.tobytes()).hexdigest() == "f61007c782b0f1d06ebca99c00f4814b54ce65172018c16ee40c5b1c185d0f29"
+    assert (
+        hashlib.sha256(tokens.tobytes()).hexdigest()
+        == "f61007c782b0f1d06ebca99c00f4814b54ce65172018c16ee40c5b1c185d0f29"
+    )
     assert not np.array_equal(tokens, grammar.corpus(200_000, seed=8))
     assert tokens.max() < len(grammar.ALPHABET)
 

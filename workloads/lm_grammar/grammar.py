@@ -1,13 +1,15 @@
 """A seeded stochastic English-like grammar whose entropy rate is known exactly. numpy only.
 
-Sentences are independent draws from a probabilistic context-free grammar without recursion. It is LL(1): the next word always
-tells which rule was used, so every string has one derivation, and a sentence ends at its period. The probability of a sentence
-is therefore the product of its rules' probabilities, and by the renewal theorem the entropy rate of the text is
+Sentences are independent draws from a probabilistic context-free grammar without recursion. It is LL(1): the next word
+always tells which rule was used, so every string has one derivation, and a sentence ends at its period. The probability
+of a sentence is therefore the product of its rules' probabilities, and the entropy rate of the text is, as for any
+renewal process,
 
     rate = H(sentence) / E[characters of a sentence]     nats per character,
 
-both of which follow from the rules by linear recursion. A verb agrees in number with a subject that may stand a relative clause
-away, a reflexive pronoun with the subject's gender; `either`, `if` and `both` are answered by `or`, `then` and `and`.
+both of which follow from the rules by linear recursion. A verb agrees in number with a subject that may stand a
+relative clause away, a reflexive pronoun with the subject's gender; `either`, `if` and `both` are answered by `or`, `then` and
+`and`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ Rules = dict[str, list[tuple[float, list[str]]]]
 _NOUNS = {  # by agreement class: masculine, feminine, neuter; the plurals are formed from all of them
     "m": "king boy uncle farmer monk baker sailor prince miller hunter",
     "f": "queen girl aunt widow nun witch sister duchess maid lady",
-    "n": "dog river castle garden bird horse wolf lantern forest stone ship tower mirror clock bridge dragon candle storm",
+    "n": "dog river castle garden bird horse wolf lantern forest stone ship tower mirror clock bridge dragon "
+    "candle storm",
 }
 _SHARES = {"m": 2, "f": 2, "n": 3, "p": 3}  # how often a noun is of each class; p is plural
 _REFLEXIVES = {"m": " himself", "f": " herself", "n": " itself", "p": " themselves"}
@@ -111,7 +114,7 @@ def log_prob(text: str) -> float:
 
 
 def sample(sentences: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Draw sentences; return (tokens, uint8[characters]; log-probability of the derivations, in nats).
+    """Draw sentences; return (tokens uint8[characters], log-probability of the derivations in nats).
 
     All occurrences of all nonterminals are expanded together, level by level, with one uniform draw each, left to right.
     """
@@ -132,7 +135,7 @@ def sample(sentences: int, rng: np.random.Generator) -> tuple[np.ndarray, float]
 
 
 def corpus(characters: int, seed: int) -> np.ndarray:
-    """Return uint8[characters] of text, the same for a seed on every platform. It starts at a sentence and may end within one."""
+    """Return text, uint8[characters], the same for a seed everywhere. It may end within a sentence."""
     rng = np.random.Generator(np.random.PCG64(seed))
     block = 1 + int(1.01 * characters / _moments("S")[1])
     parts: list[np.ndarray] = []
@@ -205,7 +208,9 @@ def _moments(symbol: str) -> tuple[float, float]:
 def _tables() -> dict:
     """Return the grammar as arrays: symbols are numbers, nonterminals first."""
     grammar = rules()
-    terminals = sorted({s for alternatives in grammar.values() for _, right in alternatives for s in right} - set(grammar))
+    terminals = sorted(
+        {s for alternatives in grammar.values() for _, right in alternatives for s in right} - set(grammar)
+    )
     number = {symbol: i for i, symbol in enumerate([*grammar, *terminals])}
     widest = max(len(right) for alternatives in grammar.values() for _, right in alternatives)
     cumulative, log_p, expansion = [], [], []

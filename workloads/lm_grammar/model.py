@@ -46,7 +46,7 @@ class Attention(nnx.Module):
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); the MLP's activation is ReLU^2 (So et al. 2021, arXiv:2109.08668)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)), with ReLU^2 (So et al. 2021, arXiv:2109.08668) in the MLP."""
 
     def __init__(self, rngs: nnx.Rngs):
         # GPT-2's scaling: what is added to the residual stream 2 * LAYERS times starts that much smaller.
@@ -128,7 +128,7 @@ def make(info: WorkloadInfo) -> Workload:
 
 
 def splits(train_windows: int) -> Splits:
-    """Return the splits as {"tokens": uint8[windows, T + 1]}: windows side by side, each split a text of its own seed."""
+    """Return {"tokens": uint8[windows, T + 1]} for each split: side by side, from a text with a seed of its own."""
 
     def windows(split: str, count: int) -> np.ndarray:
         return corpus(count * (T + 1), SEEDS[split]).reshape(count, T + 1)
@@ -162,7 +162,9 @@ def _cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float
 
 
 def _linear(n: int, m: int, std: float, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(n, m, use_bias=False, kernel_init=nnx.initializers.normal(std), kernel_metadata=matrix(), rngs=rngs)
+    return nnx.Linear(
+        n, m, use_bias=False, kernel_init=nnx.initializers.normal(std), kernel_metadata=matrix(), rngs=rngs
+    )
 
 
 def _norm(rngs: nnx.Rngs) -> nnx.RMSNorm:

@@ -1,4 +1,4 @@
-"""A small character-level language model on text from a grammar of known entropy. No jax here: `load` imports the model."""
+"""A small character-level GPT on text from a grammar of known entropy. No jax here: `load` imports the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harness.workload import Workload, WorkloadInfo, read_target
 
 INFO = WorkloadInfo(
     name="lm_grammar",
-    description="GPT, 2 layers, 0.2M parameters, on characters of a stochastic grammar whose entropy rate is known",
+    description="GPT with 0.1M parameters on characters of a stochastic grammar whose entropy rate is known",
     metric="loss",
     mode="min",
     target=read_target(__file__),

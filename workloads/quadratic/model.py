@@ -14,8 +14,8 @@ import numpy as np
 from harness.api import Batch, Key, ModelState, ParamInfo, ParamKind, Params
 from harness.workload import Splits, Workload, WorkloadInfo
 
-I, O = 16, 4  # noqa: E741
-CONDITION = 600.0
+I, O = 16, 4
+CONDITION = 300.0
 VALIDATION, SLICE, TEST = 1024, 512, 512
 _SEED = 5
 
@@ -55,7 +55,7 @@ def loss(params: Params, model_state: ModelState, batch: Batch, key: Key, train:
 def splits(train: int, noise_variance: float) -> Splits:
     """Draw all examples from one generator: y = x W + noise, with E[y^2] = 1 + noise_variance for each output.
 
-    The inputs are independent with variances falling geometrically by CONDITION, and each carries as much of the output.
+    The inputs are independent, with variances falling geometrically by CONDITION; each carries as much of the output.
     """
     rng = np.random.Generator(np.random.PCG64(_SEED))
     scale_I = np.geomspace(1, CONDITION**-0.5, I)

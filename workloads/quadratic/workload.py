@@ -6,15 +6,15 @@ from harness.api import LossKind
 from harness.workload import Target, Workload, WorkloadInfo
 
 NOISE_VARIANCE = 0.01
-"""Of the outputs around the true linear map, and so the expected loss at the optimum: no run goes below by more than chance."""
+"""Of the outputs around the true linear map, and so the expected loss at the optimum."""
 
 INFO = WorkloadInfo(
     name="quadratic",
-    description="linear regression with condition number 1000, for tests: a step takes microseconds",
+    description="linear regression with condition number 300, for tests: a step takes microseconds",
     metric="loss",
     mode="min",
-    # A toy needs no runs to set a target: the loss is 1.01 at zero weights and 0.01 at the optimum, and 3 times the latter is
-    # passed half way through the step hint by AdamW at learning rate 0.05 with 5% warm-up and cosine decay.
+    # A toy needs no runs to set a target: the loss is 1.01 at zero weights and 0.01 at the optimum, and 3 times the
+    # latter is passed half way through the step hint by AdamW at learning rate 0.05 with 5% warm-up and cosine decay.
     target=Target(value=3 * NOISE_VARIANCE, version=0, steps_to_target=100, reference_step_s=1e-4),
     batch_size=32,
     step_hint=200,

@@ -1,4 +1,4 @@
-"""The model, loss and data of `resnet_digits`: a ResNet-8 (He et al. 2015, arXiv:1512.03385, section 4.2, n = 1) in float32.
+"""The model, loss and data of `resnet_digits`: a ResNet-8 in float32 (He et al. 2015, arXiv:1512.03385, 4.2, n = 1).
 
 Shapes: B images, H height, W width, C channels, N classes.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
@@ -21,6 +22,8 @@ from harness.workload import Splits, Workload, WorkloadInfo
 WIDTHS = (16, 32, 64)  # channels of the three stages
 N = 10
 SHIFT = 1  # pixels
+NOISE = 0.4  # standard deviation of the noise on each pixel, where the ink is 0 to 1
+NOISE_SEED = 8  # of the validation and test images' noise, which is drawn once and for all
 
 
 class Block(nnx.Module):
@@ -30,7 +33,7 @@ class Block(nnx.Module):
         self.conv1 = _conv(c_in, c_out, 3, stride, rngs)
         self.norm1 = _norm(c_out, rngs)
         self.conv2 = _conv(c_out, c_out, 3, 1, rngs)
-        # The second gain starts at 0, so that a block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+        # The second gain starts at 0, so a block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, 5.1).
         self.norm2 = _norm(c_out, rngs, gain=0.0)
         self.shortcut = _conv(c_in, c_out, 1, stride, rngs) if c_in != c_out else None
 
@@ -41,7 +44,7 @@ class Block(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    """A 3x3 stem, three stages of one block with strides 1, 2, 2, the mean over positions, and a linear output layer."""
+    """A 3x3 stem, three stages of one block with strides 1, 2, 2, the mean over positions, a linear output layer."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.stem = _conv(1, WIDTHS[0], 3, 1, rngs, ParamKind.EMBEDDING)
@@ -101,21 +104,31 @@ def make(info: WorkloadInfo) -> Workload:
 
 
 def splits() -> Splits:
-    """Return the fixed splits; the slice measured while training is the whole validation set."""
+    """Return the fixed splits, {"image": [n, 8, 8, 1] in 0 to 16, "label": uint8[n]}; train has the images as they are.
+
+    The slice measured while training is the whole validation set. Its noise and the test images' are part of the data.
+    """
     parts = digits.splits()
+    rng = np.random.Generator(np.random.Philox(key=NOISE_SEED))
+    for name in ("validation", "test"):
+        images = parts[name]["image"]
+        noise = rng.standard_normal(images.shape, np.float32)
+        parts[name] = parts[name] | {"image": images + np.float32(16 * NOISE) * noise}
     return Splits(parts["train"], parts["validation"], parts["validation"], parts["test"])
 
 
 def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
-    """Return the examples `index`, int32[B], each image moved by up to SHIFT pixels each way, zeros coming in at the edges."""
+    """Return the examples `index`, int32[B], each moved by up to SHIFT pixels each way (zeros come in), under fresh noise."""
     images = train["image"][index]
     height, width = images.shape[1:3]
-    offsets_B2 = jax.random.randint(key, (len(index), 2), 0, 2 * SHIFT + 1)
+    shift_key, noise_key = jax.random.split(key)
+    offsets_B2 = jax.random.randint(shift_key, (len(index), 2), 0, 2 * SHIFT + 1)
     padded = jnp.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
     rows_BH = offsets_B2[:, :1] + jnp.arange(height)[None]
     columns_BW = offsets_B2[:, 1:] + jnp.arange(width)[None]
     moved = padded[jnp.arange(len(index))[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
-    return {"image": _scaled(moved), "label": train["label"][index].astype(jnp.int32)}
+    noise = NOISE * jax.random.normal(noise_key, moved.shape)
+    return {"image": _scaled(moved) + noise, "label": train["label"][index].astype(jnp.int32)}
 
 
 def _scaled(images: jax.Array) -> jax.Array:
@@ -143,7 +156,7 @@ def _conv(c_in: int, c_out: int, size: int, stride: int, rngs: nnx.Rngs, kind: P
 
 
 def _he_normal(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
-    """He et al. (2015), arXiv:1502.01852, eq. 10. Drawn as a matrix: a draw of four axes takes XLA three times as long to compile."""
+    """He et al. (2015), arXiv:1502.01852, eq. 10. Drawn as a matrix: four axes take XLA twice as long to compile."""
     del out_sharding
     fan_in = math.prod(shape[:-1])
     return (jax.random.normal(key, (fan_in, shape[-1]), dtype) * (2 / fan_in) ** 0.5).reshape(shape)
