@@ -48,7 +48,10 @@ def run_trial(
     fingerprint = hardware.fingerprint() | {
         "hashes": {"workload": spec.workload_hash, "submission": spec.submission_hash}
     }
-    workload = discover.load(discover.Folder("workloads", spec.workload, Path(options.workload_path))).load()
+    home = discover.Folder("workloads", spec.workload, Path(options.workload_path))
+    source = discover.Folder("submissions", spec.submission, Path(options.submission_path))
+    check_sources(spec, home, source)
+    workload: Workload = discover.load(home).load()
     splits: Splits = workload.splits()
     train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
     keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
@@ -56,7 +59,6 @@ def run_trial(
 
     # Let the submission build its algorithm.
     folder.append("phase", phase="build")
-    source = discover.Folder("submissions", spec.submission, Path(options.submission_path))
     with ledger.span("build"):
         algorithm = submission.build(source, task_view(workload, spec), spec.hyperparameters)
     check_batch_sizes(algorithm, spec, source.path)
@@ -83,9 +85,7 @@ def run_trial(
     if saved is None:
         book = Book(batch_size=spec.batch_size)
         with ledger.span("warmup"):
-            known = calibration_cache.cached_baseline_step_s(
-                discover.Folder("workloads", spec.workload, Path(options.workload_path)), spec.device
-            )
+            known = calibration_cache.cached_baseline_step_s(home, spec.device)
             measured = calibrate(workload, programs, warmup, train, platform=spec.device, baseline_step_s=known)
         timing = Timing(spec, measured)
     else:
@@ -114,20 +114,19 @@ def run_trial(
                     f"batch_sizes has only {sorted(programs.steps)}"
                 )
 
+        before = ledger.totals()["train"]
         with ledger.span("train"):
-            started = time.perf_counter()
             stacked = []
             for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps)):
                 state, metrics = programs.steps[book.batch_size](state, keys, train)
                 stacked.append(metrics)
             jax.block_until_ready((state, stacked))
-            seconds = time.perf_counter() - started
         series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
         count(book, series)
         variables = None
         folder.append(
             "chunk", t=ledger.total().wall_s, step=book.step, examples=book.examples, batch_size=book.batch_size,
-            seconds=seconds, metrics={k: v.tolist() for k, v in series.items()},
+            seconds=(ledger.totals()["train"] - before).wall_s, metrics={k: v.tolist() for k, v in series.items()},
             scored=timing.scored(ledger, book, ledger.zero, 0), spent=timing.spent(ledger, book),
         )  # fmt: skip
         if not (np.isfinite(series["loss"]).all() and programs.finite(state.params)):
@@ -183,6 +182,13 @@ def run_trial(
         spec, status, reason, book, timing, ledger,
         state=state, cost=programs.cost, full=full, attempt=attempt, fingerprint=fingerprint,
     )  # fmt: skip
+
+
+def check_sources(spec: TrialSpec, *folders: discover.Folder) -> None:
+    """Refuse to run sources other than those the spec was made for."""
+    for folder, planned in zip(folders, (spec.workload_hash, spec.submission_hash), strict=True):
+        if folder.source_hash != planned:
+            raise SubmissionError(f"{folder.path}: its files have changed since the trial was planned; plan it anew")
 
 
 def task_view(workload: Workload, spec: TrialSpec) -> TaskView:

@@ -1,8 +1,8 @@
 """The run folder of a trial: spec.json, log.jsonl, result.json. The log is the only truth; the rest are views of it.
 
-`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version), `event` and `t` (charged seconds
-so far). A process may be killed at any byte: a broken last line is passed over, and what a resumed attempt does again
-supersedes what the killed one had logged past its last checkpoint.
+`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version) and `event`; those that say how far
+the trial is have `t`, the charged seconds so far. A process may be killed at any byte: a broken last line is passed
+over, and what a resumed attempt does again supersedes what the killed one had logged past its last checkpoint.
 """
 
 from __future__ import annotations
@@ -216,13 +216,18 @@ def hold(path: Path) -> Iterator[RunFolder]:
     The lock goes with the process, however it ends.
     """
     with (path / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise RunFolderError(
-                f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it"
-            ) from None
+        for patience in reversed(range(20)):  # `holder` takes the lock for a moment when it asks
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if patience:
+                    time.sleep(0.01)
+                    continue
+                lock.seek(0)
+                raise RunFolderError(
+                    f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it"
+                ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         lock.flush()

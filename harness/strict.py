@@ -80,7 +80,10 @@ def _convert(hint: Any, value: Any, where: str, error: type[HarnessError]) -> An
             return list(items) if origin is list else tuple(items)
     elif origin is dict or (isinstance(origin, type) and issubclass(origin, Mapping)):
         if isinstance(value, Mapping):
-            return {k: _convert(args[1], v, f"{where}.{k}", error) for k, v in value.items()}
+            return {
+                _convert(args[0], k, f"{where}: key", error): _convert(args[1], v, f"{where}.{k}", error)
+                for k, v in value.items()
+            }
     elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return read(hint, value, where, error)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -59,6 +59,9 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
     except yaml.YAMLError as error:
         raise SubmissionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     info = strict.read(SubmissionInfo, data, str(path), SubmissionError)
+    for name, value in info.defaults.items():
+        if isinstance(value, str) and _is_number(value):
+            raise SubmissionError(f"{path}: defaults.{name}: YAML reads {value} as text; give it a dot, as in 1.0e-3")
     if info.name != folder.name:
         raise SubmissionError(
             f"{path}: name is '{info.name}', but the folder is called '{folder.name}'; make them equal"
@@ -74,6 +77,14 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
         if not d.values and (d.min is None or d.max is None or d.min >= d.max or (d.scaling == "log" and d.min <= 0)):
             raise SubmissionError(f"{path}: space.{name}: expected min < max (above 0 for scaling: log), or values")
     return info
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def choose_point(folder: discover.Folder, info: SubmissionInfo, override: Mapping[str, Value]) -> dict[str, Value]:
@@ -107,7 +118,7 @@ def build(folder: discover.Folder, task: Any, hyperparameters: Mapping[str, Valu
     function = getattr(discover.load(folder), "build", None)
     if not callable(function):
         raise SubmissionError(
-            f"{where}: expected a function build(task, hp), found {'none' if function is None else function!r}"
+            f"{where}: expected a function build(task, hp), found {'none' if function is None else repr(function)}"
         )
     try:
         inspect.signature(function).bind(task, hyperparameters)

@@ -105,7 +105,8 @@ def derive_target(runs: Sequence[TargetRun], mode: Mode, horizon: int, record: s
         )
     final = [v for v in finals if v is not None]
     spread = statistics.stdev(final)
-    margin = abs(value - statistics.mean(final)) / spread if spread else math.inf
+    easier = (value - statistics.mean(final)) * (1 if mode == "min" else -1)
+    margin = easier / spread if spread else math.copysign(math.inf, easier)
     if margin < MIN_MARGIN_SD:
         raise WorkloadError(
             f"{record}: the target {value} is {margin:.2f} sd from the final metric; needs {MIN_MARGIN_SD}"

@@ -1,8 +1,9 @@
 """The subprocess of one trial: `python -m harness.worker RUN_FOLDER`. Sets the platform's flags, then imports jax,
 then runs.
 
-Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder
-cannot be used. Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
+Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder cannot
+be used; 6, data are missing (nothing is recorded, so the same command goes on once they are there).
+Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any
 
 from harness import records
 from harness.clock import Ledger
-from harness.errors import HarnessError, RunFolderError
+from harness.errors import DataError, HarnessError, RunFolderError
 from harness.records import Result, RunFolder, Status
 from harness.spec import Options, TrialSpec
 
-EXIT_HELD, EXIT_UNUSABLE = 4, 5
+EXIT_HELD, EXIT_UNUSABLE, EXIT_DATA = 4, 5, 6
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         spec, options = records.read_spec(args.folder)
         with records.hold(args.folder) as folder:
             _work(spec, options, folder, ledger_offset)
+    except DataError as error:
+        print(error, file=sys.stderr, flush=True)
+        return EXIT_DATA
     except RunFolderError as error:
         print(error, file=sys.stderr, flush=True)
         return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
@@ -71,6 +75,8 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
         result = run_trial(spec, options, folder, ledger, asked_to_stop.is_set, attempt)
     except KeyboardInterrupt:
         result = _ended(spec, ledger, attempt, Status.INTERRUPTED, "interrupted before training; run again to go on")
+    except DataError:
+        raise
     except HarnessError as error:
         traceback.print_exc()
         result = _ended(spec, ledger, attempt, Status.CRASHED, f"{type(error).__name__}: {error}")

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import records
-from harness.errors import HarnessError, RunFolderError
+from harness.errors import DataError, HarnessError, RunFolderError
 from harness.plan import PlannedTrial, make_ready
 from harness.records import Result, Status, Trial
-from harness.worker import EXIT_HELD, EXIT_UNUSABLE
+from harness.worker import EXIT_DATA, EXIT_HELD, EXIT_UNUSABLE
 
 Event = dict[str, Any]
 
@@ -71,6 +71,8 @@ def run_trial(
     if code == EXIT_HELD:
         _refuse_held(path)
         raise RunFolderError(_last_line(output) or f"{path} is held by another process")
+    if code == EXIT_DATA:
+        raise DataError(_last_line(output) or "data are missing; see harness doctor")
     if code == EXIT_UNUSABLE:
         raise HarnessError(_last_line(output) or f"{path} cannot be used")
     if presses:

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from harness import discover
 from harness.data import digits
 from harness.errors import DataError
 
@@ -59,6 +60,18 @@ def test_split_is_frozen(splits) -> None:
     for name in ("train", "validation", "test"):
         digest.update(splits[name]["image"].tobytes() + splits[name]["label"].tobytes())
     assert digest.hexdigest() == "e943f8053393a78a5afdd08963929745488e52927d4f05b15a4e432db699c8e8"
+
+
+def test_noise_is_frozen(splits) -> None:
+    """`resnet_digits` adds noise to the images that it is measured on: the noisy images are its data."""
+    noisy = discover.load(discover.find("workloads", "resnet_digits")).load().splits()
+    assert np.array_equal(noisy.train["image"], splits["train"]["image"])
+    digest = hashlib.sha256()
+    for split, name in ((noisy.validation, "validation"), (noisy.test, "test")):
+        copies = len(split["label"]) // len(splits[name]["label"])
+        assert np.array_equal(split["label"], np.tile(splits[name]["label"], copies))
+        digest.update(split["image"].tobytes())
+    assert digest.hexdigest() == "f4c6095854f640f233ed208a9c128bd3286dde994c6ccc05a58170fedda9f63b"
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

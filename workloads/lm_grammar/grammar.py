@@ -8,8 +8,8 @@ renewal process,
     rate = H(sentence) / E[characters of a sentence]     nats per character,
 
 both of which follow from the rules by linear recursion. A verb agrees in number with a subject that may stand a
-relative clause away, a reflexive pronoun with the subject's gender; `either`, `if` and `both` are answered by `or`, `then` and
-`and`.
+relative clause away, a reflexive pronoun with the subject's gender; `either`, `if` and `both` are answered by `or`,
+`then` and `and`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def log_prob(text: str) -> float:
 def sample(sentences: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Draw sentences; return (tokens uint8[characters], log-probability of the derivations in nats).
 
-    All occurrences of all nonterminals are expanded together, level by level, with one uniform draw each, left to right.
+    All occurrences of all nonterminals are expanded together, level by level, with one uniform draw each.
     """
     tables = _tables()
     symbols = np.full(sentences, tables["start"], np.int16)

@@ -12,11 +12,11 @@ INFO = WorkloadInfo(
     mode="min",
     target=read_target(__file__),
     batch_size=64,
-    step_hint=400,
+    step_hint=800,
     num_train_examples=1200,
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets=("digits",),
-    dispatch_steps={"cpu": 1, "gpu": 2},  # a scanned convolution is slow on a CPU
+    dispatch_steps={"cpu": 1, "gpu": 4},  # a scanned convolution is slow on a CPU
 )
 
 

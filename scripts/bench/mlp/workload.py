@@ -19,7 +19,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     scored=False,
 )
-WIDTHS = (128, 256, 256, 1)
+WIDTHS = (128, 384, 384, 1)
 
 
 def load() -> Workload:

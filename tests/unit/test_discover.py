@@ -1,0 +1,148 @@
+"""Finding and loading folders: the first place wins, names are suggested, sources are hashed, faults name their line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import discover
+from harness.discover import Folder
+from harness.errors import ConfigError, SubmissionError, WorkloadError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def make(root: Path, name: str, source: str = "def build(task, hp): ...\n", kind: str = "submissions") -> Path:
+    path = root / kind / name
+    path.mkdir(parents=True)
+    (path / discover._ENTRY[kind]).write_text(source)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder of its own, and a place on HARNESS_PATH."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HARNESS_PATH", f"{os.pathsep}{tmp_path / 'there'}{os.pathsep}")
+    return tmp_path / "here"
+
+
+def test_roots_in_order_each_once(here, monkeypatch):
+    there = here.parent / "there"
+    assert discover.roots("submissions") == [ROOT / "submissions"]
+    make(here, "a")
+    make(there, "b")
+    assert discover.roots("submissions") == [here / "submissions", there / "submissions", ROOT / "submissions"]
+    monkeypatch.chdir(ROOT)
+    assert discover.roots("submissions") == [ROOT / "submissions", there / "submissions"]
+
+
+def test_the_first_place_wins(here):
+    there = here.parent / "there"
+    make(there, "adamw")
+    assert discover.find("submissions", "adamw").path == there / "submissions/adamw"
+    make(here, "adamw")
+    assert discover.find("submissions", "adamw").path == here / "submissions/adamw"
+    assert discover.find_all("submissions")["adamw"].path == here / "submissions/adamw"
+    assert discover.find_all("submissions")["nadamw"].path == ROOT / "submissions/nadamw"
+
+
+def test_only_folders_with_the_entry_file_are_found(here):
+    make(here, "real")
+    (here / "submissions/empty").mkdir()
+    (here / "submissions/notes.txt").write_text("x")
+    found = discover.find_all("submissions")
+    assert "real" in found
+    assert {"empty", "notes.txt"}.isdisjoint(found)
+    assert list(found) == sorted(found)
+    with pytest.raises(ConfigError, match=r"submissions/empty is no submission folder: expected a file submission\.py"):
+        discover.find("submissions", "empty")
+
+
+def test_by_path(here, monkeypatch):
+    path = make(here, "mine")
+    for name in (str(path), f"{path}/", "./submissions/mine", "submissions/mine"):
+        assert discover.find("submissions", name) == Folder("submissions", "mine", path)
+    monkeypatch.chdir(path)
+    assert discover.find("submissions", ".") == Folder("submissions", "mine", path)
+    with pytest.raises(ConfigError, match=r"\./nothing is no submission folder"):
+        discover.find("submissions", "./nothing")
+
+
+def test_unknown_name_suggests_the_nearest_and_says_where_it_looked(here):
+    with pytest.raises(ConfigError, match=r"unknown submission 'adamv'; did you mean 'adamw'\? found submissions: ") as e:
+        discover.find("submissions", "adamv")
+    assert str(ROOT / "submissions") in str(e.value)
+
+
+def test_hash_depends_on_python_and_yaml_alone(tmp_path):
+    folder = Folder("submissions", "a", make(tmp_path, "a"))
+    first = folder.source_hash
+    assert len(first) == 12
+    for name in ("README.md", "target.json", "notes.pyc"):
+        (folder.path / name).write_text("words")
+    assert folder.source_hash == first
+    copy = tmp_path / "elsewhere/b"
+    shutil.copytree(folder.path, copy)
+    assert Folder("submissions", "b", copy).source_hash == first, "neither name nor place of the folder counts"
+
+    seen = {first}
+    (folder.path / "sub").mkdir()
+    for name in ("rule.py", "sub/rule.py", "a.yaml", "b.yml"):
+        (folder.path / name).write_text("x = 1\n")
+        seen.add(folder.source_hash)
+    (folder.path / "rule.py").write_text("x = 2\n")
+    seen.add(folder.source_hash)
+    (folder.path / "rule.py").rename(folder.path / "rules.py")
+    seen.add(folder.source_hash)
+    assert len(seen) == 7, "each new file, changed byte and changed name makes another hash"
+
+
+def test_load_gives_each_folder_a_package_of_its_own(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for root, number in ((one, 1), (two, 2)):
+        path = make(root, "same-name", "from .rule import NUMBER\n")
+        (path / "rule.py").write_text(f"NUMBER = {number}\n")
+    modules = [discover.load(Folder("submissions", "same-name", r / "submissions/same-name")) for r in (one, two)]
+    assert [m.NUMBER for m in modules] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("x = 1\nx = = 2\n", r"submission\.py:2: SyntaxError in import: "),
+        ("import optix_typo\n", r"submission\.py:1 \(<module>\): ModuleNotFoundError in import: No module named"),
+        ("\n\ndef f():\n    return {}['a']\nf()\n", r"submission\.py:4 \(f\): KeyError in import: 'a'"),
+        ("raise ValueError\n", r"submission\.py:1 \(<module>\): ValueError in import: no message"),
+    ],
+)
+def test_a_failing_import_names_its_line(tmp_path, source, says):
+    path = make(tmp_path, "bad", source)
+    with pytest.raises(SubmissionError, match=says):
+        discover.load(Folder("submissions", "bad", path))
+
+
+def test_faults_of_workloads_and_names(tmp_path):
+    path = make(tmp_path, "bad", "1 / 0\n", kind="workloads")
+    with pytest.raises(WorkloadError, match=r"workload\.py:1 .*ZeroDivisionError"):
+        discover.load(Folder("workloads", "bad", path))
+    path = make(tmp_path, "v1.2")
+    with pytest.raises(SubmissionError, match=r"must not hold a dot"):
+        discover.load(Folder("submissions", "v1.2", path))
+    for name, source in (("none", ""), ("other", "INFO = {}\n")):
+        path = make(tmp_path, name, source, kind="workloads")
+        with pytest.raises(WorkloadError, match=r"expected INFO, a harness\.workload\.WorkloadInfo, got (NoneType|dict)"):
+            discover.workload_info(Folder("workloads", name, path))
+
+
+def test_a_harness_error_passes_unchanged(tmp_path):
+    source = "from harness.errors import DataError\nraise DataError('download it')\n"
+    path = make(tmp_path, "data", source, kind="workloads")
+    with pytest.raises(Exception, match=r"^download it$") as caught:
+        discover.load(Folder("workloads", "data", path))
+    assert type(caught.value).__name__ == "DataError"

@@ -1,0 +1,192 @@
+"""Targets follow from recorded runs: by hand for both modes, refused where the runs do not carry one, never typed in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import discover, strict
+from harness.errors import WorkloadError
+from harness.targets import TargetRun, as_run, best_point, derive_target, ease, first_step
+from harness.workload import Target, read_target
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HORIZON = 200
+STEPS = (100, 180, 200)
+
+
+def run(role: str, values, *, lr: float = 0.1, steps=STEPS, step_s: float = 0.01, seed: int = 0) -> TargetRun:
+    return TargetRun(
+        workload="w", workload_hash="h", submission="adamw", submission_hash="s", role=role,
+        hyperparameters={"learning_rate": lr}, seed=seed, study=0, status="horizon_reached", steps=steps,
+        values=tuple(values), baseline_step_s=step_s, wall_s=1.0, machine={},
+    )  # fmt: skip
+
+
+TUNING = [run("tuning", (1.0, 0.6, 0.52), lr=0.01), run("tuning", (1.0, 0.5, 0.41), lr=0.1)]
+SCORING = [
+    run("scoring", (0.9, 0.50121, 0.41), step_s=0.0100),
+    run("scoring", (0.5, 0.49999, 0.40), step_s=0.0300),
+    run("scoring", (0.8, 0.50300, 0.42), step_s=0.0123456, steps=(100, 180, 200)),
+]
+
+
+def derive(runs, mode="min", horizon=HORIZON) -> Target:
+    return derive_target(runs, mode, horizon, "results/targets/w.jsonl", 3)
+
+
+def test_smaller_is_better_by_hand():
+    # At 180 = 90% of 200 steps: median of 0.50121, 0.49999, 0.503 is 0.50121, rounded up to 0.5013. The runs first meet
+    # it at 180, 100 and 200. Finals 0.41, 0.40, 0.42: standard deviation 0.01. Step times' median 0.0123456, rounded up.
+    target = derive(TUNING + SCORING)
+    assert target == Target(
+        value=0.5013, version=3, steps_to_target=180, reference_step_s=0.01235, record="results/targets/w.jsonl",
+        spread=0.01, seeds=3,
+    )  # fmt: skip
+    assert target.budget_steps == 360
+
+
+def test_larger_is_better_by_hand():
+    flip = lambda r: dataclasses.replace(r, values=tuple(1 - v for v in r.values))  # noqa: E731
+    target = derive([flip(r) for r in TUNING + SCORING], "max")
+    # The median 0.49879, rounded down
+    assert (target.value, target.steps_to_target, target.spread) == (0.4987, 180, 0.01)
+
+
+def test_the_best_point_is_of_the_tuning_runs_alone():
+    runs = [*TUNING, run("tuning", (1.0, 0.2, None), lr=1.0), run("tuning", (0.1,), lr=2.0, steps=(100,))]
+    runs.append(run("scoring", (0.1, 0.1, 0.1), lr=3.0))
+    assert best_point(runs, "min", HORIZON) == {"learning_rate": 0.1}, "not one that diverged or was not tuned"
+    assert best_point(runs, "max", HORIZON) == {"learning_rate": 0.01}
+    with pytest.raises(WorkloadError, match="no tuning run reached the end of the horizon"):
+        best_point(runs[2:], "min", HORIZON)
+    # Scoring runs of other points set no target.
+    assert derive([*TUNING, *SCORING, run("scoring", (0.9, 0.9, 0.9), lr=0.01)]) == derive(TUNING + SCORING)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "says"),
+    [
+        ([], "0 scoring runs of .* at least 2 must finish"),
+        (SCORING[:1], "1 scoring runs of .* at least 2 must finish"),
+        ([*SCORING, run("scoring", (0.9, 0.5, None))], r"finals \[0.41, 0.4, 0.42, None\]; at least 2 must finish"),
+        ([*SCORING, run("scoring", (0.9, None, 0.4))], "4 scoring runs of .* at least 2 must finish"),
+        ([*SCORING, run("scoring", (0.9,), steps=(100,))], "4 scoring runs of .* at least 2 must finish"),
+    ],
+)
+def test_missing_seeds_are_refused(scoring, says):
+    with pytest.raises(WorkloadError, match=says):
+        derive(TUNING + scoring)
+
+
+def test_a_run_that_misses_the_target_is_refused():
+    late = run("scoring", (0.9, 0.8, 0.6))
+    with pytest.raises(WorkloadError, match="only 3 of 4 runs reach 0.5022 within 200 steps"):
+        derive(TUNING + [*SCORING, late])
+    past = run("scoring", (0.9, 0.8, 0.6, 0.1), steps=(*STEPS, 208))  # met, but past the horizon
+    with pytest.raises(WorkloadError, match="only 3 of 4 runs reach"):
+        derive(TUNING + [*SCORING, past])
+
+
+def test_a_thin_margin_is_refused():
+    # Finals 0.41, 0.40, 0.42 (mean 0.41, sd 0.01): 0.4264 is 1.64 sd away, 0.4265 is 1.65 of the 1.645 needed.
+    def at_90(value):
+        return TUNING + [run("scoring", (0.9, value, final)) for final in (0.41, 0.40, 0.42)]
+
+    with pytest.raises(WorkloadError, match=r"the target 0.4264 is 1.64 sd from the final metric; needs 1.645"):
+        derive(at_90(0.4264))
+    assert derive(at_90(0.4265)).value == 0.4265
+    # Metrics that got worse towards the end leave a target on the hard side, however far away.
+    with pytest.raises(WorkloadError, match=r"the target 0.3 is -11.00 sd from the final metric"):
+        derive(at_90(0.3))
+    harder = [dataclasses.replace(r, values=tuple(1 - v for v in r.values)) for r in at_90(0.3)]
+    with pytest.raises(WorkloadError, match=r"the target 0.7 is -11.00 sd"):
+        derive(harder, "max")
+
+
+def test_seeds_that_all_agree():
+    same = [run("scoring", (0.9, 0.5, 0.4))] * 2
+    assert derive(TUNING + same).spread == 0
+    with pytest.raises(WorkloadError, match="-inf sd"):
+        derive(TUNING + [run("scoring", (0.9, 0.3, 0.4))] * 2)
+
+
+def test_rounding_goes_to_the_easy_side():
+    assert ease(0.500101, "min") == 0.5002
+    assert ease(0.500199, "max") == 0.5001
+    assert ease(0.5001, "min") == ease(0.5001, "max") == 0.5001
+    assert ease(2.20671, "min") == 2.207
+    assert ease(0.99996, "min") == 1.0
+    assert ease(123456.0, "min") == 123500
+    assert ease(123456.0, "max") == 123400
+    assert ease(-0.50015, "min") == -0.5001
+    assert ease(0.0, "min") == 0.0
+
+
+@given(st.floats(1e-6, 1e6), st.sampled_from([1, -1]))
+def test_rounding_moves_little_and_never_to_the_hard_side(size, sign):
+    value = sign * size
+    up, down = ease(value, "min"), ease(value, "max")
+    assert down - 1e-9 * size <= value <= up + 1e-9 * size
+    for rounded in (up, down):
+        assert abs(rounded - value) <= 1.001e-3 * size
+        assert float(f"{rounded:.4g}") == rounded
+        assert ease(rounded, "min") == ease(rounded, "max") == rounded
+
+
+def test_first_step():
+    record = run("scoring", (None, 0.5, 0.4))
+    assert [first_step(record, v, "min") for v in (0.5, 0.45, 0.3)] == [180, 200, None]
+    assert [first_step(record, v, "max") for v in (0.45, 0.6)] == [180, None]
+
+
+def test_only_finished_trials_are_recorded(make_trial):
+    from harness import records
+
+    trial = records.read_trial(make_trial("quadratic", "adamw"))
+    with pytest.raises(WorkloadError, match="not a finished run"):
+        as_run(trial)
+
+
+# ---- the committed targets ----
+
+WORKLOADS = {
+    name: folder
+    for name, folder in discover.find_all("workloads").items()
+    if folder.path.parent.parent == ROOT and discover.workload_info(folder).scored
+}
+RECORDS = {path.stem: path for path in sorted((ROOT / "results/targets").glob("*.jsonl"))}
+
+
+def read_runs(path: Path) -> list[TargetRun]:
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return [strict.read(TargetRun, json.loads(line), f"{path}:{n}") for n, line in lines]
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_committed_target_follows_from_its_records(name):
+    info = discover.workload_info(WORKLOADS[name])
+    if info.target.value is None:
+        assert info.target.version == 0
+        pytest.skip("no target is set yet")
+    assert info.target == read_target(str(WORKLOADS[name].path / "workload.py")), "the target comes from target.json"
+    assert info.target.record == f"results/targets/{name}.jsonl"
+    runs = read_runs(ROOT / info.target.record)
+    assert derive_target(runs, info.mode, info.step_hint, info.target.record, info.target.version) == info.target
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_committed_records_are_of_the_workload_as_it_is(name):
+    runs = read_runs(RECORDS[name])
+    assert {r.workload for r in runs} == {name}
+    assert {r.workload_hash for r in runs} == {WORKLOADS[name].source_hash}
+    assert len({r.submission_hash for r in runs}) == 1
+    scoring = [(r.seed, r.study) for r in runs if r.role == "scoring"]
+    assert len(scoring) == len(set(scoring)), "each scoring run has a seed of its own"
+    assert all(r.baseline_step_s > 0 and math.isfinite(r.wall_s) for r in runs)
