@@ -17,7 +17,7 @@ from harness.api import Batch, Key, ModelState, Params
 from harness.errors import SubmissionError
 from harness.workload import Workload
 
-_MARK = "harness_per_example_loss"
+_MARK = "harness_per_example_loss_"  # and the number of examples
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class WorkloadLoss:
         ) -> tuple[jax.Array, ModelState]:
             return self.workload.loss(params, model_state, batch, key, train, **options)
 
-        per_example.__name__ = _MARK
+        per_example.__name__ = f"{_MARK}{jax.tree.leaves(batch)[0].shape[0]}"
         return jax.jit(per_example)(params, model_state, batch, key)
 
 
@@ -104,17 +104,24 @@ def count_cost(step: Callable[..., Any], *args: Any) -> StepCost:
     return _count(jax.make_jaxpr(step)(*args).jaxpr)
 
 
-def _count(jaxpr: Any) -> StepCost:
+def _count(jaxpr: Any, mode: str = "forward") -> StepCost:
+    """Count a jaxpr that stands within a program of this `mode`: "forward", "backward" or "recomputed"."""
     gradients = examples = 0.0
     exact = True
     for eqn in jaxpr.eqns:
-        if eqn.params.get("name") == _MARK:
-            if "transpose" in str(eqn.source_info.name_stack):
+        # A name stack is relative to the jaxpr it is in: that of a call within a jit, scan or branch is on the outer one.
+        stack = str(eqn.source_info.name_stack)
+        within = "backward" if "transpose" in stack else "recomputed" if "rematted_computation" in stack else mode
+        name = str(eqn.params.get("name"))
+        if name.startswith(_MARK):
+            if within == "backward":
                 gradients += 1
-            else:
+            elif within == "recomputed":  # the losses themselves are not among what is computed again
+                examples += int(name.removeprefix(_MARK))
+            elif eqn.outvars:
                 examples += eqn.outvars[0].aval.size
             continue
-        inner = [_count(j) for j in _inner_jaxprs(eqn.params)]
+        inner = [_count(j, within) for j in _inner_jaxprs(eqn.params)]
         if not inner:
             continue
         times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1

@@ -50,8 +50,8 @@ def read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
         raise DataError(f"{path}: unpacked it has sha256 {digest}, expected {SHA256}; {mend}")
-    table = np.array(content.decode().replace("\n", ",").rstrip(",").split(","), np.float32)
-    table = table.astype(np.uint8).reshape(COUNT, 65)
+    numbers = np.array(content.decode().replace("\n", ",").rstrip(",").split(","), np.float32)
+    table = numbers.astype(np.uint8).reshape(COUNT, 65)
     return table[:, :64].reshape(COUNT, 8, 8, 1), table[:, 64]
 
 

@@ -70,10 +70,10 @@ def play(spec: specs.TrialSpec, dispatch: int, sizes: list[int], total: int) -> 
             book.control_calls += 1
             book.batch_size = sizes[book.control_calls % len(sizes)]
         calls = chunk_dispatches(spec, book, dispatch)
-        due = min(next_measured(spec, book), book.control_calls * control_every) - book.examples
+        due = min(next_measured(spec, book), (book.examples // control_every + 1) * control_every) - book.examples
         assert calls >= 1
         # It may pass what is due by less than the one dispatch that reaches it.
-        assert (calls - 1) * dispatch * book.batch_size < max(due, 1)
+        assert (calls - 1) * dispatch * book.batch_size < due
         assert (calls - 1) * dispatch < MAX_CHUNK_STEPS
         count(book, {"loss": np.zeros(calls * dispatch, np.float32)})
         if book.examples >= next_measured(spec, book):

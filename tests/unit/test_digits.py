@@ -71,7 +71,7 @@ def test_noise_is_frozen(splits) -> None:
         copies = len(split["label"]) // len(splits[name]["label"])
         assert np.array_equal(split["label"], np.tile(splits[name]["label"], copies))
         digest.update(split["image"].tobytes())
-    assert digest.hexdigest() == "f4c6095854f640f233ed208a9c128bd3286dde994c6ccc05a58170fedda9f63b"
+    assert digest.hexdigest() == "cb611b1e37881d3d257b8b2281c95580cd8d5e474e8b39fd0abb14af06cf1f63"
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

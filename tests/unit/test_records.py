@@ -199,7 +199,12 @@ def test_each_field_of_the_spec_is_in_its_identity(path):
     ids = {make_spec().id}
     for f in dataclasses.fields(TrialSpec):
         old = getattr(make_spec(), f.name)
-        new = changed.get(f.name, (not old) if isinstance(old, bool) else old + type(old)(1))
+        if f.name in changed:
+            new = changed[f.name]
+        elif isinstance(old, bool):
+            new = not old
+        else:
+            new = old + ("x" if isinstance(old, str) else 1)
         ids.add(make_spec(**{f.name: new}).id)
     assert len(ids) == 1 + len(dataclasses.fields(TrialSpec))
     assert records.read_spec(path)[0].id == path.name.rsplit("-", 1)[1] == make_spec().id
