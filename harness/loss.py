@@ -109,16 +109,17 @@ def _count(jaxpr: Any, mode: str = "forward") -> StepCost:
     gradients = examples = 0.0
     exact = True
     for eqn in jaxpr.eqns:
-        # A name stack is relative to the jaxpr it is in: that of a call within a jit, scan or branch is on the outer one.
+        # A name stack is relative to its jaxpr: where a jit, scan or branch is differentiated, only its own call tells.
         stack = str(eqn.source_info.name_stack)
         within = "backward" if "transpose" in stack else "recomputed" if "rematted_computation" in stack else mode
         name = str(eqn.params.get("name"))
         if name.startswith(_MARK):
+            size = int(name.removeprefix(_MARK))
             if within == "backward":
                 gradients += 1
             elif within == "recomputed":  # the losses themselves are not among what is computed again
-                examples += int(name.removeprefix(_MARK))
-            elif eqn.outvars:
+                examples += size
+            elif eqn.outvars and eqn.outvars[0].aval.shape[-1:] == (size,):  # not a part hoisted out of a loop
                 examples += eqn.outvars[0].aval.size
             continue
         inner = [_count(j, within) for j in _inner_jaxprs(eqn.params)]

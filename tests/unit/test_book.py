@@ -1,4 +1,4 @@
-"""What the host keeps: chunks end on the grid, steps are counted by batch size, and the budget is in the right clock."""
+"""What the host keeps: chunks end on the grid, steps count by batch size, and the budget is in the right clock."""
 
 from __future__ import annotations
 
@@ -164,7 +164,14 @@ def test_scored_charges_one_call_of_eval_variables_and_spent_all():
         with ledger.span(span):
             wall[0] += seconds
 
-    for seconds, span in ((1, "build"), (90, "compile"), (2, "init"), (10, "train"), (7, "eval_variables"), (5, "eval")):
+    for seconds, span in (
+        (1, "build"),
+        (90, "compile"),
+        (2, "init"),
+        (10, "train"),
+        (7, "eval_variables"),
+        (5, "eval"),
+    ):
         pass_(seconds, span)
     book = Book(batch_size=32, step=20, examples=640, steps_by_size={32: 20}, eval_variables_calls=2)
     timing = Timing(make_spec(), CALIBRATION)

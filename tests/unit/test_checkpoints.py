@@ -70,8 +70,8 @@ def test_saving_a_step_again_replaces_it(checkpoints):
     assert book == {"by": 2}
 
 
-def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path, monkeypatch):
-    """Killed while saving: orbax leaves a folder under a temporary name, which must neither be loaded nor be in the way."""
+def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path):
+    """Killed while saving: what orbax leaves under a temporary name is neither loaded nor in the way."""
     first = Checkpoints(tmp_path / "checkpoints")
     first.save(3, make_state(3), BOOK)
     first.close()
@@ -79,8 +79,7 @@ def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path, monkeypatch):
     cut.mkdir()
     (cut / "half").write_text("written so far")
     again = Checkpoints(tmp_path / "checkpoints")
-    state, book = again.load(make_state(0))
-    assert same_bits(state, make_state(3))
+    assert same_bits(again.load(make_state(0))[0], make_state(3))
     again.save(5, make_state(5), {"step": 5})
     assert same_bits(again.load(make_state(0))[0], make_state(5))
     again.close()

@@ -1,4 +1,4 @@
-"""Finding and loading folders: the first place wins, names are suggested, sources are hashed, faults name their line."""
+"""Finding and loading folders: the first place wins, names are suggested, sources are hashed, faults name lines."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_by_path(here, monkeypatch):
 
 
 def test_unknown_name_suggests_the_nearest_and_says_where_it_looked(here):
-    with pytest.raises(ConfigError, match=r"unknown submission 'adamv'; did you mean 'adamw'\? found submissions: ") as e:
+    with pytest.raises(
+        ConfigError, match=r"unknown submission 'adamv'; did you mean 'adamw'\? found submissions: "
+    ) as e:
         discover.find("submissions", "adamv")
     assert str(ROOT / "submissions") in str(e.value)
 
@@ -136,7 +138,9 @@ def test_faults_of_workloads_and_names(tmp_path):
         discover.load(Folder("submissions", "v1.2", path))
     for name, source in (("none", ""), ("other", "INFO = {}\n")):
         path = make(tmp_path, name, source, kind="workloads")
-        with pytest.raises(WorkloadError, match=r"expected INFO, a harness\.workload\.WorkloadInfo, got (NoneType|dict)"):
+        with pytest.raises(
+            WorkloadError, match=r"expected INFO, a harness\.workload\.WorkloadInfo, got (NoneType|dict)"
+        ):
             discover.workload_info(Folder("workloads", name, path))
 
 

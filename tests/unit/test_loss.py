@@ -75,7 +75,7 @@ def test_an_option_reaches_the_loss_and_none_means_the_workloads_own():
 def test_same_key_same_value():
     value = lambda key: float(LOSS.value(PARAMS, STATE, BATCH, key, dropout=0.5)[0])  # noqa: E731
     assert value(KEY) == value(jax.random.key(1))
-    assert len({value(jax.random.key(k)) for k in range(8)}) > 1
+    assert len({value(jax.random.key(k)) for k in range(4)}) > 1
 
 
 @pytest.mark.parametrize("call", ["value", "value_and_grad"])
@@ -111,7 +111,7 @@ def test_sampled_targets():
     assert BATCH["y"].tolist() == [1, 1, 1, 1], "the batch handed in is left alone"
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(st.integers(1, 40))
 def test_any_number_of_examples(size):
     batch = {"x": jnp.arange(1.0, size + 1), "y": jnp.ones(size)}
@@ -135,10 +135,12 @@ def scan(function, length):
     return lambda p: jax.lax.scan(lambda c, _: (function(c), None), p, length=length)[0]
 
 
-def accumulated(function, params):
-    """The sum over three micro-batches, each scaled, so that none is hoisted out of the loop."""
-    scales = jnp.arange(1.0, 4.0)
-    return jax.lax.scan(lambda total, s: (total + function({"w": s * params["w"]}), None), 0.0, scales)[0]
+def accumulated(wrap, params):
+    """The sum of the losses of three micro-batches, each call wrapped; differentiated from outside."""
+    batches = jax.tree.map(lambda x: jnp.stack([x, 2 * x, 3 * x]), BATCH)
+    call = wrap(lambda p, batch, key: LOSS.value(p, STATE, batch, key)[0])
+    scanned = (batches, jax.random.split(KEY, 3))
+    return jax.lax.scan(lambda total, x: (total + call(params, *x), None), 0.0, scanned)[0]
 
 
 def branch(p):
@@ -164,8 +166,12 @@ CASES = {
     "jvp of grad": (lambda p: jax.jvp(jax.grad(forward), (p,), (p,))[1], PARAMS, (1, B, True)),
     # What is differentiated from outside of a call, loop or branch counts the same.
     "gradient of a jitted": (jax.grad(jax.jit(forward)), PARAMS, (1, B, True)),
-    "gradient of a jitted in a jit": (jax.jit(jax.grad(jax.jit(lambda p: 2 * jax.jit(forward)(p)))), PARAMS, (1, B, True)),
-    "gradient of a scan": (jax.grad(lambda p: accumulated(forward, p)), PARAMS, (3, 3 * B, True)),
+    "gradient of a jitted in a jit": (
+        jax.jit(jax.grad(jax.jit(lambda p: 2 * jax.jit(forward)(p)))),
+        PARAMS,
+        (1, B, True),
+    ),
+    "gradient of a scan": (jax.grad(lambda p: accumulated(lambda f: f, p)), PARAMS, (3, 3 * B, True)),
     "gradient of a cond": (
         jax.grad(lambda p: jax.lax.cond(p["w"] > 0, forward, lambda p: 2 * forward(p), p)),
         PARAMS,
@@ -174,7 +180,7 @@ CASES = {
     # Run forward twice: once for the value, once more on the way back.
     "checkpointed": (jax.grad(jax.checkpoint(forward)), PARAMS, (1, 2 * B, True)),
     "jitted and checkpointed": (jax.grad(jax.checkpoint(jax.jit(forward))), PARAMS, (1, 2 * B, True)),
-    "checkpointed in a scan": (jax.grad(lambda p: accumulated(jax.checkpoint(forward), p)), PARAMS, (3, 6 * B, True)),
+    "checkpointed in a scan": (jax.grad(lambda p: accumulated(jax.checkpoint, p)), PARAMS, (3, 6 * B, True)),
     "scan": (scan(gradient, 5), PARAMS, (5, 5 * B, True)),
     "scan in a scan": (scan(scan(gradient, 3), 5), PARAMS, (15, 15 * B, True)),
     "fori_loop": (lambda p: jax.lax.fori_loop(0, 3, lambda i, p: gradient(p), p), PARAMS, (3, 3 * B, True)),

@@ -22,7 +22,7 @@ def test_warmup_cosine_by_hand():
     assert rates[12:] == [0, 0, 0, 0]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(st.floats(1e-6, 10), st.integers(20, 2000), st.floats(0, 0.9))
 def test_warmup_cosine_everywhere(peak, total, fraction):
     schedule = warmup_cosine(peak, total, fraction)

@@ -197,7 +197,9 @@ def test_recalibration_batches_are_stacked_training_batches():
 
     def eval_variables(loss, state, batches, key):
         seen.update(jax.tree.map(jnp.shape, batches))
-        losses = jnp.stack([loss.value(state.params, {}, jax.tree.map(lambda x: x[i], batches), key)[0] for i in (0, 1)])
+        losses = jnp.stack(
+            [loss.value(state.params, {}, jax.tree.map(lambda x, i=i: x[i], batches), key)[0] for i in (0, 1)]
+        )
         return jax.tree.map(lambda p: p + losses.sum(), state.params), state.model_state
 
     algorithm = dataclasses.replace(BASE, eval_variables=eval_variables, recalibration_batches=2)
@@ -237,7 +239,10 @@ def test_the_state_is_donated_and_nothing_else(programs):
 
 def test_what_was_compiled(programs):
     assert sorted(programs.steps) == [8, 32]
-    assert {size: (c.gradient_calls, c.forward_examples) for size, c in programs.cost.items()} == {8: (1, 8), 32: (1, 32)}
+    assert {size: (c.gradient_calls, c.forward_examples) for size, c in programs.cost.items()} == {
+        8: (1, 8),
+        32: (1, 32),
+    }
     assert set(programs.compile_s) == {"init", "step_8", "step_32", "evaluate", "finite"}
     assert all(seconds > 0 for seconds in programs.compile_s.values())
     assert (programs.dispatch_steps, programs.eval_variables) == (1, None)

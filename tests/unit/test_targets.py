@@ -1,4 +1,4 @@
-"""Targets follow from recorded runs: by hand for both modes, refused where the runs do not carry one, never typed in."""
+"""Targets follow from recorded runs: by hand in both modes, refused where the runs carry none, never typed in."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ def derive(runs, mode="min", horizon=HORIZON) -> Target:
 
 
 def test_smaller_is_better_by_hand():
-    # At 180 = 90% of 200 steps: median of 0.50121, 0.49999, 0.503 is 0.50121, rounded up to 0.5013. The runs first meet
-    # it at 180, 100 and 200. Finals 0.41, 0.40, 0.42: standard deviation 0.01. Step times' median 0.0123456, rounded up.
+    # At 180 = 90% of 200 steps: the median of 0.50121, 0.49999, 0.503 is 0.50121, rounded up to 0.5013. The runs first
+    # meet it at 180, 100 and 200. Finals 0.41, 0.40, 0.42: standard deviation 0.01. Median step time 0.0123456, rounded
+    # up.
     target = derive(TUNING + SCORING)
     assert target == Target(
         value=0.5013, version=3, steps_to_target=180, reference_step_s=0.01235, record="results/targets/w.jsonl",
@@ -86,35 +87,37 @@ def test_missing_seeds_are_refused(scoring, says):
 
 
 def test_a_run_that_misses_the_target_is_refused():
+    # Finals 0.41, 0.40, 0.42, 0.40, 0.41, 0.60: mean 0.44, sd 0.07874; 0.44 + 1.645 sd = 0.56953, short of the last.
+    more = [run("scoring", (0.9, 0.5, 0.40)), run("scoring", (0.9, 0.5, 0.41))]
     late = run("scoring", (0.9, 0.8, 0.6))
-    with pytest.raises(WorkloadError, match="only 3 of 4 runs reach 0.5022 within 200 steps"):
-        derive(TUNING + [*SCORING, late])
+    with pytest.raises(WorkloadError, match=r"only 5 of 6 runs reach 0\.5696 within 200 steps"):
+        derive([*TUNING, *SCORING, *more, late])
     past = run("scoring", (0.9, 0.8, 0.6, 0.1), steps=(*STEPS, 208))  # met, but past the horizon
-    with pytest.raises(WorkloadError, match="only 3 of 4 runs reach"):
-        derive(TUNING + [*SCORING, past])
+    with pytest.raises(WorkloadError, match="only 5 of 6 runs reach"):
+        derive([*TUNING, *SCORING, *more, past])
 
 
-def test_a_thin_margin_is_refused():
-    # Finals 0.41, 0.40, 0.42 (mean 0.41, sd 0.01): 0.4264 is 1.64 sd away, 0.4265 is 1.65 of the 1.645 needed.
-    def at_90(value):
-        return TUNING + [run("scoring", (0.9, value, final)) for final in (0.41, 0.40, 0.42)]
+def test_a_thin_margin_is_eased():
+    # Finals 0.41, 0.40, 0.42: mean 0.41, sd 0.01, and 0.41 + 1.645 sd = 0.42645, rounded up.
+    def at_90(value, mode="min"):
+        runs = TUNING + [run("scoring", (0.9, value, final)) for final in (0.41, 0.40, 0.42)]
+        if mode == "max":
+            runs = [dataclasses.replace(r, values=tuple(1 - v for v in r.values)) for r in runs]
+        return derive(runs, mode).value
 
-    with pytest.raises(WorkloadError, match=r"the target 0.4264 is 1.64 sd from the final metric; needs 1.645"):
-        derive(at_90(0.4264))
-    assert derive(at_90(0.4265)).value == 0.4265
-    # Metrics that got worse towards the end leave a target on the hard side, however far away.
-    with pytest.raises(WorkloadError, match=r"the target 0.3 is -11.00 sd from the final metric"):
-        derive(at_90(0.3))
-    harder = [dataclasses.replace(r, values=tuple(1 - v for v in r.values)) for r in at_90(0.3)]
-    with pytest.raises(WorkloadError, match=r"the target 0.7 is -11.00 sd"):
-        derive(harder, "max")
+    assert at_90(0.43) == 0.43
+    assert at_90(0.4264) == 0.4265
+    # Metrics that got worse towards the end leave the mark on the hard side of the final, however far away.
+    assert at_90(0.3) == 0.4265
+    assert at_90(0.43, "max") == 0.57
+    assert at_90(0.4264, "max") == at_90(0.3, "max") == 0.5735
 
 
 def test_seeds_that_all_agree():
     same = [run("scoring", (0.9, 0.5, 0.4))] * 2
-    assert derive(TUNING + same).spread == 0
-    with pytest.raises(WorkloadError, match="-inf sd"):
-        derive(TUNING + [run("scoring", (0.9, 0.3, 0.4))] * 2)
+    assert (derive(TUNING + same).value, derive(TUNING + same).spread) == (0.5, 0)
+    worse = [run("scoring", (0.9, 0.3, 0.4))] * 2
+    assert (derive(TUNING + worse).value, derive(TUNING + worse).steps_to_target) == (0.4, 180)
 
 
 def test_rounding_goes_to_the_easy_side():

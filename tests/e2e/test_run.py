@@ -1,0 +1,104 @@
+"""`harness run` and `harness score` as typed, in real processes: from a dropped-in folder to a scored table."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import records
+from harness.records import Status
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HARNESS = [sys.executable, "-m", "harness.cli"]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder of the user's own, with one submission in ./submissions."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    add_submission(tmp_path, "mine", ROOT / "tests/algorithms/polyak")
+    return tmp_path
+
+
+def add_submission(desk: Path, name: str, source: Path) -> None:
+    folder = desk / "submissions" / name
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (folder / "submission.yaml").read_text()
+    (folder / "submission.yaml").write_text(text.replace(f"name: {source.name}", f"name: {name}"))
+
+
+def harness(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*HARNESS, *words], capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_from_a_folder_to_a_table(desk):
+    words = ("run", "mine", str(ROOT / "tests/faults/syntax_error"), "workload=quadratic", "rules.budget_factor=1000")
+    first = harness(*words)
+    assert first.returncode == 1, first.stderr
+    assert "2 of 2 trials to run" in first.stdout
+    assert "target_reached" in first.stdout
+    assert "submission.py:4: SyntaxError" in first.stderr
+    assert "\x1b" not in first.stdout, "no control characters where stdout is no terminal"
+    (mine,) = (desk / "runs/quadratic/mine").iterdir()
+    assert {"spec.json", "log.jsonl", "result.json", "worker.log", "tensorboard"} <= {p.name for p in mine.iterdir()}
+
+    finished = (mine / "result.json").stat().st_mtime_ns
+    again = harness(*words)
+    assert "0 of 2 trials to run" in again.stdout
+    assert again.returncode == 1, "the broken one still counts"
+    assert (mine / "result.json").stat().st_mtime_ns == finished
+
+    add_submission(desk, "newcomer", ROOT / "tests/algorithms/sam")
+    new = harness("run", "mine", "newcomer", "workload=quadratic", "rules.budget_factor=1000")
+    assert new.returncode == 0, new.stderr
+    assert "1 of 2 trials to run" in new.stdout
+
+    scored = json.loads(harness("score", "--json").stdout)
+    times = {name: row["quadratic"] for name, row in scored["time_to_target"].items()}
+    assert times["mine"] > 0
+    assert times["newcomer"] > 0
+    assert times["syntax_error"] is None
+    assert times["mine"] == records.read_trial(mine).result.time_to_target.steps
+
+
+def test_a_killed_run_takes_its_worker_along_and_goes_on(desk):
+    words = ("run", "adamw", "workload=lm_grammar", "stop=horizon", "max_steps=96", "checkpoint_s=0.1")
+    run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+
+    def folder() -> Path | None:
+        return next(iter((desk / "runs").glob("*/*/study*")), None)
+
+    while not (folder() and any(e["event"] == "checkpoint" for e in records.read_events(folder()))):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (worker,) = {e["pid"] for e in records.read_events(folder()) if e["event"] == "start"}
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert records.read_trial(folder()).status == Status.INTERRUPTED
+
+    assert harness(*words).returncode == 0
+    trial = records.read_trial(folder())
+    assert (trial.status, trial.result.steps, trial.result.attempts) == (Status.HORIZON_REACHED, 96, 2)
+
+
+def test_the_ledger_sums_to_wall_time(make_trial):
+    path = make_trial("quadratic", "adamw")
+    started, unix = time.monotonic(), time.time()
+    command = [sys.executable, "-m", "harness.worker", str(path), "--started", repr(started)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    wall_s = (path / "result.json").stat().st_mtime - unix
+    result = records.read_trial(path).result
+    assert sum(r.wall_s for r in result.ledger.values()) == pytest.approx(wall_s, rel=0.01)
