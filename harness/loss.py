@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 
 from harness.api import Batch, Key, ModelState, Params
@@ -97,11 +98,17 @@ class StepCost:
 
 
 def count_cost(step: Callable[..., Any], *args: Any) -> StepCost:
-    """Trace `step(*args)` (shapes will do) and count the calls of the loss in it.
+    """Trace `step(*args)` (shapes will do) and count the calls of the loss in it."""
+    return cost_of(jax.make_jaxpr(step)(*args))
+
+
+def cost_of(program: jax.extend.core.ClosedJaxpr, steps: int = 1) -> StepCost:
+    """Count the calls of the loss in a traced program that takes `steps` steps; return the count of one step.
 
     A scan counts by its length, a branch by its dearest arm.
     """
-    return _count(jax.make_jaxpr(step)(*args).jaxpr)
+    cost = _count(program.jaxpr)
+    return StepCost(cost.gradient_calls / steps, cost.forward_examples / steps, cost.exact)
 
 
 def _count(jaxpr: Any, mode: str = "forward") -> StepCost:

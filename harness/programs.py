@@ -21,7 +21,7 @@ from harness.api import Algorithm, Batch, ModelState, Params, PyTree, TrainState
 from harness.data.order import batch_indices
 from harness.discover import blame
 from harness.errors import HarnessError, SubmissionError
-from harness.loss import StepCost, WorkloadLoss, count_cost
+from harness.loss import StepCost, WorkloadLoss, cost_of
 from harness.workload import Workload
 
 MAX_RECALIBRATION_BATCHES = 20
@@ -83,11 +83,12 @@ def compile_programs(
     _check_fields(algorithm, source)
     seconds: dict[str, float] = {}
 
-    def compiled(name: str, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> Any:
+    def compiled(name: str, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Any, Any]:
         start = time.perf_counter()
-        executable = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+        traced = jax.jit(function, donate_argnums=donate).trace(*args)
+        executable = traced.lower().compile()
         seconds[name] = time.perf_counter() - start
-        return executable
+        return executable, traced.jaxpr
 
     with _blamed(source, "init"):
         init = init_function(workload, algorithm)
@@ -96,12 +97,9 @@ def compile_programs(
     steps, cost = {}, {}
     for size in sizes:
         with _blamed(source, "step"):
-            step = step_function(workload, algorithm, size)
-            new, metrics = jax.eval_shape(step, state, keys, train)
-            _check_same(state._asdict(), new._asdict(), "step", source)
-            _check_metrics(metrics, source)
-            cost[size] = count_cost(step, state, keys, train)
-            steps[size] = compiled(f"step_{size}", dispatched(step, dispatch), state, keys, train, donate=(0,))
+            step = dispatched(step_function(workload, algorithm, size, source), dispatch)
+            steps[size], traced = compiled(f"step_{size}", step, state, keys, train, donate=(0,))
+            cost[size] = cost_of(traced, dispatch)
     eval_variables = None
     variables = {"params": state.params, "model_state": state.model_state}
     if algorithm.eval_variables is not None:
@@ -109,16 +107,16 @@ def compile_programs(
             function = eval_variables_function(workload, algorithm)
             given = dict(zip(variables, jax.eval_shape(function, state, keys, train), strict=True))
             _check_same(variables, given, "eval_variables", source)
-            if count_cost(function, state, keys, train).gradient_calls:
+            eval_variables, traced = compiled("eval_variables", function, state, keys, train)
+            if cost_of(traced).gradient_calls:
                 raise SubmissionError(f"{source}: eval_variables takes a gradient; it may only run the loss forward")
-            eval_variables = compiled("eval_variables", function, state, keys, train)
     return Programs(
-        init=compiled("init", init, keys),
+        init=compiled("init", init, keys)[0],
         steps=steps,
         dispatch_steps=dispatch,
         eval_variables=eval_variables,
-        evaluate=compiled("evaluate", workload.evaluate, *variables.values(), validation_slice),
-        finite=compiled("finite", all_finite, state.params),
+        evaluate=compiled("evaluate", workload.evaluate, *variables.values(), validation_slice)[0],
+        finite=compiled("finite", all_finite, state.params)[0],
         cost=cost,
         compile_s=seconds,
     )
@@ -137,9 +135,9 @@ def init_function(workload: Workload, algorithm: Algorithm) -> Callable[[Keys], 
 
 
 def step_function(
-    workload: Workload, algorithm: Algorithm, batch_size: int
+    workload: Workload, algorithm: Algorithm, batch_size: int, source: Path = Path("submission")
 ) -> Callable[[TrainState, Keys, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
-    """Return one training step: draw the batch, let the submission step, count."""
+    """Return one training step: draw the batch, let the submission step, check when traced what came back, count."""
     loss = WorkloadLoss(workload)
 
     def step(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -149,7 +147,10 @@ def step_function(
         new, metrics = algorithm.step(loss, state, batch, key)
         if not isinstance(new, TrainState):
             raise SubmissionError(f"step must return (TrainState, metrics), its first value is {type(new).__name__}")
-        return _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size)), metrics
+        new = _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size))
+        _check_same(state._asdict(), new._asdict(), "step", source)
+        _check_metrics(metrics, source)
+        return new, metrics
 
     return step
 
