@@ -3,9 +3,10 @@
     python scripts/bench_loop.py [WORKLOAD ...] [--rounds N]
 
 Both run in one process, in turn: the harness trains one chunk of 4% of the step hint (with everything it does for a
-chunk: keys, counting, metrics read and logged, finiteness, budget, control), then the bare loop trains as many steps,
-and so on. The ratio of steps per second is the median over these pairs, so a noisy machine hits both sides.
-Evaluation is not part of either side; its share of training time is the last column.
+chunk: keys, counting, metrics read and logged, finiteness, budget, control), then the bare loop trains as many steps.
+The ratio of steps per second is the median over these turns, so a noisy machine hits both sides. The bare loop runs in
+two forms: with a permutation made beforehand, and with the batches that the harness draws, so that what the runner costs
+can be told from what another program costs. Evaluation is on neither side; its share of training time has a column.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import optax
 from harness import discover, hardware, records, spec
 from harness.clock import Ledger
 from harness.loop import run_trial
+from harness.programs import draw_batch
 from harness.workload import Workload
 
 BENCH = Path(__file__).resolve().parent / "bench"
@@ -32,19 +34,23 @@ SUBMISSION = discover.find("submissions", str(BENCH / "interleaved"))
 
 
 class BareLoop:
-    """What a researcher would write by hand: one jitted, donated step per call, the device waited for at the end
-    only.
+    """What a researcher would write by hand: one jitted, donated step per call, the device waited for at the end only.
+
+    It takes its batches from a permutation made beforehand, or with `same_batches` draws the very batches that the
+    harness draws, by the same function.
     """
 
-    def __init__(self, workload: Workload, train: dict[str, jax.Array]):
+    def __init__(self, workload: Workload, train: dict[str, jax.Array], *, same_batches: bool):
         optimizer = optax.adamw(1e-3)
         n, size = workload.info.num_train_examples, workload.info.batch_size
 
         def step(carry: Any, order: jax.Array, train: dict[str, jax.Array], i: jax.Array) -> tuple[Any, jax.Array]:
             params, opt_state, model_state, key = carry
             key, data_key, loss_key = jax.random.split(key, 3)
-            index = jax.lax.dynamic_slice_in_dim(order, i * size, size)
-            batch = workload.batch(train, index, data_key)
+            if same_batches:
+                batch = draw_batch(workload, order, i * size, size, train)
+            else:
+                batch = workload.batch(train, jax.lax.dynamic_slice_in_dim(order, i * size, size), data_key)
 
             def mean_loss(params: Any) -> tuple[jax.Array, Any]:
                 losses, new = workload.loss(params, model_state, batch, loss_key, True, **workload.loss_options)
@@ -57,7 +63,8 @@ class BareLoop:
         params, model_state = workload.init(jax.random.key(0))
         self._carry = (params, optimizer.init(params), model_state, jax.random.key(1))
         self._train, self._per_epoch, self._i = train, n // size, 0
-        self._order = jax.random.permutation(jax.random.key(2), n).astype(jnp.int32)
+        shuffled = jax.random.permutation(jax.random.key(2), n).astype(jnp.int32)
+        self._order = jax.random.key(2) if same_batches else shuffled
         self._step = jax.jit(step, donate_argnums=0)
 
     def run(self, steps: int) -> float:
@@ -77,10 +84,10 @@ def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
     workload: Workload = discover.load(folder).load()
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))
-    bare = BareLoop(workload, train)
-    bare.run(5)
+    bare, same = (BareLoop(workload, train, same_batches=which) for which in (False, True))
+    bare.run(5), same.run(5)
     ledger = Ledger()
-    pairs: list[tuple[float, float, int]] = []  # seconds of harness, seconds of bare loop, steps
+    turns: list[tuple[float, float, float, int]] = []  # seconds of harness and of the two bare loops, steps
     last = {"step": 0, "left": 0.0, "eval": 0.0}
 
     def between(progress: Any) -> None:
@@ -88,7 +95,7 @@ def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
         steps = progress.step - last["step"]
         if steps:
             own = now - last["left"] - (evaluated - last["eval"])
-            pairs.append((own, bare.run(int(steps)), int(steps)))
+            turns.append((own, bare.run(int(steps)), same.run(int(steps)), int(steps)))
         last.update(step=progress.step, eval=ledger.totals()["eval"].wall_s, left=time.perf_counter())
 
     discover.load(SUBMISSION).between = between  # type: ignore[attr-defined]
@@ -107,13 +114,14 @@ def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
         with records.hold(path) as run_folder:
             result = run_trial(trial, options, run_folder, ledger, lambda: False)
         compile_s = next(e["compile_s"] for e in records.read_events(path) if "compile_s" in e)
-    harness_s, bare_s, steps = (sum(column) for column in zip(*pairs, strict=True))
+    harness_s, bare_s, _, steps = (sum(column) for column in zip(*turns, strict=True))
     return {
         "workload": info.name,
-        "pairs": len(pairs),
+        "pairs": len(turns),
         "harness_ms": 1e3 * harness_s / steps,
         "bare_ms": 1e3 * bare_s / steps,
-        "ratio": statistics.median(theirs / own for own, theirs, _ in pairs),
+        "ratio": statistics.median(theirs / own for own, theirs, _, _ in turns),
+        "same_ratio": statistics.median(theirs / own for own, _, theirs, _ in turns),
         "eval_share": result.ledger["eval"].wall_s / result.ledger["train"].wall_s,
         "compile_s": sum(compile_s.values()),
     }
@@ -134,13 +142,27 @@ def main() -> int:
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
         f"jax {jax.__version__}, {time.strftime('%F')}"
     )
-    print(
-        "| workload | bare ms/step | harness ms/step | ratio (median of pairs) | pairs | evaluation share | compile s |"
+    columns = (
+        "workload",
+        "bare ms/step",
+        "harness ms/step",
+        "ratio",
+        "same batches",
+        "turns",
+        "eval share",
+        "compile s",
     )
-    print("|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(columns)} |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in names:
         row = bench(discover.find("workloads", name), args.rounds)
-        cells = [row["workload"], f"{row['bare_ms']:.2f}", f"{row['harness_ms']:.2f}", f"{row['ratio']:.3f}"]
+        cells = [
+            row["workload"],
+            f"{row['bare_ms']:.2f}",
+            f"{row['harness_ms']:.2f}",
+            f"{row['ratio']:.3f}",
+            f"{row['same_ratio']:.3f}",
+        ]
         cells += [str(row["pairs"]), f"{row['eval_share']:.1%}", f"{row['compile_s']:.1f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
     return 0

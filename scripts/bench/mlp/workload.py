@@ -9,7 +9,7 @@ from harness.workload import UNSET, Splits, Workload, WorkloadInfo
 
 INFO = WorkloadInfo(
     name="mlp",
-    description="random regression with a three-layer MLP",
+    description="random regression with a four-layer MLP",
     metric="loss",
     mode="min",
     target=UNSET,
@@ -19,7 +19,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     scored=False,
 )
-WIDTHS = (128, 384, 384, 1)
+WIDTHS = (256, 320, 320, 320, 1)
 
 
 def load() -> Workload:
