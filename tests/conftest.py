@@ -37,7 +37,8 @@ def make_trial(tmp_path: Path):
         base: dict[str, Any] = {
             "schema": spec.SCHEMA, "workload": w.name, "workload_version": target.version,
             "workload_hash": w.source_hash, "metric": info.metric, "mode": info.mode, "target": target.value,
-            "step_hint": info.step_hint, "batch_size": info.batch_size, "budget_steps": target.budget_steps or 2 * info.step_hint,
+            "step_hint": info.step_hint, "batch_size": info.batch_size,
+            "budget_steps": target.budget_steps or 2 * info.step_hint,
             "reference_step_s": target.reference_step_s, "submission": s.name, "submission_hash": s.source_hash,
             "hyperparameters": submission.choose_point(s, submission.read_info(s), hp or {}),
             "rules": "quick", "stop": "target", "clock": "steps", "score_compile": False, "compile_cap_s": 60.0,
