@@ -149,8 +149,7 @@ def step_function(
             raise SubmissionError(f"step must return (TrainState, metrics), its first value is {type(new).__name__}")
         new = _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size))
         _check_same(state._asdict(), new._asdict(), "step", source)
-        _check_metrics(metrics, source)
-        return new, metrics
+        return new, _checked_metrics(metrics, source)
 
     return step
 
@@ -268,15 +267,18 @@ def _check_same(before: Mapping[str, PyTree], after: Mapping[str, PyTree], funct
                     raise SubmissionError(f"{where} the {what} of {path} from {was} to {came}; return {was}")
 
 
-def _check_metrics(metrics: Any, source: Path) -> None:
+def _checked_metrics(metrics: Any, source: Path) -> dict[str, jax.Array]:
     where = f"{source}/submission.py: step() must return metrics as a flat dict of float32 scalars with a 'loss' in it"
     if not isinstance(metrics, dict) or "loss" not in metrics:
         raise SubmissionError(
             f"{where}; got {sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__}"
         )
-    for name, value in metrics.items():
+    arrays: dict[str, jax.Array] = _strong(metrics)
+    for name, value in arrays.items():
         if getattr(value, "shape", None) != () or value.dtype != jnp.float32:
-            raise SubmissionError(f"{where}; '{name}' is {value}")
+            what = f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
+            raise SubmissionError(f"{where}; '{name}' is {what}")
+    return arrays
 
 
 def _named_leaves(name: str, tree: PyTree) -> list[tuple[str, Any]]:

@@ -3,7 +3,7 @@
     python scripts/bench_loop.py [WORKLOAD ...] [--rounds N]
 
 Both run in one process, in turn: the harness trains one chunk of 4% of the step hint (with everything it does for it:
-keys, counting, metrics read and logged, finiteness, budget, control), then the bare loop trains as many steps. The ratio
+keys, counting, metrics read and logged, finiteness, budget, control), then the bare loop trains as many. The ratio
 of steps per second is the median over these turns, so a noisy machine hits both sides. The bare loop runs in two forms:
 with a permutation made beforehand, and with the batches that the harness draws, so that what the runner costs can be
 told from what another program costs. Evaluation is on neither side; its share of training time has a column.

@@ -102,3 +102,12 @@ def test_the_ledger_sums_to_wall_time(make_trial):
     wall_s = (path / "result.json").stat().st_mtime - unix
     result = records.read_trial(path).result
     assert sum(r.wall_s for r in result.ledger.values()) == pytest.approx(wall_s, rel=0.01)
+
+
+def test_a_trial_without_a_sign_of_life_is_hung(desk):
+    done = harness("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "hang_s=20")
+    assert done.returncode == 1
+    (folder,) = (desk / "runs/quadratic/hangs").iterdir()
+    trial = records.read_trial(folder)
+    assert trial.status == trial.result.status == Status.HUNG
+    assert "20 s" in trial.reason

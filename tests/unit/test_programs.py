@@ -99,9 +99,9 @@ BAD_STEPS = {
     "no metrics": (lambda new, m: (new, None), "flat dict of float32 scalars with a 'loss' in it; got NoneType"),
     "no loss": (lambda new, m: (new, {"value": m["loss"]}), "with a 'loss' in it; got ['value']"),
     "nested metrics": (lambda new, m: (new, m | {"more": dict(m)}), "'more' is {"),
-    "vector metric": (lambda new, m: (new, m | {"more": jnp.zeros(2)}), "'more' is ShapeDtypeStruct(shape=(2,)"),
-    "int metric": (lambda new, m: (new, m | {"n": jnp.int32(1)}), "'n' is ShapeDtypeStruct(shape=(), dtype=int32"),
-    "half loss": (lambda new, m: (new, {"loss": m["loss"].astype(jnp.bfloat16)}), "dtype=bfloat16"),
+    "vector metric": (lambda new, m: (new, m | {"more": jnp.zeros(2)}), "'more' is float32[2]"),
+    "int metric": (lambda new, m: (new, m | {"n": jnp.int32(1)}), "'n' is int32[]"),
+    "half loss": (lambda new, m: (new, {"loss": m["loss"].astype(jnp.bfloat16)}), "'loss' is bfloat16[]"),
 }
 
 
