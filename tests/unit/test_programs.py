@@ -98,7 +98,7 @@ BAD_STEPS = {
     "no state": (lambda new, m: (new.params, m), "step must return (TrainState, metrics), its first value is dict"),
     "no metrics": (lambda new, m: (new, None), "flat dict of float32 scalars with a 'loss' in it; got NoneType"),
     "no loss": (lambda new, m: (new, {"value": m["loss"]}), "with a 'loss' in it; got ['value']"),
-    "nested metrics": (lambda new, m: (new, m | {"more": dict(m)}), "'more' is {"),
+    "nested metrics": (lambda new, m: (new, m | {"more": dict(m)}), "'more' is dict"),
     "vector metric": (lambda new, m: (new, m | {"more": jnp.zeros(2)}), "'more' is float32[2]"),
     "int metric": (lambda new, m: (new, m | {"n": jnp.int32(1)}), "'n' is int32[]"),
     "half loss": (lambda new, m: (new, {"loss": m["loss"].astype(jnp.bfloat16)}), "'loss' is bfloat16[]"),
