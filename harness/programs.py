@@ -144,9 +144,12 @@ def step_function(
         candidates = algorithm.candidates
         batch = draw_batch(workload, keys.data, state.examples * candidates, batch_size * candidates, train)
         key = jax.random.fold_in(keys.algorithm, state.step)
-        new, metrics = algorithm.step(loss, state, batch, key)
-        if not isinstance(new, TrainState):
-            raise SubmissionError(f"step must return (TrainState, metrics), its first value is {type(new).__name__}")
+        returned = algorithm.step(loss, state, batch, key)
+        pair = returned if isinstance(returned, tuple) and not isinstance(returned, TrainState) else (returned,)
+        if len(pair) != 2 or not isinstance(pair[0], TrainState):
+            came = ", ".join(type(part).__name__ for part in pair)
+            raise SubmissionError(f"step() must return (state, metrics), a TrainState and a dict; it returned ({came})")
+        new, metrics = pair
         new = _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size))
         _check_same(state._asdict(), new._asdict(), "step", source)
         return new, _checked_metrics(metrics, source)

@@ -179,7 +179,12 @@ def prepare(root: Path, spec: TrialSpec, options: Options) -> Path:
     Raises RunFolderError where the folder holds another spec: the first field that differs is named.
     """
     path = root / spec.folder
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{path} cannot be created ({error.strerror}); choose another place with out=DIR"
+        ) from None
     if (path / "spec.json").exists():
         held = strict.to_plain(read_spec(path)[0])
         for name, value in strict.to_plain(spec).items():

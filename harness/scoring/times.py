@@ -187,15 +187,15 @@ def _newest_sources(trials: list[Trial], notes: list[str]) -> list[Trial]:
 
 
 def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
-    """Keep the newest run folder of each (workload, submission, study, trial)."""
+    """Keep the newest run folder of each (workload, submission, study, trial); a finished one before an unfinished."""
     kept = []
     for group in _grouped(trials, _order).values():
-        newest = max(group, key=_age)
+        newest = max(group, key=lambda trial: (trial.status not in UNFINISHED, _age(trial)))
         kept.append(newest)
         for old in (t for t in group if t is not newest):
             differs = ", ".join(_differences(old, newest))
             why = f"they differ in {differs}" if differs else "the same trial, run again"
-            notes.append(f"superseded: {old.path} by {newest.path}, which is newer; {why}")
+            notes.append(f"superseded: {old.path} by {newest.path}; {why}; `harness score {old.path}` shows it")
     return kept
 
 
@@ -222,7 +222,8 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
             notes.append(f"run with different versions of {packages}: {', '.join(sorted(found))}")
     if len({s for s, _ in cells}) == 1:
         notes.append(
-            "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss"
+            "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss; "
+            "`harness score` takes all runs below runs/"
         )
     studies = _grouped(trials, lambda t: (t.spec.submission, t.spec.workload))
     counted = {len({t.spec.study for t in group}) for group in studies.values()}

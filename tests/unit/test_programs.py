@@ -95,7 +95,11 @@ BAD_STEPS = {
         lambda new, m: (new._replace(opt_state=list(new.opt_state)), m),
         "changed the tree of opt_state; return the structure it was given",
     ),
-    "no state": (lambda new, m: (new.params, m), "step must return (TrainState, metrics), its first value is dict"),
+    "no state": (
+        lambda new, m: (new.params, m),
+        "must return (state, metrics), a TrainState and a dict; it returned (dict, dict)",
+    ),
+    "state alone": (lambda new, m: new, "it returned (TrainState)"),
     "no metrics": (lambda new, m: (new, None), "flat dict of float32 scalars with a 'loss' in it; got NoneType"),
     "no loss": (lambda new, m: (new, {"value": m["loss"]}), "with a 'loss' in it; got ['value']"),
     "nested metrics": (lambda new, m: (new, m | {"more": dict(m)}), "'more' is dict"),
