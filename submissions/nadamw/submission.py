@@ -1,18 +1,18 @@
-"""NadamW in AlgoPerf's form with linear warm-up and cosine decay."""
+"""NadamW in AlgoPerf's form with linear warm-up and linear decay."""
 
 import jax
 import optax
 
 from harness.api import ParamKind, TaskView
 from harness.optim.nadamw import nadamw
-from harness.optim.schedules import warmup_cosine
+from harness.optim.schedules import warmup_linear
 
 DECAYED = {ParamKind.MATRIX, ParamKind.CONV, ParamKind.HEAD, ParamKind.EMBEDDING}
 
 
 def build(task: TaskView, hp) -> optax.GradientTransformation:
     return nadamw(
-        warmup_cosine(hp["learning_rate"], task.step_hint, hp["warmup_fraction"]),
+        warmup_linear(hp["learning_rate"], round(hp["horizon"] * task.step_hint), hp["warmup_fraction"]),
         b1=hp["b1"],
         b2=hp["b2"],
         eps=hp["eps"],
