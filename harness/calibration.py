@@ -119,7 +119,7 @@ def _eval_variables_s(programs: Programs, keys: Keys, train: Arrays) -> float:
 
 def main(argv: list[str]) -> int:
     """Print the baseline's seconds per step on the workload of the folder argv[0], as one JSON line."""
-    workload: Workload = discover.load(discover.find("workloads", argv[0])).load()
+    workload: Workload = discover.load_workload(discover.find("workloads", argv[0]))
     platform = argv[1] if len(argv) > 1 else "cpu"
     train = jax.device_put(dict(workload.splits().train))
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))

@@ -36,9 +36,10 @@ examples:
   harness run adamw hp.learning_rate=0.003      another hyperparameter
   harness run adamw stop=horizon clock=wall     to the last step; rank by wall time
   harness run adamw max_steps=20 out=/tmp/runs  a smoke test
+  harness run adamw variant=wide                the same tasks with wider models: held-out variants, not scored
   harness run --dry-run                         what would run, and how long
 
-keys: suite, rules, device (files below configs/), workload, seed, out, hp.NAME, max_steps, checkpoint_s, hang_s, retry,
+keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s, hang_s, retry,
 tensorboard, stop, clock, and fields of the groups, as in rules.studies=3
 """
 

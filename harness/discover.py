@@ -7,18 +7,21 @@ those that come with the harness.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import importlib
 import os
 import sys
 import traceback
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, suggest
-from harness.workload import WorkloadInfo
+from harness.workload import Workload, WorkloadInfo, held_out
 
 Kind = Literal["submissions", "workloads"]
 _ENTRY: dict[Kind, str] = {"submissions": "submission.py", "workloads": "workload.py"}
@@ -35,11 +38,29 @@ class Folder:
 
     @property
     def source_hash(self) -> str:
-        """Short SHA-256 over the names and bytes of its Python and YAML files."""
+        """Short SHA-256 over the names and bytes of its Python and YAML files, and of those beside it that it imports."""
         digest = hashlib.sha256()
-        for file in sorted(p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml")):
-            digest.update(f"{file.relative_to(self.path)}\0".encode() + file.read_bytes() + b"\0")
+        own = [p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml")]
+        for file in sorted({*own, *_imported(own)}):
+            digest.update(f"{file.relative_to(self.path.parent)}\0".encode() + file.read_bytes() + b"\0")
         return digest.hexdigest()[:12]
+
+
+def _imported(files: Iterable[Path]) -> set[Path]:
+    """Return the files that `files` reach by relative imports, and these in turn; what cannot be parsed reaches none."""
+    found: set[Path] = set()
+    waiting = [file for file in files if file.suffix == ".py"]
+    while waiting:
+        file = waiting.pop()
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(file.read_bytes())):
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                    named = [base, *(base / alias.name for alias in node.names)]
+                    candidates = {p for b in named for p in (b.with_suffix(".py"), b / "__init__.py") if p.is_file()}
+                    waiting += candidates - found
+                    found |= candidates
+    return found
 
 
 def roots(kind: Kind) -> list[Path]:
@@ -118,11 +139,18 @@ def blame(path: Path, doing: str, error: BaseException) -> str:
     return f"{where}: {type(error).__name__} in {doing}: {message}"
 
 
-def workload_info(folder: Folder) -> WorkloadInfo:
-    """Return the `INFO` of a workload folder. Needs no jax."""
+def workload_info(folder: Folder, variant: str | None = None) -> WorkloadInfo:
+    """Return the `INFO` of a workload folder, or that of a held-out variant. Needs no jax."""
     info = getattr(load(folder), "INFO", None)
     if not isinstance(info, WorkloadInfo):
         raise WorkloadError(
             f"{folder.path}/workload.py: expected INFO, a harness.workload.WorkloadInfo, got {type(info).__name__}"
         )
-    return info
+    return held_out(info, variant)
+
+
+def load_workload(folder: Folder, variant: str | None = None) -> Workload:
+    """Return the workload of a folder, or a held-out variant of it, with its model."""
+    info = workload_info(folder, variant)
+    workload: Workload = load(folder).load(*() if info.variant is None else (variant,))
+    return workload

@@ -6,6 +6,7 @@ logging, checkpoints) is off the scored clock; whatever the submission does is o
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def run_trial(
     home = discover.Folder("workloads", spec.workload, Path(options.workload_path))
     source = discover.Folder("submissions", spec.submission, Path(options.submission_path))
     check_sources(spec, home, source)
-    workload: Workload = discover.load(home).load()
+    workload: Workload = discover.load_workload(home, spec.variant)
     splits: Splits = workload.splits()
     train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
     keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
@@ -157,7 +158,7 @@ def run_trial(
             status, reason = Status.BUDGET_EXHAUSTED, f"{budget_spent:.1f} s of {timing.budget:.1f} s spent"
         elif ledger.totals()["train"].wall_s >= safety:
             status, reason = Status.BUDGET_EXHAUSTED, f"safety stop: {SAFETY} times the budget in wall time"
-        elif interrupted():
+        elif interrupted() or book.step >= (options.pause_at_step or math.inf):
             status, reason = Status.INTERRUPTED, f"saved at step {book.step}; run again to go on"
             save(checkpoints, state, book, timing, ledger, folder)
         elif time.monotonic() - last_save >= options.checkpoint_s:

@@ -69,9 +69,9 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     WorkloadError where a trial would end at a target that is not set.
     """
     folders = _submission_folders(names)
-    workloads = [(folder, discover.workload_info(folder)) for folder in _workload_folders(run)]
+    workloads = [(folder, discover.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
     unset = [folder.name for folder, info in workloads if info.target.value is None]
-    if run.rules.stop == "target" and unset:
+    if run.rules.stop == "target" and unset and run.variant is None:
         raise WorkloadError(f"{', '.join(unset)}: no target is set; run scripts/set_targets.py, or choose stop=horizon")
     device = resolve_device(run.device)
     earlier = _earlier_wall_s(Path(run.out))
@@ -126,7 +126,7 @@ def trial_spec(
         submission_hash=folder.source_hash,
         hyperparameters=point,
         rules=rules.name,
-        stop=rules.stop,
+        stop=rules.stop if info.variant is None else "horizon",
         clock=automatic if rules.clock == "auto" else rules.clock,
         score_compile=rules.score_compile,
         compile_cap_s=rules.compile_cap_gpu_s if device == "gpu" else rules.compile_cap_cpu_s,
@@ -138,6 +138,7 @@ def trial_spec(
         device=device,
         deterministic=run.device.deterministic,
         max_steps=run.max_steps,
+        variant=info.variant,
     )
 
 
@@ -243,12 +244,12 @@ def _status(path: Path) -> Status:
     return records.read_trial(path).status if (path / "spec.json").exists() else Status.PLANNED
 
 
-_Alike = tuple[str, Device, str, int | None]
+_Alike = tuple[str, str | None, Device, str, int | None]
 
 
 def _alike(spec: TrialSpec) -> _Alike:
     """What trials share that take about the same time."""
-    return spec.workload, spec.device, spec.stop, spec.max_steps
+    return spec.workload, spec.variant, spec.device, spec.stop, spec.max_steps
 
 
 def _earlier_wall_s(root: Path) -> dict[_Alike, list[float]]:

@@ -73,6 +73,8 @@ class RunSpec:
     Attributes:
       suite: the workloads, unless `workload` names others.
       workload: one name, several separated by commas, or null.
+      variant: a held-out variant of each workload (`harness.workload.VARIANTS`), or null. Variants have no target: they
+        run the whole horizon and are not scored.
       rules, device: the chosen groups.
       seed: the root of every random stream; 0 is a seed like any other.
       out: folder for run folders.
@@ -88,6 +90,7 @@ class RunSpec:
     rules: Rules
     device: DeviceConfig
     workload: str | None = None
+    variant: str | None = None
     seed: int = 0
     out: str = "runs"
     hp: dict[str, Value] = field(default_factory=dict)
@@ -119,7 +122,7 @@ class TrialSpec:
       rules: name of the ruleset; stop, clock and the rest are spelled out, so that a record stands alone.
       study, trial, seed, tuning: what the random streams are drawn from.
       device, deterministic: where it runs.
-      max_steps: see RunSpec.
+      max_steps, variant: see RunSpec.
     """
 
     schema: int
@@ -149,6 +152,7 @@ class TrialSpec:
     device: Device
     deterministic: bool
     max_steps: int | None = None
+    variant: str | None = None
 
     @property
     def id(self) -> str:
@@ -158,17 +162,22 @@ class TrialSpec:
     @property
     def folder(self) -> str:
         """Path of the run folder below the output folder."""
-        return f"{self.workload}/{self.submission}/study{self.study}-trial{self.trial}-{self.id}"
+        workload = self.workload if self.variant is None else f"{self.workload}+{self.variant}"
+        return f"{workload}/{self.submission}/study{self.study}-trial{self.trial}-{self.id}"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a trial is run, none of which changes its result: paths of the two folders and the intervals of RunSpec."""
+    """How a trial is run, none of which changes its result: paths of the two folders and the intervals of RunSpec.
+
+    `pause_at_step` ends it as if interrupted at the first chunk end from that step on, to be taken up again.
+    """
 
     workload_path: str
     submission_path: str
     checkpoint_s: float = 30.0
     hang_s: float = 600.0
+    pause_at_step: int | None = None
 
 
 SCHEMA = 1

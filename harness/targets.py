@@ -1,61 +1,88 @@
 """How a validation target follows from recorded baseline runs: a pure function of them, so that none is typed in.
 
-The protocol: tune the baseline by its final metric at full horizon on tuning seeds, run the best point on fresh seeds,
-and take the median of the metric at 90% of the horizon, where the curve is still steep enough for time-to-target to be
-sharp. Where that is closer to the final metric than its seeds vary, the target is eased to 1.645 standard deviations.
+The protocol: tune the baselines by their final metric at full horizon on tuning seeds, with successive halving; run the
+best point of all on fresh seeds; take the median of the metric at 90% of the horizon, where the curve is still steep
+enough for time-to-target to be sharp. Where that is closer to the final metric than its seeds vary, the target is eased
+to 1.645 standard deviations.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from harness import strict
 from harness.errors import WorkloadError
-from harness.records import Trial
+from harness.records import Status, Trial
 from harness.spec import Value
 from harness.workload import Mode, Target
 
 TARGET_AT = 0.9  # of the horizon
 MIN_MARGIN_SD = 1.645  # of the final metric, on the easy side: the one-sided 95% point
+RUNGS = (0.25, 0.5)  # of the horizon: where the worse half of the tuning runs ends
+MIN_SEEDS, MIN_POINTS = 10, 8  # scoring seeds, and points of each baseline, for a target that is not provisional
+
+Point = tuple[str, dict[str, Value]]
+"""A submission's name and its hyperparameters."""
 
 
 @dataclass(frozen=True)
 class TargetRun:
-    """One recorded run of a baseline at full horizon: a line of results/targets/<workload>.jsonl.
+    """One recorded run of a baseline: a line of results/targets/<workload>.jsonl.
 
     Attributes:
       role: "tuning" (chose the point) or "scoring" (set the target, on fresh seeds).
       study: what its random streams were drawn from, with the seed.
+      status: "halved" for a tuning run that ended at a rung, among the worse half.
       steps, values: the measurements of the target's metric.
-      baseline_step_s: the calibration's AdamW step time in that run.
-      machine: processor and package versions.
+      machine: processor, cores that the run had, and versions.
     """
 
     workload: str
     workload_hash: str
     submission: str
     submission_hash: str
-    role: str
+    role: Literal["tuning", "scoring"]
     hyperparameters: dict[str, Value]
     seed: int
     study: int
     status: str
     steps: tuple[int, ...]
     values: tuple[float | None, ...]
-    baseline_step_s: float
     wall_s: float
-    machine: dict[str, Any]
+    machine: str
+
+    @property
+    def point(self) -> Point:
+        """What was run."""
+        return self.submission, self.hyperparameters
 
 
-def as_run(trial: Trial) -> TargetRun:
-    """Return the compact record of a finished trial."""
+@dataclass(frozen=True)
+class StepTime:
+    """The baseline's seconds per step, the unit of the steps clock: a line of the same file, measured by itself.
+
+    Attributes:
+      baseline_step_s: median over `steps` steps of the harness's AdamW, all cores at its disposal.
+    """
+
+    workload: str
+    workload_hash: str
+    baseline_step_s: float
+    steps: int
+    machine: str
+
+
+def as_run(trial: Trial, machine: str) -> TargetRun:
+    """Return the compact record of a trial as far as it went."""
     result = trial.result
-    if result is None or result.calibration is None:
-        raise WorkloadError(f"{trial.path}: not a finished run ({trial.status}: {trial.reason})")
-    keep = ("cpu", "cores", "device", "python", "packages", "git")
+    if result is None:
+        raise WorkloadError(f"{trial.path}: not a run that ended ({trial.status}: {trial.reason})")
     return TargetRun(
         workload=trial.spec.workload,
         workload_hash=trial.spec.workload_hash,
@@ -65,31 +92,59 @@ def as_run(trial: Trial) -> TargetRun:
         hyperparameters=trial.spec.hyperparameters,
         seed=trial.spec.seed,
         study=trial.spec.study,
-        status=trial.status,
+        status="halved" if trial.status == Status.INTERRUPTED else trial.status,
         steps=tuple(m.step for m in trial.measurements),
         values=tuple(m.metrics[trial.spec.metric] for m in trial.measurements),
-        baseline_step_s=result.calibration.baseline_step_s,
-        wall_s=result.wall_s,
-        machine={key: result.fingerprint.get(key) for key in keep},
+        wall_s=round(result.wall_s, 1),
+        machine=machine,
     )
 
 
-def best_point(runs: Sequence[TargetRun], mode: Mode, horizon: int) -> dict[str, Value]:
-    """Return the hyperparameters of the tuning run with the best final metric; a diverged run never wins."""
-    finals = [(at(run, horizon), run.hyperparameters) for run in runs if run.role == "tuning"]
+def read_record(path: Path) -> tuple[list[TargetRun], StepTime | None]:
+    """Return the runs and the step time of a record file; nothing where there is none yet."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    runs = [strict.read(TargetRun, line, str(path), WorkloadError) for line in lines if "role" in line]
+    times = [strict.read(StepTime, line, str(path), WorkloadError) for line in lines if "role" not in line]
+    return runs, times[-1] if times else None
+
+
+def record_lines(runs: Iterable[TargetRun], step_time: StepTime | None) -> str:
+    """Return the text of a record file."""
+    lines: list[Any] = [*runs, *([] if step_time is None else [step_time])]
+    return "".join(json.dumps(strict.to_plain(line)) + "\n" for line in lines)
+
+
+def survivors(runs: Sequence[TargetRun], mode: Mode, step: int) -> list[Point]:
+    """Return the points of the better half of tuning runs by the metric at `step`: those no worse than the median.
+
+    A run without a finite value there is worse than any that has one.
+    """
+    worst = math.inf if mode == "min" else -math.inf
+    values = [value if (value := at(run, step)) is not None else worst for run in runs]
+    limit = statistics.median_low(values) if mode == "min" else statistics.median_high(values)
+    good = [v <= limit if mode == "min" else v >= limit for v in values]
+    return [run.point for run, kept, v in zip(runs, good, values, strict=True) if kept and math.isfinite(v)]
+
+
+def best_point(runs: Sequence[TargetRun], mode: Mode, horizon: int) -> Point:
+    """Return the point of the tuning run with the best final metric; one that diverged or was halved never wins."""
+    finals = [(at(run, horizon), run.point) for run in runs if run.role == "tuning"]
     finished = [(value, point) for value, point in finals if value is not None]
     if not finished:
         raise WorkloadError("no tuning run reached the end of the horizon; widen the search to smaller learning rates")
     return (min if mode == "min" else max)(finished, key=lambda pair: pair[0])[1]
 
 
-def derive_target(runs: Sequence[TargetRun], mode: Mode, horizon: int, record: str, version: int) -> Target:
+def derive_target(
+    runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, horizon: int, record: str
+) -> Target:
     """Return the target that the scoring runs of the best point set.
 
-    Raises WorkloadError where a run missed it by the end of the horizon.
+    Version 1 by at least `MIN_SEEDS` seeds and `MIN_POINTS` points of each baseline, else 0, provisional. Raises
+    WorkloadError where a run missed it by the end of the horizon.
     """
     point = best_point(runs, mode, horizon)
-    scoring = [run for run in runs if run.role == "scoring" and run.hyperparameters == point]
+    scoring = [run for run in runs if run.role == "scoring" and run.point == point]
     finals, marks = ([at(run, step) for run in scoring] for step in (horizon, round(TARGET_AT * horizon)))
     if len(scoring) < 2 or None in finals or None in marks:
         raise WorkloadError(
@@ -106,15 +161,32 @@ def derive_target(runs: Sequence[TargetRun], mode: Mode, horizon: int, record: s
         raise WorkloadError(
             f"{record}: only {len(reached)} of {len(scoring)} runs reach {value} within {horizon} steps"
         )
+    tried: dict[str, int] = {}
+    for run in runs:
+        tried[run.submission] = tried.get(run.submission, 0) + (run.role == "tuning")
     return Target(
         value=value,
-        version=version,
+        version=int(len(scoring) >= MIN_SEEDS and min(tried.values()) >= MIN_POINTS and len(tried) >= 3),
         steps_to_target=round(statistics.median(reached)),
-        reference_step_s=ease(statistics.median(run.baseline_step_s for run in scoring), "min"),
+        reference_step_s=ease(step_time.baseline_step_s, "min"),
         record=record,
         spread=float(f"{spread:.3g}"),
         seeds=len(scoring),
     )
+
+
+def reach_bound(seeds: int) -> float:
+    """Return the exact lower 95% bound on the probability that a seed reaches the target, where all `seeds` did."""
+    return 0.05 ** (1 / seeds)
+
+
+def margin_sd(runs: Sequence[TargetRun], target: Target, mode: Mode, horizon: int) -> float:
+    """Return how many standard deviations over seeds the target lies on the easy side of the mean final metric."""
+    point = best_point(runs, mode, horizon)
+    finals = [v for r in runs if r.role == "scoring" and r.point == point and (v := at(r, horizon)) is not None]
+    assert target.value is not None
+    gap = target.value - statistics.mean(finals)
+    return (gap if mode == "min" else -gap) / statistics.stdev(finals)
 
 
 def at(run: TargetRun, step: int) -> float | None:

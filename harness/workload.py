@@ -1,7 +1,7 @@
 """What a workload is: the value types that `workloads/<name>/workload.py` fills in. Importing this does not import jax.
 
 A workload folder's `workload.py` holds `INFO`, a `WorkloadInfo`, at module level (so that listing and planning need
-no jax), and `load() -> Workload`, which imports the model. All its constants stand in code; the target is read from
+no jax), and `load(variant=None) -> Workload`, which imports the model. All its constants stand in code; the target is read from
 `target.json` beside it, which `scripts/set_targets.py` writes from recorded runs.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import strict
 from harness.api import Batch, Key, LossKind, ModelState, Params, PyTree
-from harness.errors import WorkloadError
+from harness.errors import ConfigError, WorkloadError, suggest
 
 if TYPE_CHECKING:
     import jax
@@ -63,6 +63,16 @@ def read_target(workload_py: str) -> Target:
     return strict.read(Target, json.loads(path.read_text()), str(path), WorkloadError)
 
 
+VARIANTS: Mapping[str, str] = {
+    "wide": "half as wide again",
+    "norm": "another normalisation",
+    "activation": "another activation function",
+    "init": "initial weights twice as large",
+    "batch": "twice the batch size",
+}
+"""Held-out variants: the same task with one thing changed, which no submission was tuned on. They have no target."""
+
+
 @dataclass(frozen=True)
 class WorkloadInfo:
     """The frozen specification of a workload: constants that never come from configuration.
@@ -77,12 +87,14 @@ class WorkloadInfo:
       step_hint: the baseline's schedule length in steps; a multiple of 200, so that every measurement is on a step.
       num_train_examples: examples in the training set.
       loss_kind: the family of the training loss.
-      datasets: names of the data sets needed; `embedded` ones need no download.
+      datasets: the data sets needed, by name, each with the sha256 of its prepared arrays (`harness.data.store`).
       dispatch_steps: training steps per call of the compiled step, by platform ("cpu", "gpu"); 1 where not given.
         Steps are scanned on the device within a call. Convolutions must not be scanned on CPU, where that runs 5-30
         times slower.
       scored: False for toys, which no suite holds and no leaderboard shows.
       floor: the smallest loss any model can reach, where it is known exactly (nats).
+      variants: the held-out variants there are, of `VARIANTS`.
+      variant: which of them this is; None for the workload itself.
     """
 
     name: str
@@ -94,16 +106,32 @@ class WorkloadInfo:
     step_hint: int
     num_train_examples: int
     loss_kind: LossKind
-    datasets: tuple[str, ...] = ()
+    datasets: Mapping[str, str] = field(default_factory=dict)
     dispatch_steps: Mapping[str, int] = field(default_factory=dict)
     scored: bool = True
     floor: float | None = None
+    variants: tuple[str, ...] = ()
+    variant: str | None = None
 
     def meets(self, value: float | None) -> bool:
         """Whether `value` of the metric meets the target (equality does; NaN never does)."""
         if self.target.value is None or value is None:
             return False
         return value <= self.target.value if self.mode == "min" else value >= self.target.value
+
+
+def held_out(info: WorkloadInfo, variant: str | None) -> WorkloadInfo:
+    """Return the specification of a held-out variant, which has no target; for None, that of the workload itself.
+
+    Raises ConfigError where there is no such variant.
+    """
+    if variant is None:
+        return info
+    if variant not in info.variants:
+        known = suggest(variant, info.variants, f"variants of {info.name}")
+        raise ConfigError(f"{info.name} has no variant '{variant}'; {known}")
+    factor = 2 if variant == "batch" else 1
+    return replace(info, variant=variant, target=UNSET, batch_size=factor * info.batch_size)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class BareLoop:
 
 def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
     """Return the row of one workload."""
-    workload: Workload = discover.load(folder).load()
+    workload: Workload = discover.load_workload(folder)
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))
     bare, same = (BareLoop(workload, train, same_batches=which) for which in (False, True))

@@ -84,7 +84,7 @@ def tiny() -> Workload:
 
 @cache
 def quadratic() -> Workload:
-    return discover.load(discover.find("workloads", "quadratic")).load()
+    return discover.load_workload(discover.find("workloads", "quadratic"))
 
 
 @dataclasses.dataclass(frozen=True)

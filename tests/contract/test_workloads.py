@@ -56,7 +56,7 @@ class Case:
 
 @cache
 def load(name: str) -> Case:
-    return Case(discover.load(FOLDERS[name]).load())
+    return Case(discover.load_workload(FOLDERS[name]))
 
 
 @pytest.fixture(params=FOLDERS)

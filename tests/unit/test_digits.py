@@ -64,7 +64,7 @@ def test_split_is_frozen(splits) -> None:
 
 def test_noise_is_frozen(splits) -> None:
     """`resnet_digits` adds noise to the images that it is measured on: the noisy images are its data."""
-    noisy = discover.load(discover.find("workloads", "resnet_digits")).load().splits()
+    noisy = discover.load_workload(discover.find("workloads", "resnet_digits")).splits()
     assert np.array_equal(noisy.train["image"], splits["train"]["image"])
     digest = hashlib.sha256()
     for split, name in ((noisy.validation, "validation"), (noisy.test, "test")):

@@ -30,7 +30,7 @@ from harness.programs import (
     step_function,
 )
 
-QUADRATIC = discover.load(discover.find("workloads", "quadratic")).load()
+QUADRATIC = discover.load_workload(discover.find("workloads", "quadratic"))
 SPLITS = QUADRATIC.splits()
 TRAIN, SLICE = jax.device_put((dict(SPLITS.train), dict(SPLITS.validation_slice)))
 KEYS = Keys(*(jax.random.key(k) for k in range(4)))

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from harness.api import LossKind
-from harness.workload import Workload, WorkloadInfo, read_target
+from harness.data import store
+from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+
+from ..families.spec import GPT, varied
+
+MODEL = GPT(vocabulary=29, length=64, layers=2, width=64, heads=2)
+SLICE = 320  # windows
 
 INFO = WorkloadInfo(
     name="lm_grammar",
@@ -15,14 +21,26 @@ INFO = WorkloadInfo(
     step_hint=600,
     num_train_examples=38_400,  # windows of 64 predictions: a run of twice the step hint sees none of them again
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
-    datasets=(),
+    datasets={"grammar": "GRAMMAR_SHA"},
     dispatch_steps={"cpu": 1, "gpu": 3},
-    floor=0.47576400268686714,  # nats per character; grammar.entropy_rate() computes it
+    floor=0.47576400268686714,  # nats per character; harness.data.grammar.entropy_rate() computes it
+    variants=tuple(VARIANTS),
 )
 
 
-def load() -> Workload:
-    """Return the workload with its model."""
-    from .model import make
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, or a held-out variant, with its model."""
+    from ..families import gpt
 
-    return make(INFO)
+    return gpt.make(held_out(INFO, variant), varied(MODEL, variant), splits)
+
+
+def splits() -> Splits:
+    """Return {"tokens": uint8[windows, 65]} for each split: side by side, from a text with a seed of its own."""
+    train, validation, test = (store.load("grammar", INFO.datasets["grammar"])[name] for name in ("train", "validation", "test"))
+    return Splits(
+        train={"tokens": train},
+        validation_slice={"tokens": validation[:SLICE]},
+        validation={"tokens": validation},
+        test={"tokens": test},
+    )

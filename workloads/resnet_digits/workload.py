@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from harness.api import LossKind
-from harness.workload import Workload, WorkloadInfo, read_target
+from harness.data import store
+from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+
+from ..families.spec import ResNet, varied
+
+MODEL = ResNet(channels=1, classes=10, widths=(16, 32, 64), norm="batch")
+SHIFT = 1  # pixels
+NOISE = 0.3  # standard deviation of the noise on each pixel, where ink is 0 to 1
+VIEWS = 2  # noisy copies of each validation and test image, so that their loss depends less on chance
+NOISE_SEED = 8  # of the validation and test images' noise, which is drawn once and for all
 
 INFO = WorkloadInfo(
     name="resnet_digits",
@@ -15,13 +26,42 @@ INFO = WorkloadInfo(
     step_hint=800,
     num_train_examples=1200,
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
-    datasets=("digits",),
+    datasets={"digits": "DIGITS_SHA"},
     dispatch_steps={"cpu": 1, "gpu": 4},  # a scanned convolution is slow on a CPU
+    variants=tuple(VARIANTS),
 )
 
 
-def load() -> Workload:
-    """Return the workload with its model."""
-    from .model import make
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, or a held-out variant, with its model."""
+    import jax
+    import jax.numpy as jnp
 
-    return make(INFO)
+    from ..families import images, resnet
+
+    def scaled(stored: jax.Array) -> jax.Array:
+        return stored.astype(jnp.float32) / 16
+
+    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+        shift_key, noise_key = jax.random.split(key)
+        moved = scaled(images.shifted(stored, shift_key, SHIFT))
+        return moved + NOISE * jax.random.normal(noise_key, moved.shape)
+
+    return resnet.make(held_out(INFO, variant), varied(MODEL, variant), splits, scaled, augment)
+
+
+def splits() -> Splits:
+    """Return {"image": [n, 8, 8, 1], ink 0 to 16, "label": uint8[n]}; the slice is all of validation.
+
+    Training images are as in the file; validation and test images come VIEWS times each, with noise that never changes.
+    """
+    arrays = store.load("digits", INFO.datasets["digits"])
+    rng = np.random.Generator(np.random.Philox(key=NOISE_SEED))
+
+    def noisy(split: str) -> dict[str, np.ndarray]:
+        images, labels = (np.concatenate([arrays[f"{split}_{field}"]] * VIEWS) for field in ("image", "label"))
+        return {"image": images + np.float32(16 * NOISE) * rng.standard_normal(images.shape, np.float32), "label": labels}
+
+    train = {field: arrays[f"train_{field}"] for field in ("image", "label")}
+    validation, test = noisy("validation"), noisy("test")
+    return Splits(train, validation, validation, test)

@@ -1,0 +1,131 @@
+"""Layers and losses of the families: NNX modules whose parameters carry their roles (`harness.nnx_adapter`).
+
+Shapes: B examples, T positions, D width, H heads, K width of a head, F hidden width of the MLP, N classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from harness.api import Key, ParamKind
+from harness.nnx_adapter import matrix, vector
+
+from .spec import Activation, Norm
+
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),  # So et al. (2021), arXiv:2109.08668
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+_SECOND_MOMENT: dict[Activation, float] = {"relu": 0.5, "relu2": 1.5, "gelu": 0.425, "silu": 0.356}
+"""E[activation(z)^2] of a standard normal z: what an MLP's hidden layer has for a variance at the start."""
+
+
+def linear(
+    n: int, m: int, std: float, rngs: nnx.Rngs, kind: ParamKind = ParamKind.MATRIX, *, bias: bool = False
+) -> nnx.Linear:
+    """Return a layer with a normal (n, m) kernel of this standard deviation, and a bias where asked for."""
+    return nnx.Linear(
+        n,
+        m,
+        use_bias=bias,
+        kernel_init=nnx.initializers.normal(std),
+        kernel_metadata=matrix(kind),
+        bias_metadata=vector(ParamKind.BIAS),
+        rngs=rngs,
+    )
+
+
+def normalisation(kind: Norm, features: int, rngs: nnx.Rngs, *, groups: int = 1, gain: float = 1.0) -> nnx.Module:
+    """Return a normalisation over the last axis of size `features`; `gain` is where its gains start."""
+    scale: dict[str, Any] = {
+        "scale_init": nnx.initializers.constant(gain),
+        "scale_metadata": vector(ParamKind.NORM),
+        "rngs": rngs,
+    }
+    bias = {"bias_metadata": vector(ParamKind.BIAS)}
+    if kind == "rms":
+        return nnx.RMSNorm(features, **scale)  # Zhang and Sennrich (2019), arXiv:1910.07467
+    if kind == "layer":
+        return nnx.LayerNorm(features, **scale, **bias)
+    if kind == "group":
+        return nnx.GroupNorm(features, num_groups=groups, **scale, **bias)
+    return nnx.BatchNorm(features, momentum=0.9, **scale, **bias)
+
+
+class Attention(nnx.Module):
+    """Self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, width: int, heads: int, out_std: float, scale: float, rngs: nnx.Rngs, *, causal: bool):
+        info = matrix(in_axes=(0,), out_axes=(2,), stack_axes=((1, "qkv"),))
+        init = nnx.initializers.normal(scale * width**-0.5)
+        self.qkv = nnx.LinearGeneral(
+            width, (3, width), use_bias=False, kernel_init=init, kernel_metadata=info, rngs=rngs
+        )
+        self.out = linear(width, width, scale * out_std * width**-0.5, rngs)
+        self.heads, self.causal = heads, causal
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        B, T, D = x_BTD.shape
+        q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).reshape(B, T, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        logits_BHTT = jnp.einsum("bhtk,bhsk->bhts", q_BHTK, k_BHTK) * (D // self.heads) ** -0.5
+        if self.causal:
+            causal_11TT = jnp.tril(jnp.ones((T, T), bool))[None, None]
+            logits_BHTT = jnp.where(causal_11TT, logits_BHTT, -jnp.inf)
+        y_BHTK = jnp.einsum("bhts,bhsk->bhtk", jax.nn.softmax(logits_BHTT), v_BHTK)
+        return self.out(y_BHTK.transpose(0, 2, 1, 3).reshape(B, T, D))
+
+
+class Block(nnx.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), with a hidden layer four times as wide in the MLP.
+
+    What a block adds to the residual stream starts scaled by (2 layers)^-1/2, as in GPT-2 (Radford et al. 2019).
+    """
+
+    def __init__(
+        self, width: int, heads: int, layers: int, norm: Norm, activation: Activation, scale: float, rngs: nnx.Rngs,
+        *, causal: bool = False,
+    ):  # fmt: skip
+        out_std = (2 * layers) ** -0.5
+        self.norm1 = normalisation(norm, width, rngs)
+        self.attention = Attention(width, heads, out_std, scale, rngs, causal=causal)
+        self.norm2 = normalisation(norm, width, rngs)
+        self.up = linear(width, 4 * width, scale * width**-0.5, rngs)
+        self.down = linear(4 * width, width, scale * out_std * (_SECOND_MOMENT[activation] * 4 * width) ** -0.5, rngs)
+        self.activation = activation
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
+        h_BTF = ACTIVATIONS[self.activation](self.up(self.norm2(x_BTD)))
+        return x_BTD + self.down(h_BTF)
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Return the losses in nats, the shape of `targets`; logits have one more axis, over classes.
+
+    Smoothing mixes the target with the uniform distribution (Szegedy et al. 2016, arXiv:1512.00567, 7).
+    """
+    log_p = jax.nn.log_softmax(logits)
+    hit = jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
+    return -(1 - label_smoothing) * hit - label_smoothing * log_p.mean(axis=-1)
+
+
+def he_normal(scale: float) -> Callable[..., jax.Array]:
+    """Return the initialiser of He et al. (2015), arXiv:1502.01852, eq. 10, times `scale`.
+
+    Drawn as a matrix: four axes take XLA twice as long to compile.
+    """
+
+    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        del out_sharding
+        fan_in = math.prod(shape[:-1])
+        return scale * (2 / fan_in) ** 0.5 * jax.random.normal(key, (fan_in, shape[-1]), dtype).reshape(shape)
+
+    return init

@@ -1,0 +1,164 @@
+"""Masked autoencoders (He et al. 2021, arXiv:2111.06377): predict the masked patches of an image from the others.
+
+The tokens stay in the order of the mask, visible ones first: attention does not care, positions are added by gathering
+them, and so nothing need be scattered back. No gradient goes through a gather, which XLA would scatter.
+
+Shapes: B images, P patches, V visible ones, X values of a patch, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from harness.api import Batch, Key, ModelState, ParamKind, Params
+from harness.nnx_adapter import Model, embedding
+from harness.workload import Splits, Workload, WorkloadInfo
+
+from . import spec as specs
+from .layers import Block, linear, normalisation
+
+EVALUATION_CHUNK = 100  # images run at a time: the activations stay in the cache of a CPU
+VARIANCE_EPS = 1e-6  # added to a patch's variance, as in the paper's code
+
+
+class MAE(nnx.Module):
+    """Encoder on the visible patches, decoder on all: sine-cosine positions, pre-norm blocks, linear prediction."""
+
+    def __init__(self, spec: specs.MAE, rngs: nnx.Rngs):
+        values, scale = spec.patch**2 * spec.channels, spec.init_scale
+
+        def blocks(layers: int, width: int, heads: int) -> nnx.List:
+            return nnx.List(
+                [Block(width, heads, layers, spec.norm, spec.activation, scale, rngs) for _ in range(layers)]
+            )
+
+        self.embed = linear(values, spec.width, scale * values**-0.5, rngs, ParamKind.EMBEDDING, bias=True)
+        self.encoder = blocks(spec.layers, spec.width, spec.heads)
+        self.encoder_norm = normalisation(spec.norm, spec.width, rngs)
+        self.bridge = linear(spec.width, spec.decoder_width, scale * spec.width**-0.5, rngs, bias=True)
+        self.mask_token = nnx.Embed(
+            1,
+            spec.decoder_width,
+            embedding_init=nnx.initializers.normal(0.02 * scale),
+            embedding_metadata=embedding(),
+            rngs=rngs,
+        )
+        self.decoder = blocks(spec.decoder_layers, spec.decoder_width, spec.decoder_heads)
+        self.decoder_norm = normalisation(spec.norm, spec.decoder_width, rngs)
+        std = 0.1 * scale * spec.decoder_width**-0.5
+        self.head = linear(spec.decoder_width, values, std, rngs, ParamKind.HEAD, bias=True)
+
+    def __call__(self, visible_BVX: jax.Array, positions: tuple[jax.Array, ...]) -> jax.Array:
+        """Return the predictions of the masked patches, float32[B, P - V, X].
+
+        `positions`: those of encoder [B, P, D] and decoder, in the order of the mask.
+        """
+        B, V, _ = visible_BVX.shape
+        encoder_BPD, decoder_BPD = positions
+        x_BVD = self.embed(visible_BVX) + encoder_BPD[:, :V]
+        for block in self.encoder:
+            x_BVD = block(x_BVD)
+        x_BVD = self.bridge(self.encoder_norm(x_BVD))
+        masked = decoder_BPD.shape[1] - V
+        mask_BMD = jnp.broadcast_to(self.mask_token.embedding[...], (B, masked, x_BVD.shape[-1]))
+        x_BPD = jnp.concatenate([x_BVD, mask_BMD], axis=1) + decoder_BPD
+        for block in self.decoder:
+            x_BPD = block(x_BPD)
+        return self.head(self.decoder_norm(x_BPD[:, V:]))
+
+
+def make(
+    info: WorkloadInfo,
+    spec: specs.MAE,
+    splits: Callable[[], Splits],
+    scaled: Callable[[jax.Array], jax.Array],
+    augment: Callable[[jax.Array, Key], jax.Array],
+) -> Workload:
+    """Return the workload. A split is {"image": [n, H, W, C]}, and for evaluation {"order": uint8[n, P]} beside it.
+
+    A batch is {"image": float32[B, H, W, C]}; the mask is drawn from the key of the loss, and in evaluation from
+    `order`, the patches of each image with the visible ones first (`fixed_orders`). `augment(images, key)` and
+    `scaled(images)` make the model's input from images as they are stored.
+    """
+    model = Model(lambda rngs: MAE(spec, rngs))
+    tables = [sine_cosine(spec.size // spec.patch, width) for width in (spec.width, spec.decoder_width)]
+
+    def losses(params: Params, model_state: ModelState, image: jax.Array, order_BP: jax.Array, train: bool):
+        patches_BPX = jnp.take_along_axis(patchify(image, spec.patch), order_BP[:, :, None], axis=1)
+        visible_BVX, masked_BMX = jnp.split(patches_BPX, [spec.visible], axis=1)
+        positions = tuple(jnp.asarray(table)[order_BP] for table in tables)
+        predicted_BMX = model.bind(params, model_state, train=train)(visible_BVX, positions)
+        return jnp.square(predicted_BMX - normalised(masked_BMX)).mean(axis=(1, 2))
+
+    def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
+        return {"image": augment(train["image"][index], key)}
+
+    def loss(
+        params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool
+    ) -> tuple[jax.Array, ModelState]:
+        return losses(params, model_state, batch["image"], drawn_orders(key, len(batch["image"]), spec), train), model_state
+
+    def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        def loss_of(example: dict[str, jax.Array]) -> jax.Array:
+            image, order = scaled(example["image"][None]), example["order"][None].astype(jnp.int32)
+            return losses(params, model_state, image, order, False)[0]
+
+        examples = {name: arrays[name] for name in ("image", "order")}
+        return {"loss": jax.lax.map(loss_of, examples, batch_size=EVALUATION_CHUNK).mean()}
+
+    return Workload(
+        info=info,
+        init=model.init,
+        param_info=model.param_info,
+        splits=splits,
+        batch=batch,
+        loss=loss,
+        evaluate=evaluate,
+    )
+
+
+def drawn_orders(key: Key, images: int, spec: specs.MAE) -> jax.Array:
+    """Return int32[B, P]: a random order of the patches for each image."""
+    noise_BP = jax.random.uniform(key, (images, spec.patches))
+    return jnp.argsort(noise_BP, axis=1)
+
+
+def fixed_orders(images: int, patches: int, key: int) -> np.ndarray:
+    """Return uint8[images, patches]: the order of the patches of each image of an evaluation split, by its number.
+
+    Drawn by Philox with `key`, so that the masks never change.
+    """
+    noise = np.random.Generator(np.random.Philox(key=key)).random((images, patches))
+    return np.argsort(noise, axis=1, kind="stable").astype(np.uint8)
+
+
+def patchify(images_BHWC: jax.Array, size: int) -> jax.Array:
+    """Return float32[B, P, X]: the patches of each image, row by row."""
+    B, H, W, C = images_BHWC.shape
+    rows, columns = H // size, W // size
+    cut = images_BHWC.reshape(B, rows, size, columns, size, C).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(B, rows * columns, size * size * C)
+
+
+def normalised(patches_BPX: jax.Array) -> jax.Array:
+    """Return each patch less its mean, over its standard deviation."""
+    mean = patches_BPX.mean(axis=-1, keepdims=True)
+    variance = patches_BPX.var(axis=-1, keepdims=True)
+    return (patches_BPX - mean) / jnp.sqrt(variance + VARIANCE_EPS)
+
+
+def sine_cosine(side: int, width: int) -> np.ndarray:
+    """Return float32[side^2, width]: the positions of a square grid; a quarter each sine and cosine of row and column.
+
+    Frequencies fall geometrically from 1 to 1/10000 (Vaswani et al. 2017, arXiv:1706.03762, 3.5).
+    """
+    frequencies = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
+    angles = np.arange(side)[:, None] * frequencies[None]
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # [side, width / 2]
+    rows, columns = np.repeat(waves, side, axis=0), np.tile(waves, (side, 1))
+    return np.concatenate([rows, columns], axis=1).astype(np.float32)

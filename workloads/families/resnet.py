@@ -1,0 +1,136 @@
+"""Image classifiers: a ResNet in float32 (He et al. 2015, arXiv:1512.03385, section 4.2).
+
+Shapes: B images, H height, W width, C channels, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from harness.api import Batch, Key, ModelState, ParamKind, Params
+from harness.nnx_adapter import Model, conv, matrix, vector
+from harness.workload import Splits, Workload, WorkloadInfo
+
+from . import spec as specs
+from .layers import ACTIVATIONS, cross_entropy, he_normal, normalisation
+
+
+class Block(nnx.Module):
+    """act(shortcut(x) + norm(conv(act(norm(conv(x)))))); the shortcut is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, spec: specs.ResNet, c_in: int, c_out: int, stride: int, rngs: nnx.Rngs):
+        self.conv1 = _conv(spec, c_in, c_out, 3, stride, rngs)
+        self.norm1 = _norm(spec, c_out, rngs)
+        self.conv2 = _conv(spec, c_out, c_out, 3, 1, rngs)
+        # The second gain starts at 0, so a block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, 5.1).
+        self.norm2 = _norm(spec, c_out, rngs, gain=0.0)
+        self.shortcut = _conv(spec, c_in, c_out, 1, stride, rngs) if c_in != c_out or stride != 1 else None
+        self.activation = spec.activation
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        act = ACTIVATIONS[self.activation]
+        y_BHWC = act(self.norm1(self.conv1(x_BHWC)))
+        y_BHWC = self.norm2(self.conv2(y_BHWC))
+        return act(y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(x_BHWC)))
+
+
+class ResNet(nnx.Module):
+    """A 3x3 stem, the stages, the mean over positions, a linear output layer."""
+
+    def __init__(self, spec: specs.ResNet, rngs: nnx.Rngs):
+        self.stem = _conv(spec, spec.channels, spec.widths[0], 3, 1, rngs, ParamKind.EMBEDDING)
+        self.norm = _norm(spec, spec.widths[0], rngs)
+        blocks, c_in = [], spec.widths[0]
+        for stage, c_out in enumerate(spec.widths):
+            for block in range(spec.blocks):
+                blocks.append(Block(spec, c_in, c_out, 2 if stage and not block else 1, rngs))
+                c_in = c_out
+        self.blocks = nnx.List(blocks)
+        self.head = nnx.Linear(
+            c_in,
+            spec.classes,
+            kernel_metadata=matrix(ParamKind.HEAD),
+            bias_metadata=vector(ParamKind.BIAS),
+            rngs=rngs,
+        )
+        self.activation = spec.activation
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        """Return the logits, float32[B, N]."""
+        x_BHWC = ACTIVATIONS[self.activation](self.norm(self.stem(x_BHWC)))
+        for block in self.blocks:
+            x_BHWC = block(x_BHWC)
+        return self.head(x_BHWC.mean(axis=(1, 2)))
+
+
+def make(
+    info: WorkloadInfo,
+    spec: specs.ResNet,
+    splits: Callable[[], Splits],
+    scaled: Callable[[jax.Array], jax.Array],
+    augment: Callable[[jax.Array, Key], jax.Array],
+) -> Workload:
+    """Return the workload. A split is {"image": [n, H, W, C], "label": uint8[n]}.
+
+    A batch is {"image": float32[B, H, W, C], "label": int32[B]}: `augment(images, key)` of the images as they are
+    stored; `scaled(images)` is what evaluation sees.
+    """
+    model = Model(lambda rngs: ResNet(spec, rngs))
+
+    def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
+        return {"image": augment(train["image"][index], key), "label": train["label"][index].astype(jnp.int32)}
+
+    def loss(
+        params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool, *, label_smoothing: float
+    ) -> tuple[jax.Array, ModelState]:
+        del key  # the model draws nothing
+        module = model.bind(params, model_state, train=train)
+        losses = cross_entropy(module(batch["image"]), batch["label"], label_smoothing)
+        return losses, model.state_of(module) if train else model_state
+
+    def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        logits_BN = model.bind(params, model_state, train=False)(scaled(arrays["image"]))
+        labels_B = arrays["label"].astype(jnp.int32)
+        hits_B = logits_BN.argmax(axis=-1) == labels_B
+        return {"loss": cross_entropy(logits_BN, labels_B).mean(), "accuracy": hits_B.astype(jnp.float32).mean()}
+
+    def sample_targets(params: Params, model_state: ModelState, batch: Batch, key: Key) -> dict[str, jax.Array]:
+        # Batch statistics, as in the training loss, whose curvature the draws are for.
+        logits_BN = model.bind(params, model_state, train=True)(batch["image"])
+        return dict(batch) | {"label": jax.random.categorical(key, logits_BN).astype(jnp.int32)}
+
+    return Workload(
+        info=info,
+        init=model.init,
+        param_info=model.param_info,
+        splits=splits,
+        batch=batch,
+        loss=loss,
+        evaluate=evaluate,
+        loss_options={"label_smoothing": 0.0},
+        sample_targets=sample_targets,
+    )
+
+
+def _conv(
+    spec: specs.ResNet, c_in: int, c_out: int, size: int, stride: int, rngs: nnx.Rngs,
+    kind: ParamKind = ParamKind.CONV,
+) -> nnx.Conv:  # fmt: skip
+    return nnx.Conv(
+        c_in,
+        c_out,
+        (size, size),
+        stride,
+        use_bias=False,
+        kernel_init=he_normal(spec.init_scale),
+        kernel_metadata=conv(kind),
+        rngs=rngs,
+    )
+
+
+def _norm(spec: specs.ResNet, channels: int, rngs: nnx.Rngs, gain: float = 1.0) -> nnx.Module:
+    return normalisation(spec.norm, channels, rngs, groups=spec.groups, gain=gain)

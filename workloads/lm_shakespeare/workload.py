@@ -1,0 +1,54 @@
+"""A character-level GPT on the works of Shakespeare. No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.api import LossKind
+from harness.data import store
+from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+
+from ..families.spec import GPT, varied
+
+MODEL = GPT(vocabulary=65, length=64, layers=4, width=128, heads=4)
+SLICE = 512  # windows: 32,768 characters
+
+INFO = WorkloadInfo(
+    name="lm_shakespeare",
+    description="GPT with 0.8M parameters on the characters of tinyshakespeare",
+    metric="loss",
+    mode="min",
+    target=read_target(__file__),
+    batch_size=32,
+    step_hint=600,
+    num_train_examples=15_684,  # windows
+    loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
+    datasets={"tinyshakespeare": "SHAKE_SHA"},
+    dispatch_steps={"cpu": 1, "gpu": 3},
+    variants=tuple(VARIANTS),
+)
+
+
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, or a held-out variant, with its model."""
+    from ..families import gpt
+
+    return gpt.make(held_out(INFO, variant), varied(MODEL, variant), splits)
+
+
+def splits() -> Splits:
+    """Return {"tokens": uint8[windows, 65]} for each split; windows overlap by one character, so all are predicted."""
+    arrays = store.load("tinyshakespeare", INFO.datasets["tinyshakespeare"])
+    train, validation, test = (windows(arrays[name]) for name in ("train", "validation", "test"))
+    return Splits(
+        train={"tokens": train},
+        validation_slice={"tokens": validation[:SLICE]},
+        validation={"tokens": validation},
+        test={"tokens": test},
+    )
+
+
+def windows(tokens: np.ndarray) -> np.ndarray:
+    """Return uint8[windows, T + 1]: the stream cut every T tokens; what is left at the end is dropped."""
+    T = MODEL.length
+    return np.lib.stride_tricks.sliding_window_view(tokens, T + 1)[::T].copy()

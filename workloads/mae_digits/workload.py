@@ -1,0 +1,64 @@
+"""A masked autoencoder on scikit-learn's handwritten digits. No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.api import LossKind
+from harness.data import store
+from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+
+from ..families.spec import MAE, varied
+
+MODEL = MAE(
+    size=8, channels=1, patch=2, visible=6, layers=2, width=64, heads=2,
+    decoder_layers=1, decoder_width=48, decoder_heads=2,
+)  # fmt: skip
+SHIFT = 1  # pixels
+VIEWS = 4  # masks of each validation and test image
+MASK_SEED = 9  # of those masks, which are drawn once and for all
+
+INFO = WorkloadInfo(
+    name="mae_digits",
+    description="masked autoencoder on 1,797 real 8x8 images of handwritten digits",
+    metric="loss",
+    mode="min",
+    target=read_target(__file__),
+    batch_size=64,
+    step_hint=800,
+    num_train_examples=1200,
+    loss_kind=LossKind.MEAN_SQUARED_ERROR,
+    datasets={"digits": "DIGITS_SHA"},
+    dispatch_steps={"cpu": 1, "gpu": 4},
+    variants=tuple(VARIANTS),
+)
+
+
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, or a held-out variant, with its model."""
+    import jax
+    import jax.numpy as jnp
+
+    from ..families import images, mae
+
+    def scaled(stored: jax.Array) -> jax.Array:
+        return stored.astype(jnp.float32) / 16
+
+    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+        return scaled(images.shifted(stored, key, SHIFT))
+
+    return mae.make(held_out(INFO, variant), varied(MODEL, variant), splits, scaled, augment)
+
+
+def splits() -> Splits:
+    """Return {"image": uint8[n, 8, 8, 1], ink 0 to 16}; for evaluation each image VIEWS times with masks of its own."""
+    from ..families.mae import fixed_orders
+
+    arrays = store.load("digits", INFO.datasets["digits"])
+
+    def masked(split: str) -> dict[str, np.ndarray]:
+        images = np.concatenate([arrays[f"{split}_image"]] * VIEWS)
+        return {"image": images, "order": fixed_orders(len(images), MODEL.patches, MASK_SEED)}
+
+    validation = masked("validation")
+    return Splits({"image": arrays["train_image"]}, validation, validation, masked("test"))
