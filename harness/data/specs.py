@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from harness.data import cifar10, shakespeare
+from harness.data import cifar10, digits, grammar, shakespeare
 
 Arrays = dict[str, np.ndarray]
 
@@ -71,6 +71,26 @@ class DataSet:
 
 
 _ALL = (
+    DataSet(
+        name="digits",
+        what="1,797 handwritten digits of 8x8 pixels, in scikit-learn's wheel",
+        source="https://doi.org/10.24432/C50P49",
+        licence="CC BY 4.0",
+        citation="Alpaydin and Kaynak (1998), Optical recognition of handwritten digits",
+        sha256="fb1c0bf557028e1a7bf76dac8a0b28bb0c28d94a847d8a7cf24e913a5739e10d",
+        prepared_bytes=116_805,
+        prepare=digits.arrays,
+    ),
+    DataSet(
+        name="grammar",
+        what="2.6 million characters of English-like text with a known entropy, drawn when loaded",
+        source="harness/data/grammar.py",
+        licence="Apache-2.0, as the harness",
+        citation="none",
+        sha256="977092a683260ac08992d06f038490266f71d6f42969b5f339232e2916c0cd4b",
+        prepared_bytes=2_629_120,
+        prepare=grammar.windows,
+    ),
     DataSet(
         name="tinyshakespeare",
         what="1.1 million characters of Shakespeare's plays",
