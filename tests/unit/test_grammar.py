@@ -139,13 +139,12 @@ def test_corpus_of_any_length_starts_alike() -> None:
     assert grammar.decode(grammar.corpus(5, seed=3))[0] == " "
 
 
-def test_windows_are_three_texts_side_by_side() -> None:
+def test_windows_lie_side_by_side_in_three_texts() -> None:
+    """Their bytes are pinned by the data set's hash; see test_data_store.py."""
     windows = grammar.windows()
     assert {name: array.shape for name, array in windows.items()} == {
         "train": (38_400, 65),
         "validation": (1024, 65),
         "test": (1024, 65),
     }
-    texts = {name: array[:2].ravel() for name, array in windows.items()}
-    for name, seed in (("train", 11), ("validation", 12), ("test", 13)):
-        np.testing.assert_array_equal(texts[name], grammar.corpus(130, seed))
+    np.testing.assert_array_equal(windows["validation"].ravel(), grammar.corpus(1024 * 65, 12))
