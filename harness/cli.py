@@ -283,11 +283,28 @@ def _doctor(args: argparse.Namespace) -> int:
     return doctor.run(config.compose(args.overrides), args.calibrate)
 
 
+def _data_parser() -> argparse.ArgumentParser:
+    parser = _parser("data", "Get the data sets that workloads need.")
+    parser.add_argument("action", choices=["get"])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--mirror", metavar="DIR|URL")
+    return parser
+
+
+def _data(args: argparse.Namespace) -> int:
+    from harness.data.get import get
+
+    for name in args.names:
+        get(name, args.mirror)
+    return 0
+
+
 COMMANDS = {
     "run": Command(_run_parser, _run),
     "list": Command(_list_parser, _list),
     "show": Command(_show_parser, _show),
     "score": Command(_score_parser, _score),
+    "data": Command(_data_parser, _data),
     "doctor": Command(_doctor_parser, _doctor),
 }
 

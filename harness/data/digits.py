@@ -73,3 +73,8 @@ def splits() -> dict[str, Split]:
         name: {"image": images[part], "label": labels[part]}
         for name, part in zip(("test", "validation", "train"), map(np.sort, parts), strict=True)
     }
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """Return the same as one flat dictionary: `train_image`, `train_label`, `validation_image` and so on."""
+    return {f"{split}_{name}": array for split, part in splits().items() for name, array in part.items()}

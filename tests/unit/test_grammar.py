@@ -1,31 +1,22 @@
-"""The grammar of `lm_grammar`: its text is unambiguous, reproducible, and as unpredictable as computed."""
+"""The grammar: its text is unambiguous, reproducible, and as unpredictable as computed."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import sys
 
 import numpy as np
 import pytest
 
-from harness import discover
-
-FOLDER = discover.find("workloads", "lm_grammar")
-WORKLOAD = discover.load(FOLDER)
+from harness.data import grammar
 
 
-@pytest.fixture(scope="module")
-def grammar():
-    WORKLOAD.load()
-    return sys.modules[WORKLOAD.__package__ + ".grammar"]
+def test_the_entropy_rate_of_record() -> None:
+    """A floor of published losses: never to change."""
+    assert grammar.entropy_rate() == pytest.approx(0.47576400268686714, rel=1e-12)
 
 
-def test_floor_is_the_entropy_rate(grammar) -> None:
-    assert WORKLOAD.INFO.floor == pytest.approx(grammar.entropy_rate(), rel=1e-12)
-
-
-def test_grammar_is_ll1(grammar) -> None:
+def test_grammar_is_ll1() -> None:
     """The next word tells the rule: so a string has one derivation, and its probability is that of the derivation."""
     rules = grammar.rules()
     follow: dict[str, set[str]] = {symbol: set() for symbol in rules}
@@ -46,7 +37,7 @@ def test_grammar_is_ll1(grammar) -> None:
         assert sum(map(len, starts)) == len(set().union(*starts)), f"{head}: two alternatives start alike"
 
 
-def test_grammar_does_not_recurse(grammar) -> None:
+def test_grammar_does_not_recurse() -> None:
     rules = grammar.rules()
 
     def depth(symbol: str, above: tuple[str, ...] = ()) -> int:
@@ -57,7 +48,7 @@ def test_grammar_does_not_recurse(grammar) -> None:
     assert depth("S") < 15
 
 
-def test_words_spell_as_tokens_do(grammar) -> None:
+def test_words_spell_as_tokens_do() -> None:
     """Words are a space and letters: so the text splits into words, and a sentence ends at its period, in one way."""
     terminals = {s for rights in grammar.rules().values() for _, right in rights for s in right} - set(grammar.rules())
     for terminal in terminals:
@@ -66,7 +57,7 @@ def test_words_spell_as_tokens_do(grammar) -> None:
         )
 
 
-def test_entropy_of_a_part_by_hand(grammar) -> None:
+def test_entropy_of_a_part_by_hand() -> None:
     """ONE draws from three words with weights 1/2, 1/3, 1/4, that is 6, 4, 3 of 13: this, every, one."""
     p = [6 / 13, 4 / 13, 3 / 13]
     entropy, length = grammar._moments("ONE")
@@ -74,7 +65,7 @@ def test_entropy_of_a_part_by_hand(grammar) -> None:
     assert length == pytest.approx((6 * len(" this") + 4 * len(" every") + 3 * len(" one")) / 13)
 
 
-def test_log_prob_by_hand(grammar) -> None:
+def test_log_prob_by_hand() -> None:
     """One sentence, its rules' shares multiplied out."""
     m, nouns, verbs = 2 / 10, sum(1 / (k + 2) for k in range(10)), sum(1 / (k + 2) for k in range(10))
     p = (
@@ -99,22 +90,22 @@ def test_log_prob_by_hand(grammar) -> None:
         " the cat sleeps.",
     ],
 )
-def test_what_the_grammar_does_not_hold(grammar, text: str) -> None:
+def test_what_the_grammar_does_not_hold(text: str) -> None:
     with pytest.raises(ValueError):
         grammar.log_prob(text)
 
 
-def test_agreement_across_a_clause(grammar) -> None:
+def test_agreement_across_a_clause() -> None:
     assert grammar.log_prob(" the king that the dogs see sleeps.") < 0
     assert grammar.log_prob(" the king that the dogs see praises himself.") < 0
 
 
-def test_sampled_text_parses_back_to_its_derivation(grammar) -> None:
+def test_sampled_text_parses_back_to_its_derivation() -> None:
     tokens, log_p = grammar.sample(5000, np.random.default_rng(0))
     assert grammar.log_prob(grammar.decode(tokens)) == pytest.approx(log_p, rel=1e-10)
 
 
-def test_log_loss_of_the_true_model_converges_to_the_rate(grammar) -> None:
+def test_log_loss_of_the_true_model_converges_to_the_rate() -> None:
     """Ratio estimator over sentences, with its standard error by the delta method."""
     tokens, _ = grammar.sample(20_000, np.random.default_rng(1))
     sentences = [s + "." for s in grammar.decode(tokens).split(".")[:-1]]
@@ -130,7 +121,7 @@ def test_log_loss_of_the_true_model_converges_to_the_rate(grammar) -> None:
     assert abs(length.mean() - mean) < 4 * length.std() / math.sqrt(len(sentences))
 
 
-def test_corpus_is_the_same_everywhere(grammar) -> None:
+def test_corpus_is_the_same_everywhere() -> None:
     """Recorded once; both lanes of Python, numpy and jax must draw the same text."""
     tokens = grammar.corpus(200_000, seed=7)
     assert tokens.dtype == np.uint8
@@ -143,6 +134,17 @@ def test_corpus_is_the_same_everywhere(grammar) -> None:
     assert tokens.max() < len(grammar.ALPHABET)
 
 
-def test_corpus_of_any_length_starts_alike(grammar) -> None:
+def test_corpus_of_any_length_starts_alike() -> None:
     assert grammar.corpus(1, seed=7).shape == (1,)
     assert grammar.decode(grammar.corpus(5, seed=3))[0] == " "
+
+
+def test_windows_lie_side_by_side_in_three_texts() -> None:
+    """Their bytes are pinned by the data set's hash; see test_data_store.py."""
+    windows = grammar.windows()
+    assert {name: array.shape for name, array in windows.items()} == {
+        "train": (38_400, 65),
+        "validation": (1024, 65),
+        "test": (1024, 65),
+    }
+    np.testing.assert_array_equal(windows["validation"].ravel(), grammar.corpus(1024 * 65, 12))

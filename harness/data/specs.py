@@ -1,0 +1,133 @@
+"""The data sets there are: where each comes from, its licence, its sizes, and the hashes that identify it.
+
+What identifies a set is the hash of its prepared arrays (`store.content_sha256`): any source that gives them is as good
+as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from harness.data import cifar10, digits, grammar, shakespeare
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a set is prepared from.
+
+    Attributes:
+      name: what it is called where it is kept.
+      url: its public address; None where only a mirror has it.
+      sha256, bytes: of the file at the public address; None where its host does not promise the same bytes for ever,
+        and its content is checked instead.
+      mirror: where it lies in a mirror, relative to its top; the first that is there is taken. A mirror may pack the
+        same content otherwise, so the file's own hash is not asked of it.
+    """
+
+    name: str
+    url: str | None
+    sha256: str | None
+    bytes: int | None
+    mirror: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set.
+
+    Attributes:
+      name: as workloads and `harness data` call it.
+      what: in a line.
+      source: its home, for people.
+      licence, citation: as its authors ask.
+      sha256: of the prepared arrays.
+      prepared_bytes: of the prepared arrays.
+      prepare: makes the arrays out of the paths of `files`, in their order; raises `DataError` for damaged ones.
+      files: what to download; none for a set that the harness brings itself.
+      facts: numbers that go with the arrays, kept beside them.
+    """
+
+    name: str
+    what: str
+    source: str
+    licence: str
+    citation: str
+    sha256: str
+    prepared_bytes: int
+    prepare: Callable[..., Arrays]
+    files: tuple[File, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the harness brings it, so that there is nothing to get."""
+        return not self.files
+
+
+_ALL = (
+    DataSet(
+        name="digits",
+        what="1,797 handwritten digits of 8x8 pixels, in scikit-learn's wheel",
+        source="https://doi.org/10.24432/C50P49",
+        licence="CC BY 4.0",
+        citation="Alpaydin and Kaynak (1998), Optical recognition of handwritten digits",
+        sha256="fb1c0bf557028e1a7bf76dac8a0b28bb0c28d94a847d8a7cf24e913a5739e10d",
+        prepared_bytes=116_805,
+        prepare=digits.arrays,
+    ),
+    DataSet(
+        name="grammar",
+        what="2.6 million characters of English-like text with a known entropy, drawn when loaded",
+        source="harness/data/grammar.py",
+        licence="Apache-2.0, as the harness",
+        citation="none",
+        sha256="977092a683260ac08992d06f038490266f71d6f42969b5f339232e2916c0cd4b",
+        prepared_bytes=2_629_120,
+        prepare=grammar.windows,
+    ),
+    DataSet(
+        name="tinyshakespeare",
+        what="1.1 million characters of Shakespeare's plays",
+        source="https://github.com/karpathy/char-rnn",
+        licence="public domain",
+        citation="Karpathy (2015), The unreasonable effectiveness of recurrent neural networks",
+        sha256="606a78dcbb1107d48679e3486fca395366b1afa678462fd9367c6bca101137dd",
+        prepared_bytes=1_115_459,
+        prepare=shakespeare.prepare,
+        files=(
+            File(
+                name="input.txt",
+                url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+                sha256=shakespeare.SHA256,
+                bytes=1_115_394,
+                mirror=("tinyshakespeare/input.txt",),
+            ),
+        ),
+    ),
+    DataSet(
+        name="cifar10",
+        what="60,000 colour photographs of 32x32 pixels in 10 classes",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="none stated; not to be redistributed",
+        citation="Krizhevsky (2009), Learning multiple layers of features from tiny images",
+        sha256="9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5",
+        prepared_bytes=184_380_000,
+        prepare=cifar10.prepare,
+        files=(
+            File(
+                name="cifar-10-python.tar.gz",
+                url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                bytes=170_498_071,
+                mirror=("cifar10/cifar-10-python.tar.gz", "cifar10/cifar-10-python.tar.xz"),
+            ),
+        ),
+    ),
+)
+DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
