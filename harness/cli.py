@@ -39,8 +39,8 @@ examples:
   harness run adamw variant=wide                the same tasks with wider models: held-out variants, not scored
   harness run --dry-run                         what would run, and how long
 
-keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s, hang_s, retry,
-tensorboard, stop, clock, and fields of the groups, as in rules.studies=3
+keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s,
+hang_s, retry, tensorboard, stop, clock, and fields of the groups, as in rules.studies=3
 """
 
 SCORE_HELP = """\

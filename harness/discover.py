@@ -38,7 +38,7 @@ class Folder:
 
     @property
     def source_hash(self) -> str:
-        """Short SHA-256 over the names and bytes of its Python and YAML files, and of those beside it that it imports."""
+        """Short SHA-256 over names and bytes of its Python and YAML files, and of those outside that they import."""
         digest = hashlib.sha256()
         own = [p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml")]
         for file in sorted({*own, *_imported(own)}):
@@ -47,7 +47,7 @@ class Folder:
 
 
 def _imported(files: Iterable[Path]) -> set[Path]:
-    """Return the files that `files` reach by relative imports, and these in turn; what cannot be parsed reaches none."""
+    """Return the files that `files` import relatively, and these in turn; what cannot be parsed imports none."""
     found: set[Path] = set()
     waiting = [file for file in files if file.suffix == ".py"]
     while waiting:

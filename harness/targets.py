@@ -135,9 +135,7 @@ def best_point(runs: Sequence[TargetRun], mode: Mode, horizon: int) -> Point:
     return (min if mode == "min" else max)(finished, key=lambda pair: pair[0])[1]
 
 
-def derive_target(
-    runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, horizon: int, record: str
-) -> Target:
+def derive_target(runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, horizon: int, record: str) -> Target:
     """Return the target that the scoring runs of the best point set.
 
     Version 1 by at least `MIN_SEEDS` seeds and `MIN_POINTS` points of each baseline, else 0, provisional. Raises

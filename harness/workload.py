@@ -1,8 +1,8 @@
 """What a workload is: the value types that `workloads/<name>/workload.py` fills in. Importing this does not import jax.
 
 A workload folder's `workload.py` holds `INFO`, a `WorkloadInfo`, at module level (so that listing and planning need
-no jax), and `load(variant=None) -> Workload`, which imports the model. All its constants stand in code; the target is read from
-`target.json` beside it, which `scripts/set_targets.py` writes from recorded runs.
+no jax), and `load(variant=None) -> Workload`, which imports the model. All its constants stand in code; the target is
+read from `target.json` beside it, which `scripts/set_targets.py` writes from recorded runs.
 """
 
 from __future__ import annotations

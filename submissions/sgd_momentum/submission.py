@@ -1,4 +1,4 @@
-"""SGD with Nesterov momentum, weight decay added to the gradient, linear warm-up and linear decay: the plain baseline."""
+"""SGD with Nesterov momentum, weight decay in the gradient, linear warm-up and linear decay: the plain baseline."""
 
 import jax
 import optax

@@ -48,7 +48,7 @@ class GPT(nnx.Module):
 
 
 def make(info: WorkloadInfo, spec: specs.GPT, splits: Callable[[], Splits]) -> Workload:
-    """Return the workload. A split is {"tokens": uint8[windows, T + 1]}, a batch {"inputs": int32[B, T], "targets": ...}.
+    """Return the workload. A split is {"tokens": uint8[windows, T + 1]}, a batch {"inputs", "targets": int32[B, T]}.
 
     Where the smallest possible loss is known (`info.floor`), evaluation also gives the loss `above_floor`.
     """

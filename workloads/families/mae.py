@@ -88,7 +88,9 @@ def make(
     model = Model(lambda rngs: MAE(spec, rngs))
     tables = [sine_cosine(spec.size // spec.patch, width) for width in (spec.width, spec.decoder_width)]
 
-    def losses(params: Params, model_state: ModelState, image: jax.Array, order_BP: jax.Array, train: bool):
+    def losses(
+        params: Params, model_state: ModelState, image: jax.Array, order_BP: jax.Array, train: bool
+    ) -> jax.Array:
         patches_BPX = jnp.take_along_axis(patchify(image, spec.patch), order_BP[:, :, None], axis=1)
         visible_BVX, masked_BMX = jnp.split(patches_BPX, [spec.visible], axis=1)
         positions = tuple(jnp.asarray(table)[order_BP] for table in tables)
@@ -101,7 +103,9 @@ def make(
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool
     ) -> tuple[jax.Array, ModelState]:
-        return losses(params, model_state, batch["image"], drawn_orders(key, len(batch["image"]), spec), train), model_state
+        return losses(
+            params, model_state, batch["image"], drawn_orders(key, len(batch["image"]), spec), train
+        ), model_state
 
     def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         def loss_of(example: dict[str, jax.Array]) -> jax.Array:

@@ -21,9 +21,9 @@ INFO = WorkloadInfo(
     target=read_target(__file__),
     batch_size=32,
     step_hint=600,
-    num_train_examples=15_684,  # windows
+    num_train_examples=15_685,  # windows
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
-    datasets={"tinyshakespeare": "SHAKE_SHA"},
+    datasets={"tinyshakespeare": "606a78dcbb1107d48679e3486fca395366b1afa678462fd9367c6bca101137dd"},
     dispatch_steps={"cpu": 1, "gpu": 3},
     variants=tuple(VARIANTS),
 )

@@ -28,7 +28,7 @@ INFO = WorkloadInfo(
     step_hint=600,
     num_train_examples=50_000 - VALIDATION,
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
-    datasets={"cifar10": "CIFAR_SHA"},
+    datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
     dispatch_steps={"cpu": 1, "gpu": 3},
     variants=tuple(VARIANTS),
 )
@@ -52,12 +52,15 @@ def load(variant: str | None = None) -> Workload:
 
 
 def splits() -> Splits:
-    """Return {"image": uint8[n, 32, 32, 3]}, with the fixed masks for evaluation; the slice comes first in validation."""
+    """Return {"image": uint8[n, 32, 32, 3]}, with fixed masks for evaluation; the slice is the first of validation."""
     from ..families.mae import fixed_orders
 
     arrays = store.load("cifar10", INFO.datasets["cifar10"])
     start = len(arrays["image"]) - VALIDATION
-    validation = {"image": np.asarray(arrays["image"][start:]), "order": fixed_orders(VALIDATION, MODEL.patches, MASK_SEED)}
+    validation = {
+        "image": np.asarray(arrays["image"][start:]),
+        "order": fixed_orders(VALIDATION, MODEL.patches, MASK_SEED),
+    }
     images = np.asarray(arrays["test_image"])
     test = {"image": images, "order": fixed_orders(len(images), MODEL.patches, MASK_SEED + 1)}
     return Splits(

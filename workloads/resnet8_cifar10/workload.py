@@ -25,7 +25,7 @@ INFO = WorkloadInfo(
     step_hint=800,
     num_train_examples=50_000 - VALIDATION,
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
-    datasets={"cifar10": "CIFAR_SHA"},
+    datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
     dispatch_steps={"cpu": 1, "gpu": 4},  # a scanned convolution is slow on a CPU
     variants=tuple(VARIANTS),
 )

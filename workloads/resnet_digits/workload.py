@@ -26,7 +26,7 @@ INFO = WorkloadInfo(
     step_hint=800,
     num_train_examples=1200,
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
-    datasets={"digits": "DIGITS_SHA"},
+    datasets={"digits": "fb1c0bf557028e1a7bf76dac8a0b28bb0c28d94a847d8a7cf24e913a5739e10d"},
     dispatch_steps={"cpu": 1, "gpu": 4},  # a scanned convolution is slow on a CPU
     variants=tuple(VARIANTS),
 )
@@ -60,7 +60,10 @@ def splits() -> Splits:
 
     def noisy(split: str) -> dict[str, np.ndarray]:
         images, labels = (np.concatenate([arrays[f"{split}_{field}"]] * VIEWS) for field in ("image", "label"))
-        return {"image": images + np.float32(16 * NOISE) * rng.standard_normal(images.shape, np.float32), "label": labels}
+        return {
+            "image": images + np.float32(16 * NOISE) * rng.standard_normal(images.shape, np.float32),
+            "label": labels,
+        }
 
     train = {field: arrays[f"train_{field}"] for field in ("image", "label")}
     validation, test = noisy("validation"), noisy("test")
