@@ -1,4 +1,4 @@
-"""The command line: `harness run | list | show | score | doctor`.
+"""The command line: `harness run | list | show | score | data | doctor`.
 
 Each command imports what it needs when it is called, so that help appears at once; jax is left to the worker.
 """
@@ -50,6 +50,20 @@ examples:
   harness score --json           for programs
 """
 
+DATA_HELP = """\
+list shows what there is and how it stands; get downloads and prepares, once; verify hashes everything anew.
+
+examples:
+  harness data list
+  harness data get cifar10                      from its public address
+  harness data get cifar10 --mirror DIR         from DIR/cifar10/cifar-10-python.tar.gz (or .tar.xz), without a network
+  harness data get --all --mirror https://example.org/mirror
+  harness data verify
+
+A get that is interrupted goes on where it was. Prepared sets lie in `data` of the cache folder
+(~/.cache/training-harness), or in the folder that the environment variable HARNESS_DATA names.
+"""
+
 DOCTOR_HELP = """\
 examples:
   harness doctor                             look at the machine, the packages and the folders
@@ -67,6 +81,7 @@ commands:
   list     list the submissions, workloads, suites and rules that are found
   show     show one of them
   score    score run folders
+  data     get the data sets that workloads need
   doctor   look at this machine; measure its baseline
 
 examples:
@@ -284,19 +299,18 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _data_parser() -> argparse.ArgumentParser:
-    parser = _parser("data", "Get the data sets that workloads need.")
-    parser.add_argument("action", choices=["get"])
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--mirror", metavar="DIR|URL")
+    parser = _parser("data", "Get the data sets that workloads need, and check them.", DATA_HELP)
+    parser.add_argument("action", nargs="?", default="list", metavar="list | get | verify", help="see below")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets (list and verify: default all)")
+    parser.add_argument("--all", action="store_true", help="get all")
+    parser.add_argument("--mirror", metavar="DIR|URL", help="get from a folder or an address with the files' layout")
     return parser
 
 
 def _data(args: argparse.Namespace) -> int:
-    from harness.data.get import get
+    from harness.data import commands
 
-    for name in args.names:
-        get(name, args.mirror)
-    return 0
+    return commands.run(args.action, args.names, everything=args.all, mirror=args.mirror)
 
 
 COMMANDS = {

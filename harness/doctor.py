@@ -6,7 +6,6 @@ cannot hang it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from harness import calibration_cache, discover, hardware, listing
+from harness.data import store
+from harness.data.specs import DATASETS
 from harness.discover import Folder
 from harness.errors import ConfigError, HarnessError
 from harness.plan import resolve_device
@@ -30,6 +31,7 @@ _PROBE = "import json, jax; print(json.dumps([d.device_kind for d in jax.local_d
 _PROBE_S = 120.0  # a first look at a GPU may take a while
 _CALIBRATION_S = 1800.0
 _LITTLE_SPACE = 2**30  # bytes; checkpoints and the compile cache of a small suite
+_CHOICES = {"cache": "the environment variable HARNESS_CACHE", "data": "the environment variable HARNESS_DATA"}
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
 
 
@@ -45,15 +47,6 @@ class Finding:
     found: str
     state: Literal["ok", "note", "data", "broken"] = "ok"
     hint: str = ""
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A data set that workloads name: what it is, where its file should be (None: nowhere), and how to get it."""
-
-    what: str
-    locate: Callable[[], Path | None]
-    hint: str
 
 
 def run(run: RunSpec, calibrate: bool) -> int:
@@ -80,23 +73,6 @@ def run(run: RunSpec, calibrate: bool) -> int:
         print_line(f"  {hint}")
     states = {f.state for f in found}
     return BROKEN if "broken" in states else DATA_MISSING if "data" in states else OK
-
-
-def digits_file() -> Path | None:
-    """Return where scikit-learn's wheel holds the handwritten digits; None without scikit-learn. Imports nothing."""
-    spec = importlib.util.find_spec("sklearn")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
-
-
-DATASETS: dict[str, DataSet] = {
-    "digits": DataSet(
-        what="1,797 handwritten digits, in scikit-learn's wheel",
-        locate=digits_file,
-        hint="install scikit-learn again, from its wheel: pip install --force-reinstall scikit-learn",
-    ),
-}
 
 
 def _versions() -> list[Finding]:
@@ -150,14 +126,15 @@ def _why_no_gpu() -> str:
 
 def _space(places: dict[str, Path]) -> list[Finding]:
     findings = []
-    for name, place in (places | {"cache": calibration_cache.hardware_cache()}).items():
+    places = places | {"cache": calibration_cache.hardware_cache(), "data": store.root()}
+    for name, place in places.items():
         there = place.resolve()
         while not there.exists():
             there = there.parent
         free = shutil.disk_usage(there).free
         found = f"{place}, {free / 2**30:.1f} GiB free"
         if not os.access(there, os.W_OK):
-            option = "out=DIR" if name != "cache" else "the environment variable HARNESS_CACHE"
+            option = _CHOICES.get(name, "out=DIR")
             findings.append(Finding(name, f"{found}, not writable", "broken", f"choose another folder with {option}"))
         elif free < _LITTLE_SPACE:
             findings.append(Finding(name, found, "note", "little space is left"))
@@ -207,14 +184,13 @@ def _data(workloads: Iterable[Folder]) -> list[Finding]:
 
 def _data_set(name: str) -> Finding:
     label = f"data set {name}"
-    known = DATASETS.get(name)
-    if known is None:
+    if name not in DATASETS:
         return Finding(label, "unknown to this harness", "data", "a newer harness may know it")
-    path = known.locate()
-    if path is None or not path.is_file():
-        where = f"expected {path}" if path else "its package is not installed"
-        return Finding(label, f"missing: {known.what} ({where})", "data", known.hint)
-    return Finding(label, f"{known.what}: {path}")
+    what = DATASETS[name].what
+    state, why = store.state(name)
+    if state in ("missing", "damaged"):
+        return Finding(label, f"{state}: {what}", "data", why)
+    return Finding(label, f"{what}: {state if state == 'embedded' else store.root() / name}")
 
 
 def _folders(kind: discover.Kind) -> list[Finding]:

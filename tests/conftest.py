@@ -14,13 +14,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 from harness import discover, records, spec, submission
+from harness.data import store
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the user's cache out of the tests, and theirs out of the user's."""
+    """Keep the user's cache out of the tests, and theirs out of the user's. Data sets that are prepared may be read."""
+    os.environ.setdefault("HARNESS_DATA", str(store.root()))
     os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

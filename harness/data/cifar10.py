@@ -78,7 +78,7 @@ def _canonical(rows: np.ndarray, sha256: str, where: str) -> np.ndarray:
     # numpy orders byte strings as unsigned bytes; that it passes over zeros at their ends is no matter at equal length.
     order = np.argsort(rows.view(f"S{rows.shape[1]}").ravel(), kind="stable")
     rows = rows[order]
-    digest = hashlib.sha256(rows).hexdigest()
+    digest = hashlib.sha256(rows.data).hexdigest()
     if digest != sha256:
         raise DataError(f"{where} images: {len(rows)} with content sha256 {digest}, expected {sha256}")
     return rows

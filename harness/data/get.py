@@ -1,23 +1,83 @@
-"""Getting a data set: its files from a mirror or their public addresses, prepared once into its place."""
+"""Getting a data set: its files from a mirror or their public addresses, prepared once and put in its place."""
 
 from __future__ import annotations
 
+import errno
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from harness.data import store
+from harness.data import fetch, store
 from harness.data.specs import DataSet
 from harness.errors import DataError
 
+_SPARE = 64 * 2**20  # bytes that are left free
 
-def get(name: str, mirror: str | None = None) -> None:
-    """Download and prepare a data set where it is not there yet. Raises `DataError` where that fails."""
+
+def get(name: str, mirror: str | None, show: fetch.Show, say: Callable[[str], None]) -> None:
+    """Download and prepare a data set, unless it is there and whole. `mirror` is a folder or an address.
+
+    Raises `DataError` where that fails; then nothing stands in its place that was not there before. What was downloaded
+    stays for the next call, or is kept aside where it is not the data set; it is removed once the set is in its place.
+    """
     dataset = store.find(name)
-    with store.hold(name):
-        arrays = dataset.prepare(*_paths(dataset, mirror))
-        store.write(dataset, arrays, mirror or dataset.source)
+    if dataset.embedded:
+        store.verify(name)
+        say(f"{name}: comes with the harness, nothing to get")
+        return
+    try:
+        with store.hold(name, lambda: say(f"{name}: another process is at it; waiting")):
+            if _is_whole(name):
+                say(f"{name}: ready in {store.root() / name}, nothing to get")
+            else:
+                _get(dataset, mirror, show, say)
+    except OSError as error:
+        place = error.filename or store.root()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "make room" if full else "mend that"
+        raise DataError(
+            f"data set {name}: {place}: {error.strerror or error}; {mend}, or choose another folder with the "
+            "environment variable HARNESS_DATA, then type the same again"
+        ) from error
 
 
-def _paths(dataset: DataSet, mirror: str | None) -> list[Path]:
-    if mirror is None:
-        raise DataError("no download yet; use --mirror")
-    return [next(Path(mirror) / m for m in file.mirror if (Path(mirror) / m).exists()) for file in dataset.files]
+def downloads(name: str) -> Path:
+    """Return the folder of the downloads of a data set."""
+    return store.root() / "downloads" / name
+
+
+def _get(dataset: DataSet, mirror: str | None, show: fetch.Show, say: Callable[[str], None]) -> None:
+    folder = downloads(dataset.name)
+    _check_space(dataset)
+    fetched = [fetch.fetch(file, folder, mirror, show) for file in dataset.files]
+    sources = ", ".join(file.source for file in fetched)
+    say(f"{dataset.name}: preparing {sources}")
+    try:
+        store.write(dataset, dataset.prepare(*(file.path for file in fetched)), sources)
+    except DataError as error:
+        kept = [str(fetch.set_aside(file.path)) for file in fetched if file.ours]
+        aside = f". Refused and kept as {', '.join(kept)}; the same command downloads anew" if kept else ""
+        raise DataError(f"{error}{aside}") from error
+    for file in fetched:
+        if file.ours:
+            file.path.unlink()
+    say(f"{dataset.name}: ready in {store.root() / dataset.name}")
+
+
+def _is_whole(name: str) -> bool:
+    try:
+        store.verify(name)
+    except DataError:
+        return False
+    return True
+
+
+def _check_space(dataset: DataSet) -> None:
+    needed = sum(file.bytes for file in dataset.files) + dataset.prepared_bytes + _SPARE
+    free = shutil.disk_usage(store.root()).free
+    if free < needed:
+        raise DataError(
+            f"data set {dataset.name} needs {needed / 2**20:.0f} MiB for download and preparation, {store.root()} has "
+            f"{free / 2**20:.0f} MiB free; make room, or choose another folder with the environment variable "
+            "HARNESS_DATA"
+        )

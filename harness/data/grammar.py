@@ -104,7 +104,7 @@ def log_prob(text: str) -> float:
     tokens = re.findall(r" [a-z]+|[.,]", text)
     if "".join(tokens) != text:
         raise ValueError(f"not a text of the grammar: {text[:80]!r}")
-    total, stack = 0.0, []
+    total, stack = 0.0, list[str]()
     for token in tokens:
         stack = stack or ["S"]
         while (symbol := stack.pop()) in rules():

@@ -18,7 +18,7 @@ all are, below it few."""
 
 _BLOCKS = 8  # to a side
 _SLACK = 1e-3  # of the float32 projections, far above their rounding
-_ROWS = 1000  # images compared with all others at a time
+_ROWS = 200  # images compared with all others at a time
 _PAIRS = 4000  # compared pixel by pixel at a time
 
 

@@ -24,8 +24,9 @@ class File:
     Attributes:
       name: what it is called where it is kept.
       url: its public address; None where only a mirror has it.
-      sha256, bytes: of the file at the public address; None where its host does not promise the same bytes for ever,
-        and its content is checked instead.
+      sha256: of the file at the public address; None where its host does not promise the same bytes for ever, and only
+        its content can be checked.
+      bytes: of the file at the public address; about, where sha256 is None.
       mirror: where it lies in a mirror, relative to its top; the first that is there is taken. A mirror may pack the
         same content otherwise, so the file's own hash is not asked of it.
     """
@@ -33,7 +34,7 @@ class File:
     name: str
     url: str | None
     sha256: str | None
-    bytes: int | None
+    bytes: int
     mirror: tuple[str, ...]
 
 

@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from harness.data.specs import DATASETS, Arrays, DataSet
 from harness.errors import DataError, suggest
 
 SCHEMA = 1
+
+State = Literal["embedded", "ready", "missing", "damaged"]
 
 
 def root() -> Path:
@@ -50,10 +52,12 @@ def load(name: str, sha256: str | None = None) -> Arrays:
         return arrays
     meta = read_meta(name)
     if sha256 and meta["sha256"] != sha256:
-        raise DataError(
-            f"data set {name} in {root() / name} has content {meta['sha256']}, expected {sha256}: another version of "
-            f"the harness prepared it; move that folder away, then: harness data get {name}"
+        mend = (
+            f"another version of the harness prepared it; prepare it anew with: harness data get {name}"
+            if sha256 == dataset.sha256
+            else f"this version of the harness makes {dataset.sha256}; use the version that the workload was made for"
         )
+        raise DataError(f"data set {name} in {root() / name} has content {meta['sha256']}, expected {sha256}: {mend}")
     return _arrays(root() / name, meta)
 
 
@@ -71,10 +75,21 @@ def read_meta(name: str) -> dict[str, Any]:
     return meta
 
 
+def state(name: str) -> tuple[State, str]:
+    """Return how a set stands as far as can be told without hashing it, and why it cannot be used."""
+    dataset = find(name)
+    try:
+        load(name, dataset.sha256)
+    except DataError as error:
+        return "damaged" if (root() / name).exists() else "missing", str(error)
+    return "embedded" if dataset.embedded else "ready", ""
+
+
 def verify(name: str) -> None:
     """Hash a set anew; `DataError` where it is missing or not what its specification says."""
     dataset = find(name)
-    digest = content_sha256(load(name))
+    arrays = load(name, dataset.sha256)
+    digest = dataset.sha256 if dataset.embedded else content_sha256(arrays)  # loading an embedded set has hashed it
     if digest != dataset.sha256:
         raise DataError(
             f"data set {name} is damaged: its content is {digest}, expected {dataset.sha256}; "
@@ -89,16 +104,20 @@ def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
         array = np.ascontiguousarray(arrays[name])
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 @contextmanager
-def hold(name: str) -> Iterator[None]:
-    """Be the only process that prepares this set, waiting for another to end; clear what a killed one left."""
+def hold(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Be the only process that prepares this set; clear what a killed one left. `waiting` is told of another at it."""
     root().mkdir(parents=True, exist_ok=True)
     with (root() / f".{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in (_making(name), _replaced(name)):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
@@ -115,7 +134,8 @@ def write(dataset: DataSet, arrays: Arrays, source: str) -> None:
         for name, array in arrays.items():
             with (making / f"{name}.npy").open("wb") as file:
                 np.save(file, array)
-                _to_disk(file.fileno())
+                file.flush()
+                os.fsync(file.fileno())
         meta = {
             "schema": SCHEMA,
             "name": dataset.name,
@@ -130,7 +150,7 @@ def write(dataset: DataSet, arrays: Arrays, source: str) -> None:
         with (making / "meta.json").open("w") as file:
             json.dump(meta, file, indent=1)
             file.flush()
-            _to_disk(file.fileno())
+            os.fsync(file.fileno())
         _sync_folder(making)
         if place.exists():  # damaged, or of another version
             place.rename(_replaced(dataset.name))
@@ -166,13 +186,9 @@ def _replaced(name: str) -> Path:
     return root() / f".{name}.replaced"
 
 
-def _to_disk(descriptor: int) -> None:
-    os.fsync(descriptor)
-
-
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _to_disk(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)

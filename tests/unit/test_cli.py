@@ -23,6 +23,7 @@ SURFACE = {
     "list": ["--help", "-h"],
     "show": ["--help", "-h"],
     "score": ["--help", "--json", "-h"],
+    "data": ["--all", "--help", "--mirror", "-h"],
     "doctor": ["--calibrate", "--help", "-h"],
 }
 
@@ -61,7 +62,7 @@ def test_the_surface_is_frozen():
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--help"], ["run", "--help"], ["score", "--help"], ["doctor", "--help"], ["rn"]]
+    "words", [[], ["--help"], ["run", "--help"], ["score", "--help"], ["data", "--help"], ["doctor", "--help"], ["rn"]]
 )
 def test_help_imports_nothing_heavy(words):
     code = f"""

@@ -29,6 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_PATH", raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
     monkeypatch.setattr(doctor, "_PROBE", "print('[\"cpu\"]')")  # jax itself takes seconds to start
     return tmp_path
 
@@ -66,7 +67,7 @@ def test_all_well(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_data_that_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add_workload(here, "with_data", datasets=("digits",))
     assert doctor.run(spec("with_data"), calibrate=False) == 0
-    assert "digits.csv.gz" in capsys.readouterr().out
+    assert "1,797 handwritten digits" in capsys.readouterr().out
 
 
 def test_missing_data_are_exit_code_3_with_a_hint(
@@ -78,11 +79,15 @@ def test_missing_data_are_exit_code_3_with_a_hint(
     monkeypatch.setattr(sys, "path", [str(here), *sys.path])
     assert doctor.run(spec("with_data"), calibrate=False) == 3
     out = capsys.readouterr().out
-    assert f"expected {here}/sklearn/datasets/data/digits.csv.gz" in out
-    assert "data set digits: install scikit-learn again" in out
+    assert f"data set digits: {here}/sklearn/datasets/data/digits.csv.gz: the digits' file is missing" in out
+    assert "install scikit-learn again" in out
     assert "sklearn" not in sys.modules
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
-    assert doctor.digits_file() is None
+
+
+def test_data_to_get_name_the_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_workload(here, "with_data", datasets=("cifar10",))
+    assert doctor.run(spec("with_data"), calibrate=False) == 3
+    assert "get it with: harness data get cifar10" in capsys.readouterr().out
 
 
 def test_a_data_set_that_nobody_knows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
