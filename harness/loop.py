@@ -6,7 +6,6 @@ logging, checkpoints) is off the scored clock; whatever the submission does is o
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -61,7 +60,7 @@ def run_trial(
     # Let the submission build its algorithm.
     folder.append("phase", phase="build")
     with ledger.span("build"):
-        algorithm = submission.build(source, task_view(workload, spec), spec.hyperparameters)
+        algorithm = submission.build(source, task_view(workload, spec.budget_steps), spec.hyperparameters)
     check_batch_sizes(algorithm, spec, source.path)
 
     # Compile everything for its real shapes, warm it up and calibrate on states that are thrown away.
@@ -158,7 +157,7 @@ def run_trial(
             status, reason = Status.BUDGET_EXHAUSTED, f"{budget_spent:.1f} s of {timing.budget:.1f} s spent"
         elif ledger.totals()["train"].wall_s >= safety:
             status, reason = Status.BUDGET_EXHAUSTED, f"safety stop: {SAFETY} times the budget in wall time"
-        elif interrupted() or book.step >= (options.pause_at_step or math.inf):
+        elif interrupted():
             status, reason = Status.INTERRUPTED, f"saved at step {book.step}; run again to go on"
             save(checkpoints, state, book, timing, ledger, folder)
         elif time.monotonic() - last_save >= options.checkpoint_s:
@@ -192,15 +191,15 @@ def check_sources(spec: TrialSpec, *folders: discover.Folder) -> None:
             raise SubmissionError(f"{folder.path}: its files have changed since the trial was planned; plan it anew")
 
 
-def task_view(workload: Workload, spec: TrialSpec) -> TaskView:
+def task_view(workload: Workload, budget_steps: int) -> TaskView:
     """Return what the submission may know."""
     params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
     return TaskView(
         params=params,
         param_info=workload.param_info,
-        batch_size=spec.batch_size,
-        step_hint=spec.step_hint,
-        budget_steps=spec.budget_steps,
+        batch_size=workload.info.batch_size,
+        step_hint=workload.info.step_hint,
+        budget_steps=budget_steps,
         num_train_examples=workload.info.num_train_examples,
         loss_kind=workload.info.loss_kind,
         has_model_state=bool(jax.tree.leaves(model_state)),

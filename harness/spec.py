@@ -168,16 +168,12 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Options:
-    """How a trial is run, none of which changes its result: paths of the two folders and the intervals of RunSpec.
-
-    `pause_at_step` ends it as if interrupted at the first chunk end from that step on, to be taken up again.
-    """
+    """How a trial is run, none of which changes its result: paths of the two folders and the intervals of RunSpec."""
 
     workload_path: str
     submission_path: str
     checkpoint_s: float = 30.0
     hang_s: float = 600.0
-    pause_at_step: int | None = None
 
 
 SCHEMA = 1

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from harness import strict
 from harness.errors import WorkloadError
-from harness.records import Status, Trial
 from harness.spec import Value
 from harness.workload import Mode, Target
 
@@ -38,8 +37,9 @@ class TargetRun:
     Attributes:
       role: "tuning" (chose the point) or "scoring" (set the target, on fresh seeds).
       study: what its random streams were drawn from, with the seed.
-      status: "halved" for a tuning run that ended at a rung, among the worse half.
+      status: "running" as far as `steps` go, or "diverged".
       steps, values: the measurements of the target's metric.
+      seconds: of training and measuring.
       machine: processor, cores that the run had, and versions.
     """
 
@@ -54,7 +54,7 @@ class TargetRun:
     status: str
     steps: tuple[int, ...]
     values: tuple[float | None, ...]
-    wall_s: float
+    seconds: float
     machine: str
 
     @property
@@ -76,28 +76,6 @@ class StepTime:
     baseline_step_s: float
     steps: int
     machine: str
-
-
-def as_run(trial: Trial, machine: str) -> TargetRun:
-    """Return the compact record of a trial as far as it went."""
-    result = trial.result
-    if result is None:
-        raise WorkloadError(f"{trial.path}: not a run that ended ({trial.status}: {trial.reason})")
-    return TargetRun(
-        workload=trial.spec.workload,
-        workload_hash=trial.spec.workload_hash,
-        submission=trial.spec.submission,
-        submission_hash=trial.spec.submission_hash,
-        role="tuning" if trial.spec.tuning else "scoring",
-        hyperparameters=trial.spec.hyperparameters,
-        seed=trial.spec.seed,
-        study=trial.spec.study,
-        status="halved" if trial.status == Status.INTERRUPTED else trial.status,
-        steps=tuple(m.step for m in trial.measurements),
-        values=tuple(m.metrics[trial.spec.metric] for m in trial.measurements),
-        wall_s=round(result.wall_s, 1),
-        machine=machine,
-    )
 
 
 def read_record(path: Path) -> tuple[list[TargetRun], StepTime | None]:

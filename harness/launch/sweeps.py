@@ -1,0 +1,148 @@
+"""Processes of `harness.sweep` side by side, each on a core of its own where the platform can pin them; what they are
+asked and what they answer. Needs no jax.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import discover, strict
+from harness.errors import HarnessError
+from harness.spec import Value, short_hash
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run, and how far it is to go.
+
+    Attributes:
+      submission: name or path.
+      hyperparameters: all of them; `moved` names the numbers that differ between the points of the search.
+      seed, study, tuning: what its random streams are drawn from, as in a trial.
+      until: the step to train to.
+    """
+
+    submission: str
+    hyperparameters: dict[str, Value]
+    moved: tuple[str, ...]
+    seed: int
+    study: int
+    tuning: bool
+    until: int
+
+    @property
+    def run(self) -> str:
+        """What requests of the same run share."""
+        return short_hash([self.submission, self.hyperparameters, self.seed, self.study, self.tuning])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run went so far.
+
+    Attributes:
+      status: "running" at the step asked for; "diverged" where loss or metric was not finite, and it ended.
+      steps, values: measurements of the target's metric on the validation slice.
+      seconds: of the run in this process.
+      error: why it could not run; the rest is empty then.
+    """
+
+    status: str
+    steps: tuple[int, ...] = ()
+    values: tuple[float | None, ...] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+
+def cores() -> list[int]:
+    """Return the numbers of the cores that this process may use; of one, unknown, where they cannot be told."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+
+
+class Sweeps:
+    """Sweep processes of one workload. A run stays with the process that began it, which holds it in memory."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[str]]):
+        self._processes = processes
+        self._place: dict[str, int] = {}
+
+    def run(
+        self, requests: Iterable[Request], on_answer: Callable[[Request, Answer], None] = lambda r, a: None
+    ) -> list[Answer]:
+        """Return the answers, in the order of the requests; `on_answer` is called for each as it comes, by one thread
+        at a time for each process. Raises HarnessError where a run cannot be run.
+        """
+        wanted = list(requests)
+        turns: list[list[int]] = [[] for _ in self._processes]
+        for number, request in enumerate(wanted):
+            fewest = min(range(len(turns)), key=lambda place: len(turns[place]))
+            turns[self._place.setdefault(request.run, fewest)].append(number)
+        answers: dict[int, Answer] = {}
+
+        def work(place: int) -> None:
+            for number in turns[place]:
+                answers[number] = self._ask(self._processes[place], wanted[number])
+                on_answer(wanted[number], answers[number])
+
+        pool = ThreadPoolExecutor(len(turns))
+        try:
+            for _ in pool.map(work, range(len(turns))):
+                pass
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the runs
+        return [answers[number] for number in range(len(wanted))]
+
+    def _ask(self, process: subprocess.Popen[str], request: Request) -> Answer:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(strict.to_plain(request)) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise HarnessError(f"a sweep process ended (exit code {process.wait()}); see its output above")
+        answer = strict.read(Answer, json.loads(line), "answer of a sweep")
+        if answer.error:
+            raise HarnessError(answer.error)
+        return answer
+
+
+@contextmanager
+def started(workload: discover.Folder, jobs: int) -> Iterator[Sweeps]:
+    """Start `jobs` processes for a workload, one to a core where there are that many, and end them."""
+    available = cores()
+    pinned = 1 < jobs <= len(available)
+    command = [sys.executable, "-m", "harness.sweep", str(workload.path)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": _python_path()}
+
+    def start(job: int) -> subprocess.Popen[str]:
+        if pinned:
+            os.sched_setaffinity(0, {available[job]})  # of this thread alone; the process it starts inherits it
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    with ThreadPoolExecutor(jobs) as pool:  # a thread each, so that no affinity stays with the caller
+        processes = list(pool.map(start, range(jobs)))
+    try:
+        yield Sweeps(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _python_path() -> str:
+    """Where this package is, so that the processes find the same one."""
+    own = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
