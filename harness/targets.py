@@ -24,7 +24,7 @@ from harness.workload import Mode, Target
 TARGET_AT = 0.9  # of the horizon
 MIN_MARGIN_SD = 1.645  # of the final metric, on the easy side: the one-sided 95% point
 RUNGS = (0.25, 0.5)  # of the horizon: where the worse half of the tuning runs ends
-MIN_SEEDS, MIN_POINTS = 10, 8  # scoring seeds, and points of each baseline, for a target that is not provisional
+MIN_SEEDS, MIN_POINTS = 10, 10  # scoring seeds, and points of each baseline, for a target that is not provisional
 
 Point = tuple[str, dict[str, Value]]
 """A submission's name and its hyperparameters."""

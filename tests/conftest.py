@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 from harness import discover, records, spec, submission
-from harness.data import store
+from harness.data import get, store
+from harness.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
+MIRROR = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +27,32 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's cache out of the tests, and theirs out of the user's. Data sets that are prepared may be read."""
     os.environ.setdefault("HARNESS_DATA", str(store.root()))
     os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], None]:
+    """Return a function that sees to it that data sets can be loaded, or skips the test.
+
+    They are taken from where this user has them prepared, else prepared once from a mirror beside the repository.
+    """
+    prepared, root = store.root(), tmp_path_factory.mktemp("data")
+
+    def need(names: Iterable[str]) -> None:
+        for name in names:
+            if store.find(name).embedded or (root / name).exists():
+                continue
+            os.environ["HARNESS_DATA"] = str(root)
+            if (prepared / name / "meta.json").exists():
+                (root / name).symlink_to(prepared / name)
+            elif MIRROR.is_dir():
+                try:
+                    get.get(name, str(MIRROR))
+                except DataError as error:
+                    pytest.fail(f"{name} cannot be prepared from {MIRROR}: {error}")
+            else:
+                pytest.skip(f"needs the data set {name}: neither prepared in {prepared} nor in {MIRROR}")
+
+    return need
 
 
 @pytest.fixture

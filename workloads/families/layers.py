@@ -69,8 +69,8 @@ class GroupNorm(nnx.Module):
 
     def __init__(self, features: int, groups: int, gain: float, rngs: nnx.Rngs, eps: float = 1e-6):
         del rngs  # nothing is drawn
-        self.scale = nnx.Param(jnp.full(features, gain), **vector(ParamKind.NORM))
-        self.bias = nnx.Param(jnp.zeros(features), **vector(ParamKind.BIAS))
+        self.scale = nnx.Param(jnp.full(features, gain, jnp.float32), **vector(ParamKind.NORM))
+        self.bias = nnx.Param(jnp.zeros(features, jnp.float32), **vector(ParamKind.BIAS))
         self.groups, self.eps = groups, eps
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
