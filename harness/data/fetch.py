@@ -85,7 +85,7 @@ def fetch(file: File, folder: Path, mirror: str | None, show: Show) -> Fetched:
         found = f"{mirror} does not have it" if mirror else "none was named"
         raise DataError(
             f"{file.name} has no public address; it comes from a mirror, and {found}. Name a folder or an address that "
-            f"holds {' or '.join(file.mirror)} with --mirror DIR|URL"
+            f"holds {' or '.join(file.mirror)} with --mirror DIR|URL. {file.note}".rstrip(". ")
         )
     try:
         return _download(file.url, folder, show, file)
@@ -113,7 +113,7 @@ def set_aside(path: Path, name: str | None = None) -> Path:
 def _download(url: str, folder: Path, show: Show, expected: File | None = None) -> Fetched:
     """Download into `folder`, going on with what an earlier call left; `expected` tells the bytes that must come."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / url.rpartition("/")[2]
+    target = folder / (expected.name if expected else url.rpartition("/")[2])
     if target.exists():  # whole, from a call that was interrupted later
         return Fetched(target, url, ours=True)
     part = target.with_name(target.name + ".part")

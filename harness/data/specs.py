@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from harness.data import cifar10, digits, grammar, shakespeare
+from harness.data import books, cifar10, digits, grammar, shakespeare
 
 Arrays = dict[str, np.ndarray]
 
@@ -27,6 +27,7 @@ class File:
       sha256: of the file at the public address; None where its host does not promise the same bytes for ever, and only
         its content can be checked.
       bytes: of the file at the public address; about, where sha256 is None.
+      note: what to know where it cannot be had.
       mirror: where it lies in a mirror, relative to its top; the first that is there is taken. A mirror may pack the
         same content otherwise, so the file's own hash is not asked of it.
     """
@@ -36,6 +37,7 @@ class File:
     sha256: str | None
     bytes: int
     mirror: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class DataSet:
       prepared_bytes: of the prepared arrays.
       prepare: makes the arrays out of the paths of `files`, in their order; raises `DataError` for damaged ones.
       files: what to download; none for a set that the harness brings itself.
-      facts: numbers that go with the arrays, kept beside them.
+      facts: what goes with the arrays, kept beside them: "bytes" of the text of each split, say.
     """
 
     name: str
@@ -70,6 +72,8 @@ class DataSet:
         """Whether the harness brings it, so that there is nothing to get."""
         return not self.files
 
+
+_BOOKS = "944882722e9a96fa6cf2739dc2ea757e101f412f"  # the commit
 
 _ALL = (
     DataSet(
@@ -129,6 +133,37 @@ _ALL = (
                 mirror=("cifar10/cifar-10-python.tar.gz", "cifar10/cifar-10-python.tar.xz"),
             ),
         ),
+    ),
+    DataSet(
+        name="classic_books",
+        what="295 books up to 1929, split by author, as 8,192 byte-pair tokens",
+        source="https://github.com/mlschmitt/classic-books-markdown",
+        licence="public domain",
+        citation="none asked",
+        sha256="f2ee273b00c5f7ab95ca943f6ee82e98ddb9fce0bc79e05685d02de5be14eb37",
+        prepared_bytes=65_489_616,
+        prepare=books.prepare,
+        files=(
+            File(
+                name="manifest.json",
+                url=None,
+                sha256=books.MANIFEST_SHA256,
+                bytes=59_562,
+                mirror=("classic-books/manifest.json",),
+                note="It lists which books are taken and which authors are held out; the public archive does not tell",
+            ),
+            File(
+                name=f"classic-books-markdown-{_BOOKS}.tar.gz",
+                url=f"https://codeload.github.com/mlschmitt/classic-books-markdown/tar.gz/{_BOOKS}",
+                sha256=None,  # GitHub packs an archive anew when it likes
+                bytes=100_000_000,  # a guess by the number of its books; a mirror needs to hold only those listed
+                mirror=(
+                    f"classic-books/classic-books-markdown-{_BOOKS}.tar.gz",
+                    f"classic-books/classic-books-markdown-{_BOOKS}.tar.xz",
+                ),
+            ),
+        ),
+        facts=MappingProxyType({"bytes": {"train": 121_421_944, "validation": 4_000_056, "test": 4_077_518}}),
     ),
 )
 DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _ALL}

@@ -40,7 +40,7 @@ def toy(name: str = "toy", **changes: Any) -> DataSet:
 
 
 def child(mode: str, mirror: str) -> int:
-    """What a subprocess of the tests runs: a get that says `here` and stops at a sync, or in its preparation until told to go."""
+    """What a subprocess runs: a get that says `here` and stops at a sync, or in its preparation until told to go."""
     before = int(mode) if mode.isdigit() else 10
     real, seen = os.fsync, []
 
