@@ -7,7 +7,8 @@
 The protocol (harness/targets.py): AdamW, NadamW and momentum SGD, each at the same number of quasi-random points over
 learning rate and weight decay, on a tuning seed; the worse half of all ends at 25% of the horizon, the worse half of
 the rest at 50%; the best by final metric runs on fresh seeds. Then the baseline's step is timed by itself. Writes
-results/targets/<workload>.jsonl (every run) and workloads/<workload>/target.json (derived from it).
+results/targets/<workload>.jsonl (every run), and derived from it workloads/<workload>/target.json and the table in the
+workload's README.
 
 Runs go side by side, each on a core of its own where the platform can pin them, in processes that hold many runs
 (harness/sweep.py). The record is written after each, so that it can be stopped and started at any time: what is in the
@@ -124,21 +125,22 @@ def main() -> int:
     parser.add_argument("--time-step", action="store_true", help="measure the baseline's step again")
     parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
     args = parser.parse_args()
-    try:
-        for name in args.workloads:
+    code = 0
+    for name in args.workloads:
+        try:
             folder = discover.find("workloads", name)
             campaign = Campaign(folder, discover.workload_info(folder), args.jobs)
             campaign.load()
             print(cost(campaign, args.points, args.seeds), flush=True)
             if not args.dry_run:
                 set_target(campaign, args.points, args.seeds, time_step=args.time_step)
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+        except HarnessError as error:  # of one workload; the others go on
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 130
+    return code
 
 
 def set_target(campaign: Campaign, points: int, seeds: int, *, time_step: bool) -> None:
@@ -160,6 +162,9 @@ def set_target(campaign: Campaign, points: int, seeds: int, *, time_step: bool) 
     campaign.save()
     target = targets.derive_target(campaign.runs, campaign.step_time, info.mode, horizon, str(campaign.record))
     records.write_atomic(campaign.folder.path / "target.json", strict.to_plain(target))
+    readme = campaign.folder.path / "README.md"
+    section = targets.page(campaign.runs, target, info.mode, info.metric, horizon)
+    readme.write_text(targets.on_page(readme.read_text(), section))
     margin = targets.margin_sd(campaign.runs, target, info.mode, horizon)
     print(
         f"{info.name}: target {target.value}, version {target.version}, reached at step {target.steps_to_target} of "

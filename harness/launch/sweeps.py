@@ -4,6 +4,7 @@ asked and what they answer. Needs no jax.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -140,6 +141,9 @@ def started(workload: discover.Folder, jobs: int) -> Iterator[Sweeps]:
         for process in processes:
             process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()  # type: ignore[union-attr]
 
 
 def _python_path() -> str:

@@ -1,0 +1,24 @@
+"""The first 20 training losses of each workload are what they were when it was made (scripts/record_losses.py)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import discover
+from harness.golden import STEPS, first_losses
+
+FOLDERS = discover.find_all("workloads")
+LOSSES = json.loads((Path(__file__).parent / "data" / "losses.json").read_text())
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_first_losses(name: str, with_data) -> None:
+    with_data(discover.workload_info(FOLDERS[name]).datasets)
+    losses = first_losses(discover.load_workload(FOLDERS[name]))
+    assert len(losses) == len(LOSSES[name]) == STEPS
+    np.testing.assert_allclose(losses, LOSSES[name], rtol=1e-4)
+    assert min(losses[10:]) < losses[0], "it learns"
