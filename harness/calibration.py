@@ -21,7 +21,7 @@ from harness import discover, seeds
 from harness.api import Algorithm, TrainState
 from harness.clock import Calibration
 from harness.optax_adapter import from_optax
-from harness.programs import Arrays, Keys, Programs, dispatched, init_function, step_function
+from harness.programs import Arrays, Keys, Programs, dispatched, init_function, initial_state, step_function
 from harness.workload import Workload
 
 SECONDS = 2.0
@@ -47,7 +47,7 @@ def calibrate(
     `baseline_step_s` is the machine's figure from `harness doctor --calibrate`, used in place of the one measured here.
     """
     dispatch = programs.dispatch_steps
-    run_baseline = _Repeated(compile_baseline(workload, keys, train, platform=platform), keys, train)
+    run_baseline = _Repeated(compile_baseline(workload, programs.init, keys, train, platform=platform), keys, train)
     ratios: dict[int, float] = {}
     baseline_wall: list[float] = []
     baseline_cpu: list[float] = []
@@ -72,17 +72,20 @@ def calibrate(
 
 
 def compile_baseline(
-    workload: Workload, keys: Keys, train: Arrays, *, platform: str
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the compiled (init, step) of the baseline at the workload's batch size."""
+    workload: Workload, start: Callable[[Keys], TrainState], keys: Keys, train: Arrays, *, platform: str
+) -> tuple[Callable[[Keys], TrainState], Callable[..., Any]]:
+    """Return (init, compiled step) of the baseline at the workload's batch size.
+
+    Parameters and model state are those of `start(keys)`, whatever submission that belongs to.
+    """
     algorithm = baseline()
-    init = jax.jit(init_function(workload, algorithm))
+    begin = jax.jit(lambda state: initial_state(algorithm, state.params, state.model_state, keys.algorithm))
     step = dispatched(
         step_function(workload, algorithm, workload.info.batch_size), workload.info.dispatch_steps.get(platform, 1)
     )
-    state = jax.eval_shape(init, keys)
+    state = jax.eval_shape(begin, jax.eval_shape(start, keys))
     compiled = jax.jit(step, donate_argnums=0).lower(state, keys, train).compile()
-    return init.lower(keys).compile(), compiled
+    return lambda keys: begin(start(keys)), compiled
 
 
 class _Repeated:
@@ -123,7 +126,8 @@ def main(argv: list[str]) -> int:
     platform = argv[1] if len(argv) > 1 else "cpu"
     train = jax.device_put(dict(workload.splits().train))
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    run = _Repeated(compile_baseline(workload, keys, train, platform=platform), keys, train)
+    start = jax.jit(init_function(workload, baseline()))
+    run = _Repeated(compile_baseline(workload, start, keys, train, platform=platform), keys, train)
     count = min(20 * MAX_PAIRS, max(MIN_PAIRS, round(5 * SECONDS / run.warm_up())))
     dispatch = workload.info.dispatch_steps.get(platform, 1)
     median = statistics.median(run()[0] for _ in range(count)) / dispatch

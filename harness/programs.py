@@ -25,6 +25,10 @@ from harness.loss import StepCost, WorkloadLoss, cost_of
 from harness.workload import Workload
 
 MAX_RECALIBRATION_BATCHES = 20
+QUICK_COMPILE = {"xla_backend_optimization_level": 1}
+"""For what runs once on a CPU: half the time to compile, and the same bits. Drawing each parameter's numbers makes the
+initial state the dearest program to compile but the step.
+"""
 
 Arrays = Mapping[str, jax.Array]
 
@@ -83,10 +87,12 @@ def compile_programs(
     _check_fields(algorithm, source)
     seconds: dict[str, float] = {}
 
-    def compiled(name: str, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Any, Any]:
+    def compiled(
+        name: str, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = (), options: Any = None
+    ) -> tuple[Any, Any]:
         start = time.perf_counter()
         traced = jax.jit(function, donate_argnums=donate).trace(*args)
-        executable = traced.lower().compile()
+        executable = traced.lower().compile(options)
         seconds[name] = time.perf_counter() - start
         return executable, traced.jaxpr
 
@@ -111,7 +117,7 @@ def compile_programs(
             if cost_of(traced).gradient_calls:
                 raise SubmissionError(f"{source}: eval_variables takes a gradient; it may only run the loss forward")
     return Programs(
-        init=compiled("init", init, keys)[0],
+        init=compiled("init", init, keys, options=QUICK_COMPILE if platform == "cpu" else None)[0],
         steps=steps,
         dispatch_steps=dispatch,
         eval_variables=eval_variables,
@@ -126,12 +132,17 @@ def init_function(workload: Workload, algorithm: Algorithm) -> Callable[[Keys], 
     """Return Keys -> the state before the first step."""
 
     def init(keys: Keys) -> TrainState:
-        params, model_state = workload.init(keys.init)
-        opt_state = algorithm.init(params, jax.random.fold_in(keys.algorithm, 0xFFFFFFFF))
-        zero = jnp.zeros((), jnp.int32)
-        return _strong(TrainState(params, opt_state, model_state, step=zero, examples=zero))
+        return initial_state(algorithm, *workload.init(keys.init), keys.algorithm)
 
     return init
+
+
+def initial_state(algorithm: Algorithm, params: Params, model_state: ModelState, key: jax.Array) -> TrainState:
+    """Return the state before the first step; `key` is that of the algorithm's stream."""
+    opt_state = algorithm.init(params, jax.random.fold_in(key, 0xFFFFFFFF))
+    zero = jnp.zeros((), jnp.int32)
+    state: TrainState = _strong(TrainState(params, opt_state, model_state, step=zero, examples=zero))
+    return state
 
 
 def step_function(
