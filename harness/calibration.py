@@ -83,7 +83,7 @@ def compile_baseline(
     step = dispatched(
         step_function(workload, algorithm, workload.info.batch_size), workload.info.dispatch_steps.get(platform, 1)
     )
-    state = jax.eval_shape(begin, jax.eval_shape(start, keys))
+    state = jax.eval_shape(init_function(workload, algorithm), keys)
     compiled = jax.jit(step, donate_argnums=0).lower(state, keys, train).compile()
     return lambda keys: begin(start(keys)), compiled
 

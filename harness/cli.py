@@ -176,6 +176,7 @@ def _run(args: argparse.Namespace) -> int:
     code = 1 if planned.problems else 0
     if args.dry_run:
         return code
+    plan.check_data(planned)
     for trial in planned.runnable:
         try:
             _run_trial(trial, tensorboard=planned.run.tensorboard)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import discover, records, submission
-from harness.errors import ConfigError, HarnessError, RunFolderError, SubmissionError, WorkloadError
+from harness.data import store
+from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
 from harness.records import Status
 from harness.spec import SCHEMA, Clock, Device, DeviceConfig, Options, RunSpec, TrialSpec, Value
 from harness.workload import WorkloadInfo
@@ -140,6 +141,20 @@ def trial_spec(
         max_steps=run.max_steps,
         variant=info.variant,
     )
+
+
+def check_data(plan: Plan) -> None:
+    """Raise DataError with the command that gets them where data sets are missing that trials left to run need."""
+    places = {Path(trial.options.workload_path) for trial in plan.runnable}
+    infos = [discover.workload_info(discover.Folder("workloads", place.name, place)) for place in sorted(places)]
+    names = sorted({name for info in infos for name in info.datasets})
+    told = {name: why for name in names if (why := store.state(name)[1])}
+    missing = [name for name in told if not store.find(name).embedded]
+    if told and not missing:
+        raise DataError("; ".join(told.values()))
+    if missing:
+        text = f"data sets are missing from {store.root()} that the trials need: {', '.join(missing)}"
+        raise DataError(f"{text}; get them with: harness data get {' '.join(missing)}")
 
 
 def resolve_device(

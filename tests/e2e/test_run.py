@@ -70,6 +70,27 @@ def test_from_a_folder_to_a_table(desk):
     assert times["mine"] == records.read_trial(mine).result.time_to_target.steps
 
 
+def test_missing_data_are_told_before_anything_starts(desk, monkeypatch):
+    monkeypatch.setenv("HARNESS_DATA", str(desk / "nothing"))
+    done = harness("run", "mine", "suite=cpu", "stop=horizon")
+    assert done.returncode == 3
+    assert "get them with: harness data get cifar10 tinyshakespeare" in done.stderr
+    assert not (desk / "runs").exists()
+    assert harness("run", "mine", "suite=cpu", "stop=horizon", "--dry-run").returncode == 0, "a plan needs no data"
+
+
+def test_a_held_out_variant_runs_to_its_end_and_is_not_scored(desk):
+    done = harness("run", "adamw", "workload=resnet_digits", "variant=norm", "max_steps=32", "checkpoint_s=1000")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (desk / "runs/resnet_digits+norm/adamw").iterdir()
+    trial = records.read_trial(folder)
+    assert (trial.status, trial.spec.variant, trial.spec.target) == (Status.HORIZON_REACHED, "norm", None)
+    assert trial.result.state_bytes["model_state"] == 0, "GroupNorm has no running statistics"
+    wrong = harness("run", "adamw", "workload=quadratic", "variant=norm")
+    assert wrong.returncode == 2
+    assert "quadratic has no variant 'norm'" in wrong.stderr
+
+
 def test_a_killed_run_takes_its_worker_along_and_goes_on(desk):
     words = ("run", "adamw", "workload=lm_grammar", "stop=horizon", "max_steps=96", "checkpoint_s=0.1")
     run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
