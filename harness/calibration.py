@@ -21,7 +21,7 @@ from harness import discover, seeds
 from harness.api import Algorithm, TrainState
 from harness.clock import Calibration
 from harness.optax_adapter import from_optax
-from harness.programs import Arrays, Keys, Programs, dispatched, init_function, initial_state, step_function
+from harness.programs import Arrays, Keys, Programs, compile_step, init_function, initial_state
 from harness.workload import Workload
 
 SECONDS = 2.0
@@ -80,12 +80,10 @@ def compile_baseline(
     """
     algorithm = baseline()
     begin = jax.jit(lambda state: initial_state(algorithm, state.params, state.model_state, keys.algorithm))
-    step = dispatched(
-        step_function(workload, algorithm, workload.info.batch_size), workload.info.dispatch_steps.get(platform, 1)
-    )
     state = jax.eval_shape(init_function(workload, algorithm), keys)
-    compiled = jax.jit(step, donate_argnums=0).lower(state, keys, train).compile()
-    return lambda keys: begin(start(keys)), compiled
+    size, dispatch = workload.info.batch_size, workload.info.dispatch_steps.get(platform, 1)
+    step, _, _ = compile_step(workload, algorithm, size, dispatch, state, keys, train)
+    return lambda keys: begin(start(keys)), step
 
 
 class _Repeated:

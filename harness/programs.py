@@ -31,6 +31,7 @@ initial state the dearest program to compile but the step.
 """
 
 Arrays = Mapping[str, jax.Array]
+Step = Callable[["TrainState", "Keys", Arrays], tuple[TrainState, dict[str, jax.Array]]]
 
 
 class Keys(NamedTuple):
@@ -59,7 +60,7 @@ class Programs:
     """
 
     init: Callable[[Keys], TrainState]
-    steps: dict[int, Callable[[TrainState, Keys, Arrays], tuple[TrainState, dict[str, jax.Array]]]]
+    steps: dict[int, Step]
     dispatch_steps: int
     eval_variables: Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]] | None
     evaluate: Callable[[Params, ModelState, Arrays], dict[str, jax.Array]]
@@ -103,8 +104,10 @@ def compile_programs(
     steps, cost = {}, {}
     for size in sizes:
         with _blamed(source, "step"):
-            step = dispatched(step_function(workload, algorithm, size, source), dispatch)
-            steps[size], traced = compiled(f"step_{size}", step, state, keys, train, donate=(0,))
+            steps[size], compile_s, traced = compile_step(
+                workload, algorithm, size, dispatch, state, keys, train, source
+            )
+            seconds[f"step_{size}"] = compile_s
             cost[size] = cost_of(traced, dispatch)
     eval_variables = None
     variables = {"params": state.params, "model_state": state.model_state}
@@ -145,15 +148,55 @@ def initial_state(algorithm: Algorithm, params: Params, model_state: ModelState,
     return state
 
 
+def compile_step(
+    workload: Workload, algorithm: Algorithm, size: int, dispatch: int, state: TrainState, keys: Keys, train: Arrays,
+    source: Path = Path("submission"),
+) -> tuple[Step, float, Any]:  # fmt: skip
+    """Return (one dispatch of `dispatch` steps, seconds of compiling, its jaxpr).
+
+    The numbers of the examples are drawn by a small program of their own. Within the step they are a hundred tiny
+    operations, which upset the order in which XLA's CPU scheduler runs the large ones: up to a fifth of a step.
+    """
+    start = time.perf_counter()
+
+    def draw(examples: jax.Array, keys: Keys) -> jax.Array:
+        each = examples + size * jnp.arange(dispatch, dtype=examples.dtype)
+        count = size * algorithm.candidates
+        return jax.vmap(lambda seen: draw_indices(workload, keys.data, seen * algorithm.candidates, count))(each)
+
+    def call(state: TrainState, keys: Keys, train: Arrays, indices: jax.Array) -> Any:
+        step = step_function(workload, algorithm, size, source)
+        if dispatch == 1:
+            state, metrics = step(state, keys, train, indices[0])
+            return state, jax.tree.map(lambda m: m[None], metrics)
+        return jax.lax.scan(lambda s, index: step(s, keys, train, index), state, indices)
+
+    indices = jax.jit(draw).lower(state.examples, keys).compile()
+    traced = jax.jit(call, donate_argnums=0).trace(state, keys, train, jax.eval_shape(draw, state.examples, keys))
+    step = traced.lower().compile()
+
+    def run(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
+        return step(state, keys, train, indices(state.examples, keys))
+
+    return run, time.perf_counter() - start, traced.jaxpr
+
+
 def step_function(
     workload: Workload, algorithm: Algorithm, batch_size: int, source: Path = Path("submission")
-) -> Callable[[TrainState, Keys, Arrays], tuple[TrainState, dict[str, jax.Array]]]:
-    """Return one training step: draw the batch, let the submission step, check when traced what came back, count."""
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Return one training step: draw the batch, let the submission step, check when traced what came back, count.
+
+    It takes (state, keys, train arrays) and, where they were drawn beforehand, the numbers of the batch's examples.
+    """
     loss = WorkloadLoss(workload)
 
-    def step(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
-        candidates = algorithm.candidates
-        batch = draw_batch(workload, keys.data, state.examples * candidates, batch_size * candidates, train)
+    def step(
+        state: TrainState, keys: Keys, train: Arrays, index: jax.Array | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        seen, count = state.examples * algorithm.candidates, batch_size * algorithm.candidates
+        if index is None:
+            index = draw_indices(workload, keys.data, seen, count)
+        batch = make_batch(workload, keys.data, seen, index, train)
         key = jax.random.fold_in(keys.algorithm, state.step)
         returned = algorithm.step(loss, state, batch, key)
         pair = returned if isinstance(returned, tuple) and not isinstance(returned, TrainState) else (returned,)
@@ -170,21 +213,20 @@ def step_function(
 
 def draw_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int, train: Arrays) -> Batch:
     """Return the batch at a position of the data stream: a pure function of (key, examples seen, size)."""
-    order_key, batch_key = jax.random.split(key)
-    index = batch_indices(order_key, examples_seen, size, workload.info.num_train_examples)
+    index = draw_indices(workload, key, examples_seen, size)
+    return make_batch(workload, key, examples_seen, index, train)
+
+
+def draw_indices(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int) -> jax.Array:
+    """Return int32[size], the numbers of the examples at a position of the data stream."""
+    order_key, _ = jax.random.split(key)
+    return batch_indices(order_key, examples_seen, size, workload.info.num_train_examples)
+
+
+def make_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, index: jax.Array, train: Arrays) -> Batch:
+    """Return the batch of these examples, as it is at a position of the data stream."""
+    _, batch_key = jax.random.split(key)
     return workload.batch(train, index, jax.random.fold_in(batch_key, examples_seen)) | {"index": index}
-
-
-def dispatched(step: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """Return `count` steps as one program, metrics stacked on a leading axis; a scan where there are several."""
-
-    def call(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
-        if count == 1:
-            state, metrics = step(state, keys, train)
-            return state, jax.tree.map(lambda m: m[None], metrics)
-        return jax.lax.scan(lambda s, _: step(s, keys, train), state, length=count)
-
-    return call
 
 
 def eval_variables_function(

@@ -23,7 +23,6 @@ from harness.programs import (
     Keys,
     all_finite,
     compile_programs,
-    dispatched,
     draw_batch,
     eval_variables_function,
     init_function,
@@ -340,10 +339,20 @@ def test_five_steps_in_one_dispatch_are_five_steps():
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-def test_a_dispatch_of_one_stacks_too():
-    step = dispatched(step_function(QUADRATIC, BASE, 8), 1)
-    _, metrics = jax.eval_shape(step, jax.eval_shape(init_function(QUADRATIC, BASE), KEYS), KEYS, TRAIN)
-    assert metrics["loss"].shape == (1,)
+def test_a_step_is_the_same_whether_its_examples_are_drawn_within_or_before(programs):
+    step = jax.jit(step_function(QUADRATIC, BASE, 8))
+    within, before = programs.init(KEYS), programs.init(KEYS)
+    for _ in range(3):
+        within, expected = step(within, KEYS, TRAIN)
+        before, metrics = programs.steps[8](before, KEYS, TRAIN)
+        assert metrics["loss"].shape == (1,)
+        np.testing.assert_allclose(metrics["loss"][0], expected["loss"], rtol=1e-6)
+    # From the same example on, at another batch size.
+    before, after_switch = programs.steps[32](before, KEYS, TRAIN)
+    assert int(before.examples) == 3 * 8 + 32
+    batch = draw_batch(QUADRATIC, KEYS.data, jnp.int32(24), 32, TRAIN)
+    expected = QUADRATIC.loss(within.params, {}, batch, KEYS.data, True)[0].mean()
+    np.testing.assert_allclose(after_switch["loss"][0], expected, rtol=1e-5)
 
 
 # ---- the batch ----
