@@ -22,7 +22,20 @@ SURFACE = {
     "run": ["--dry-run", "--help", "-h"],
     "list": ["--help", "-h"],
     "show": ["--help", "-h"],
-    "score": ["--help", "--json", "-h"],
+    "score": [
+        "--algoperf-compat",
+        "--allow-missing",
+        "--baseline",
+        "--clock",
+        "--csv",
+        "--format",
+        "--help",
+        "--json",
+        "--pairs",
+        "--self-tuning",
+        "--targets",
+        "-h",
+    ],
     "doctor": ["--calibrate", "--help", "-h"],
 }
 
@@ -161,7 +174,7 @@ def add(root: Path, name: str, text: str = SUBMISSION) -> None:
 def printed(monkeypatch) -> list[list[Trial]]:
     """The trials that the table of scores was asked for."""
     calls: list[list[Trial]] = []
-    monkeypatch.setattr("harness.scoring.table.print_scores", lambda trials, *, json=False: calls.append(trials))
+    monkeypatch.setattr("harness.scoring.table.print_scores", lambda trials, **_: calls.append(trials))
     return calls
 
 
