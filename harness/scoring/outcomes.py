@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from harness import strict
 from harness.errors import RunFolderError
-from harness.records import FAILED, UNFINISHED, Measurement, Trial
-from harness.spec import CLOCKS, Clock, TrialSpec
+from harness.records import FAILED, UNFINISHED, Trial
+from harness.spec import CLOCKS, Clock
 
 UNITS: dict[Clock, str] = {
     "wall": "seconds",
@@ -57,26 +56,36 @@ Cells: TypeAlias = dict[str, dict[str, dict[int, Outcome]]]
 def outcome(trial: Trial) -> Outcome:
     """Return what a run folder contributes.
 
-    Raises RunFolderError where the log contradicts itself: a measurement that met the target though its value is on the
-    other side, or a time that is no positive number.
+    Raises RunFolderError where a measurement is damaged, or contradicts itself: it met the target though its value is
+    on the other side, or a time is no positive number.
     """
     spec, test = trial.spec, trial.result.test if trial.result else None
-    counted = trial.status not in FAILED | UNFINISHED
-    index, hit = _first_hit(trial) if counted else (0, None)
-    return Outcome(
+    base = Outcome(
         submission=spec.submission,
         workload=spec.workload,
         study=spec.study,
         trial=spec.trial,
         where=str(trial.path),
         status=str(trial.status),
-        reached=hit is not None,
+        reached=False,
         finished=trial.status not in UNFINISHED,
-        times={} if hit is None else _times(hit, trial),
-        evaluation=index,
-        steps=hit.step if hit else None,
         test=test.get(spec.metric) if test else None,
     )
+    if trial.status in FAILED | UNFINISHED:
+        return base
+    # The events are read as they are: a campaign has hundreds of thousands, of which one a trial is of use.
+    measurements = (event for event in trial.events if event["event"] == "measurement")
+    try:
+        for index, event in enumerate(measurements):
+            if event["met"]:
+                _check_value(event["metrics"].get(spec.metric), event["step"], trial)
+                times = _times(event["scored"], trial)
+                return replace(base, reached=True, times=times, evaluation=index, steps=event["step"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{trial.path}/log.jsonl: a measurement is damaged ({error!r}); remove the folder to run the trial anew"
+        ) from None
+    return base
 
 
 def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, int]]:
@@ -113,44 +122,25 @@ def measured_clocks(outcomes: Iterable[Outcome]) -> list[Clock]:
     return [c for c in CLOCKS if all(c in times for times in hits) and (hits or c != "energy")]
 
 
-def _first_hit(trial: Trial) -> tuple[int, Measurement | None]:
-    # One measurement is read in full, not all: a campaign has hundreds of thousands.
-    measurements = (event for event in trial.events if event["event"] == "measurement")
-    for index, event in enumerate(measurements):
-        try:
-            if event["met"]:
-                fields = {name: event[name] for name in Measurement.__dataclass_fields__}
-                hit = strict.read(Measurement, fields, f"{trial.path}/log.jsonl", RunFolderError)
-                _check_hit(hit, trial.spec, f"{trial.path}/log.jsonl")
-                return index, hit
-        except KeyError as missing:
-            raise RunFolderError(
-                f"{trial.path}/log.jsonl: measurement {index} has no field {missing}; remove the folder and run again"
-            ) from None
-    return 0, None
-
-
-def _check_hit(hit: Measurement, spec: TrialSpec, where: str) -> None:
-    value = hit.metrics.get(spec.metric)
-    if spec.target is None or value is None:
-        met = False
-    else:
+def _check_value(value: float | None, step: int, trial: Trial) -> None:
+    spec = trial.spec
+    met = False
+    if value is not None and spec.target is not None:
         met = value <= spec.target if spec.mode == "min" else value >= spec.target
     if not met:
         side = "at most" if spec.mode == "min" else "at least"
         raise RunFolderError(
-            f"{where}: the measurement of step {hit.step} is marked as meeting the target, {spec.metric} {side} "
-            f"{spec.target}, and its {spec.metric} is {value}; the log or the metric's direction ({spec.mode}) is wrong"
+            f"{trial.path}/log.jsonl: the measurement of step {step} is marked as meeting the target, {spec.metric} "
+            f"{side} {spec.target}, and its {spec.metric} is {value}; the log or the direction ({spec.mode}) is wrong"
         )
 
 
-def _times(hit: Measurement, trial: Trial) -> dict[Clock, float]:
+def _times(scored: Mapping[str, float | None], trial: Trial) -> dict[Clock, float]:
     """The time on each clock; one on which nothing passed was not measured."""
-    measured: dict[Clock, float | None] = {clock: getattr(hit.scored, clock) for clock in CLOCKS}
-    times = {clock: value for clock, value in measured.items() if value is not None and 0 < value < math.inf}
-    ranking = measured[trial.spec.clock]
-    if ranking is not None and trial.spec.clock not in times:
+    times = {clock: value for clock in CLOCKS if (value := scored[clock]) is not None and 0 < value < math.inf}
+    ranking = trial.spec.clock
+    if ranking not in times and scored[ranking] is not None:
         raise RunFolderError(
-            f"{trial.path}: the time to target is {ranking} on the {trial.spec.clock} clock; expected more than 0"
+            f"{trial.path}: the time to target is {scored[ranking]} on the {ranking} clock; expected more than 0"
         )
     return times

@@ -74,7 +74,7 @@ def _leave_out(trials: list[Trial], notes: list[str], unwanted: Callable[[Trial]
 
 def _newest_sources(trials: list[Trial], notes: list[str]) -> list[Trial]:
     """Keep, of each submission, the trials of the source hash that the newest of its run folders holds."""
-    newest = {name: max(group, key=_age).spec.submission_hash for name, group in _grouped(trials, _submission).items()}
+    newest = {name: _newest(group).spec.submission_hash for name, group in _grouped(trials, _submission).items()}
     kept = [t for t in trials if t.spec.submission_hash == newest[t.spec.submission]]
     old = _grouped((t for t in trials if t.spec.submission_hash != newest[t.spec.submission]), _submission)
     for name, group in old.items():
@@ -86,10 +86,19 @@ def _newest_sources(trials: list[Trial], notes: list[str]) -> list[Trial]:
     return kept
 
 
+def _newest(trials: Sequence[Trial]) -> Trial:
+    if len({t.spec.submission_hash for t in trials}) == 1:
+        return trials[0]  # the disk is asked only where it matters
+    return max(trials, key=_age)
+
+
 def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
     """Keep the newest run folder of each (workload, submission, study, trial); a finished one before an unfinished."""
     kept = []
     for group in _grouped(trials, _order).values():
+        if len(group) == 1:
+            kept += group
+            continue
         newest = max(group, key=lambda trial: (trial.status not in UNFINISHED, _age(trial)))
         kept.append(newest)
         for old in (t for t in group if t is not newest):

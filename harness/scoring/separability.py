@@ -7,7 +7,7 @@ anew between a and b within each workload, so that the test needs no distributio
 `log_times`). The p-values are corrected by Holm (1979) over the pairs alone: a pair is one hypothesis however many the
 workloads. That two intervals overlap says nothing on a pair and is never used.
 
-Axes: S submissions, W workloads, K studies, P pairs, L labellings, M permutations.
+Axes: S submissions, W workloads, K studies, P pairs, N studies of a pair, L labellings, C cells, F frequencies.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ MIN_STUDIES = 2  # a test needs a spread
 MAX_SEEDS = 9_999
 SEED = 0
 
-_PERMUTATIONS = (9_999, 99_999)
-_LABELLINGS = 20_000
+_LABELLINGS = (2_000, 20_000)  # at least and at most, where there are too many to take all
+_CELLS = 8_192
+_PAIRS_AT_A_TIME = 64
+_LEAST_P = 1e-12  # what is smaller is the rounding of the transform
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Method: TypeAlias = Literal["t", "permutation"]
@@ -113,7 +115,7 @@ def pair_tests(times: StudyTimes, seed: int = SEED) -> list[PairTest]:
         if method == "t":
             p_P[tested] = _t_p_values(log_ratio_P[tested], n_SW, group[tested], spread)
         else:
-            p_P[tested] = _permutation_p_values(y_SWK, n_SW, group[tested], hypotheses, seed)
+            p_P[tested] = _permutation_p_values(y_SWK, n_SW, group[tested], seed)
         for (a, b), log_ratio, p, known in zip(group, log_ratio_P, p_P, tested, strict=True):
             test = PairTest(int(a), int(b), float(log_ratio))
             if known:
@@ -206,52 +208,60 @@ def _t_p_values(log_ratio_P: FloatArray, n_SW: IntArray, pairs_P2: IntArray, spr
     return np.asarray(2.0 * special.stdtr(df_P, -np.abs(log_ratio_P) / np.sqrt(variance_P)))
 
 
-def _permutation_p_values(
-    y_SWK: FloatArray, n_SW: IntArray, pairs_P2: IntArray, hypotheses: int, seed: int
-) -> FloatArray:
-    """Two-sided, exact where labellings are few; pairs with the same numbers of studies share the permutations."""
+def _permutation_p_values(y_SWK: FloatArray, n_SW: IntArray, pairs_P2: IntArray, seed: int) -> FloatArray:
+    """Two-sided; pairs with the same numbers of studies share the labellings."""
     p_P = np.empty(len(pairs_P2))
     n_P2W = n_SW[pairs_P2]
     for n_2W in np.unique(n_P2W, axis=0):
-        same = np.all(n_P2W == n_2W, axis=(1, 2))
-        p_P[same] = _same_sizes(y_SWK, n_2W, pairs_P2[same], hypotheses, seed)
+        (same,) = np.nonzero(np.all(n_P2W == n_2W, axis=(1, 2)))
+        stream = np.random.default_rng(seed)
+        most = int(np.clip(2_000_000 // len(pairs_P2), *_LABELLINGS))
+        weights_W = [_labellings(n_a, n_b, most, stream) for n_a, n_b in n_2W.T.tolist()]
+        for part in np.array_split(same, -(-len(same) // _PAIRS_AT_A_TIME)):
+            p_P[part] = _convolved(y_SWK, n_2W, pairs_P2[part], weights_W)
     return p_P
 
 
-def _same_sizes(y_SWK: FloatArray, n_2W: IntArray, pairs_P2: IntArray, hypotheses: int, seed: int) -> FloatArray:
-    """p-values of pairs that have n_2W studies."""
-    stream = np.random.default_rng(seed)
-    observed_P = np.zeros(len(pairs_P2))
-    by_workload: list[FloatArray] = []  # [L, P] the part of the statistic that each labelling gives
-    for w, (n_a, n_b) in enumerate(n_2W.T.tolist()):
+def _convolved(y_SWK: FloatArray, n_2W: IntArray, pairs_P2: IntArray, weights_W: Sequence[FloatArray]) -> FloatArray:
+    """p-values from the distribution of the statistic over all combinations of the workloads' labellings.
+
+    Studies are dealt anew in each workload by itself, so that this is the convolution of the workloads' distributions:
+    no need to draw from it. The parts are rounded to a grid, the observed one (the first labelling) among them, which
+    makes it the exact test of a statistic that is rounded to about 0.1%.
+    """
+    number = len(pairs_P2)
+    parts_W = []
+    for w, weights_LN in enumerate(weights_W):
+        n_a, n_b = n_2W[:, w]
         y_PN = np.concatenate([y_SWK[pairs_P2[:, 0], w, :n_a], y_SWK[pairs_P2[:, 1], w, :n_b]], axis=-1)
-        weights_LN = _labellings(n_a, n_b, stream)
-        by_workload.append((weights_LN @ y_PN.T) / n_2W.shape[1])
-        observed_P += y_PN @ np.repeat([-1.0 / n_a, 1.0 / n_b], [n_a, n_b]) / n_2W.shape[1]
-    least_P = np.abs(observed_P) - 1e-9  # equal but for rounding is as extreme
-    if math.prod(len(part) for part in by_workload) <= _LABELLINGS:
-        total_LP = np.zeros((1, len(pairs_P2)))
-        for part_LP in by_workload:
-            total_LP = (total_LP[:, None] + part_LP[None]).reshape(-1, len(pairs_P2))
-        return np.asarray(np.mean(np.abs(total_LP) >= least_P, axis=0))
-    number = _PERMUTATIONS[hypotheses / (_PERMUTATIONS[0] + 1) > ALPHA / 10]
-    as_extreme_P = np.zeros(len(pairs_P2))
-    for start in range(0, number, 10_000):
-        size = min(10_000, number - start)
-        total_MP = np.zeros((size, len(pairs_P2)))
-        for part_LP in by_workload:
-            total_MP += part_LP[stream.integers(len(part_LP), size=size)]
-        as_extreme_P += np.sum(np.abs(total_MP) >= least_P, axis=0)
-    return np.asarray((1.0 + as_extreme_P) / (1.0 + number))
+        parts_W.append(y_PN @ weights_LN.T)  # [P, L]
+    most_P = sum(np.abs(part_PL).max(-1) for part_PL in parts_W)
+    cell_P1 = np.where(most_P > 0, most_P / (_CELLS // 2 - len(parts_W)), 1.0)[:, None]
+    spectrum_PF = np.ones((number, _CELLS // 2 + 1), complex)
+    observed_P = np.zeros(number, np.int64)
+    for part_PL in parts_W:
+        cells_PL = np.rint(part_PL / cell_P1).astype(np.int64)
+        observed_P += cells_PL[:, 0]
+        flat = (cells_PL % _CELLS + _CELLS * np.arange(number)[:, None]).ravel()
+        share_PC = np.bincount(flat, minlength=number * _CELLS).reshape(number, _CELLS) / part_PL.shape[1]
+        spectrum_PF *= np.fft.rfft(share_PC)
+    share_PC = np.fft.irfft(spectrum_PF, _CELLS)
+    distance_C = np.abs(np.fft.fftfreq(_CELLS, 1.0 / _CELLS))  # the cells are in the order 0, 1, ..., -2, -1
+    as_extreme_PC = distance_C >= np.abs(observed_P)[:, None] - 0.5
+    return np.asarray(np.clip(np.sum(share_PC * as_extreme_PC, axis=-1), _LEAST_P, 1.0))
 
 
-def _labellings(n_a: int, n_b: int, stream: np.random.Generator) -> FloatArray:
-    """Return weights [L, N] that take the mean of b from the mean of a: every way to label N studies, or 20,000."""
+def _labellings(n_a: int, n_b: int, most: int, stream: np.random.Generator) -> FloatArray:
+    """Return weights [L, N] that take the mean of a from the mean of b: all ways to label N studies, or `most` of them.
+
+    The first is the one that was observed.
+    """
     total = n_a + n_b
-    if math.comb(total, n_a) <= _LABELLINGS:
+    if math.comb(total, n_a) <= most:
         is_a = np.zeros((math.comb(total, n_a), total), bool)
         for row, chosen in enumerate(itertools.combinations(range(total), n_a)):
             is_a[row, list(chosen)] = True
     else:
-        is_a = np.argsort(np.argsort(stream.random((_LABELLINGS, total)))) < n_a
+        is_a = np.argsort(np.argsort(stream.random((most, total)))) < n_a
+        is_a[0] = np.arange(total) < n_a
     return np.where(is_a, -1.0 / n_a, 1.0 / n_b)
