@@ -16,12 +16,12 @@ def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: boo
     """What is missing from run folders, and what became of it."""
     what = "left out of the median" if allowed else "counted as missed"
     lines = []
-    unfinished = sum(not one.finished for one in outcomes)
-    if unfinished:
-        lines.append(f"{unfinished} trial{'s' * (unfinished > 1)} not finished: {what} so far; `harness run` goes on")
+    unfinished = Counter((one.submission, one.workload) for one in outcomes if not one.finished)
+    if number := unfinished.total():
+        lines.append(f"{number} trial{'s' * (number > 1)} not finished: {what} so far; `harness run` goes on")
     failed: dict[tuple[str, str, int], list[str]] = {}
     for one in outcomes:
-        failed.setdefault((one.submission, one.workload, one.study), []).append(one.status)
+        failed.setdefault(_study(one), []).append(one.status)
     for (submission, workload, study), statuses in sorted(failed.items()):
         if FAILED.issuperset(statuses):
             how = ", ".join(sorted(set(statuses)))
@@ -31,6 +31,8 @@ def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: boo
     for gap in missing:
         if (gap.submission, gap.workload) not in ran:
             absent.setdefault(gap.submission, []).append(gap.workload)
+        elif gap.trials == unfinished[gap.submission, gap.workload]:
+            continue
         elif gap.studies:
             lines.append(f"missing, {what}: {gap.text}" + ("" if allowed else "; --allow-missing leaves it out"))
         else:
@@ -62,14 +64,25 @@ def of_studies(outcomes: Sequence[Outcome]) -> list[str]:
             "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss; "
             "`harness score` takes all runs below runs/"
         )
-    found = Counter(
-        (one.submission, one.workload) for one in {(o.submission, o.workload, o.study): o for o in outcomes}.values()
-    )
-    least, most = min(found.values()), max(found.values())
+    studies = Counter((submission, workload) for submission, workload, _ in {_study(one) for one in outcomes})
+    least, most = min(studies.values()), max(studies.values())
     if most == 1:
         lines.append("one study: no interval, so a small difference may be chance")
     elif least < most:
         lines.append(f"not all have the same number of studies: from {least} to {most}")
-    if most > 1 and least < bootstrap.MIN_STUDIES:
-        lines.append(f"{least} studies: what is shown beside the numbers is the range of the studies, no interval")
     return lines
+
+
+def of_chance(studies: tuple[int, int]) -> list[str]:
+    """What stands beside the numbers, by the fewest and the most studies of a cell."""
+    least, most = studies
+    if most == 1 or least >= bootstrap.MIN_STUDIES:
+        return []
+    return [
+        f"under {bootstrap.MIN_STUDIES} studies ({least} on some workload): beside the numbers stands the range of the "
+        "studies, no interval"
+    ]
+
+
+def _study(one: Outcome) -> tuple[str, str, int]:
+    return one.submission, one.workload, one.study

@@ -48,6 +48,16 @@ class Outcome:
     steps: int | None = None
     test: float | None = None
 
+    def time(self, clock: Clock) -> float:
+        """Return the time to target, infinite for a miss; RunFolderError for a hit not measured on this clock."""
+        if not self.reached:
+            return math.inf
+        if clock not in self.times:
+            raise RunFolderError(
+                f"{self.where}: the {clock} clock was not measured there; rank by another: {', '.join(self.times)}"
+            )
+        return self.times[clock]
+
 
 Cells: TypeAlias = dict[str, dict[str, dict[int, Outcome]]]
 """By submission, workload and study: the trial that stands for the study."""
@@ -88,22 +98,9 @@ def outcome(trial: Trial) -> Outcome:
     return base
 
 
-def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, int]]:
-    """Order trials by their time to target, misses last, then by number.
-
-    Raises RunFolderError for a hit that was not measured on this clock.
-    """
-
-    def key(one: Outcome) -> tuple[float, int]:
-        if not one.reached:
-            return math.inf, one.trial
-        if clock not in one.times:
-            raise RunFolderError(
-                f"{one.where}: the {clock} clock was not measured there; rank by another: {', '.join(one.times)}"
-            )
-        return one.times[clock], one.trial
-
-    return key
+def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, ...]]:
+    """Order trials by their time to target, misses last, then by number."""
+    return lambda one: (one.time(clock), one.trial)
 
 
 def studies(outcomes: Iterable[Outcome], key: Callable[[Outcome], tuple[float, ...]]) -> Cells:

@@ -234,7 +234,10 @@ def _scores(
         if frame.ranked:
             array = gather(lists, frame.ranked, frame.held_out)
             found[clock] = standings(array, baseline=baseline, integral=integral, pairs=clock == frame.clock)
-    return replace(frame, cells=studies(outcomes, key(frame.clock)), times=times, standings=found)
+    chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
+    return replace(
+        frame, notes=(*frame.notes, *chance), cells=studies(outcomes, key(frame.clock)), times=times, standings=found
+    )
 
 
 def _study_times(
@@ -243,7 +246,7 @@ def _study_times(
     """The time of each expected study, None for a miss; with None expected, of those that finished."""
 
     def time(one: Outcome | None) -> float | None:
-        return one.times[clock] if one is not None and one.reached else None
+        return one.time(clock) if one is not None and one.reached else None
 
     return {
         name: {

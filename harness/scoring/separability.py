@@ -13,6 +13,7 @@ Axes: S submissions, W workloads, K studies, P pairs, N studies of a pair, L lab
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -258,10 +259,15 @@ def _labellings(n_a: int, n_b: int, most: int, stream: np.random.Generator) -> F
     """
     total = n_a + n_b
     if math.comb(total, n_a) <= most:
-        is_a = np.zeros((math.comb(total, n_a), total), bool)
-        for row, chosen in enumerate(itertools.combinations(range(total), n_a)):
-            is_a[row, list(chosen)] = True
-    else:
-        is_a = np.argsort(np.argsort(stream.random((most, total)))) < n_a
-        is_a[0] = np.arange(total) < n_a
+        return _all_labellings(n_a, n_b)
+    is_a = np.argsort(np.argsort(stream.random((most, total)))) < n_a
+    is_a[0] = np.arange(total) < n_a
     return np.where(is_a, -1.0 / n_a, 1.0 / n_b)
+
+
+@functools.cache
+def _all_labellings(n_a: int, n_b: int) -> FloatArray:
+    chosen = np.array(list(itertools.combinations(range(n_a + n_b), n_a)))
+    weights_LN = np.full((len(chosen), n_a + n_b), 1.0 / n_b)
+    np.put_along_axis(weights_LN, chosen, -1.0 / n_a, axis=1)
+    return weights_LN
