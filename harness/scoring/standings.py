@@ -102,7 +102,7 @@ def standings(
             f"there is no submission '{baseline}' to be the baseline; {suggest(baseline, names, 'scored')}"
         )
     found = sample(times, integral, draws, seed)
-    score = dict(zip(names, estimates(*_arrays(found, "score_S"), most=1.0), strict=True))
+    score = dict(zip(names, estimates(*_arrays(found, "score_S"), least=0.0, most=1.0), strict=True))
     rank = ranks({name: estimate.value for name, estimate in score.items()})
     return Standings(
         submissions=names,

@@ -52,7 +52,8 @@ class StudyTimes:
 
     def only(self, workloads: Iterable[str]) -> StudyTimes:
         """Return the same without the other workloads and their variants."""
-        kept = tuple(w for w in self.workloads if w in set(workloads))
+        wanted = set(workloads)
+        kept = tuple(w for w in self.workloads if w in wanted)
         held_out = {variant: base for variant, base in self.held_out.items() if base in kept}
         names = [*self.workloads, *self.held_out]
         columns = [names.index(w) for w in (*kept, *held_out)]
