@@ -309,7 +309,7 @@ def _score_logs(args: argparse.Namespace) -> int:
             f"{len(args.runs)} of logs and {'no' if args.targets is None else 'a'} targets file"
         )
     targets = algoperf_targets.read_targets(args.targets)
-    logs = algoperf.read_logs(Path(args.runs[0]), targets, compat=args.algoperf_compat)
+    logs = algoperf.read_logs(Path(args.runs[0]), targets)
     options = _score_options(args)
     shown = {name: options.pop(name) for name in ("json", "csv", "pairs")}
     show(score.score_logs(logs, targets, self_tuning=args.self_tuning, compat=args.algoperf_compat, **options), **shown)

@@ -28,6 +28,8 @@ _STUDY = re.compile(r"study_(\d+)")
 _TRIAL = re.compile(r"trial_(\d+).*")
 _FRAMEWORK = re.compile(r"(.+)_(jax|pytorch)")
 
+_SEVERAL = "further folders of a trial that has one, counted as trials of their study, as upstream has it"
+
 _Oddities = defaultdict[str, list[str]]  # files, by what is odd about them
 
 
@@ -51,16 +53,16 @@ class _Place:
     trial: int
 
 
-def read_logs(path: Path, targets: Targets, *, compat: bool = False) -> Logs:
+def read_logs(path: Path, targets: Targets) -> Logs:
     """Read every trial at or below `path`, a folder or a tar file, plain or compressed.
 
-    With `compat`, several folders of one trial all count, as they do upstream. Raises RunFolderError for what cannot be
-    read or understood, with the file, the row and the column.
+    Raises RunFolderError for what cannot be read or understood, with the file, the row and the value.
     """
     scored = {*targets.base, *targets.held_out}
     odd: _Oddities = defaultdict(list)
     outcomes: list[Outcome] = []
-    seen: dict[tuple[str, str, int, int], tuple[_Place, str, bytes]] = {}
+    seen: dict[tuple[str, str, int, int], bytes] = {}
+    frameworks: dict[tuple[str, str], tuple[str, str]] = {}
     prefixes: dict[str, str] = {}
     for name, content in sorted(_files(path)):
         place = _place(name, targets)
@@ -71,13 +73,16 @@ def read_logs(path: Path, targets: Targets, *, compat: bool = False) -> Logs:
         if place.workload not in scored:
             odd[f"trials of {place.workload}, which the targets file does not score"].append(name)
             continue
+        framework = frameworks.setdefault((place.submission, place.workload), (place.framework, name))
+        if framework[0] != place.framework:
+            raise RunFolderError(
+                f"{place.submission} has {place.workload} in two frameworks, {framework[1]} and {name}; move one away"
+            )
         trial = (place.submission, place.workload, place.study, place.trial)
-        first = seen.setdefault(trial, (place, name, content))
-        if first[1] != name or first[2] is not content:
-            if first[2] == content and not compat:
-                odd["copies of another trial, counted once"].append(name)
+        if (first := seen.setdefault(trial, content)) is not content:
+            odd["copies of another trial, counted once" if first == content else _SEVERAL].append(name)
+            if first == content:
                 continue
-            _check_duplicate(place, name, *first[:2], compat)
         outcomes.append(_outcome(place, name, content, targets.known[place.workload], odd))
     if not prefixes:
         raise RunFolderError(
@@ -127,18 +132,6 @@ def _place(name: str, targets: Targets) -> _Place | None:
             f"{name}: workload '{base}' is not in {targets.where}; {suggest(base, targets.known, 'known')}"
         )
     return _Place("/".join(parts[:-5]), submission, int(study[1]), base, framework, int(trial[1]))
-
-
-def _check_duplicate(place: _Place, name: str, first: _Place, first_name: str, compat: bool) -> None:
-    if place.framework != first.framework:
-        raise RunFolderError(
-            f"{place.submission} has {place.workload} in two frameworks, {first_name} and {name}; move one away"
-        )
-    if not compat:
-        raise RunFolderError(
-            f"two logs of one trial, {first_name} and {name}, and they differ; move one away (--algoperf-compat takes "
-            "both, as upstream does)"
-        )
 
 
 def _outcome(place: _Place, name: str, content: bytes, target: LogTarget, odd: _Oddities) -> Outcome:

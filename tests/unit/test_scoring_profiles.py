@@ -44,6 +44,7 @@ def test_closed_form_is_the_integral_of_the_profile() -> None:
     assert profiles.scores(ratios)[1] == pytest.approx(integral)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.floats(1.0, 6.0), st.just(math.inf), st.sampled_from(profiles.GRID.tolist())), min_size=1))
 def test_grid_is_the_trapezoid_over_100_points(ratios: list[float]) -> None:
     # As AlgoPerf computes it: np.trapezoid of (r <= tau).sum() / n over linspace(1, 4, 100), divided by 3.
@@ -92,11 +93,13 @@ def scored(found: Table, held_out: dict[str, str] | None) -> dict[str, float]:
     return scores(found, "xyz" if held_out else "xyzv", held_out)
 
 
+@settings(deadline=None)
 @given(tables, variants)
 def test_scores_lie_between_0_and_1(found: Table, held_out: dict[str, str] | None) -> None:
     assert all(0.0 <= score <= 1.0 for score in scored(found, held_out).values())
 
 
+@settings(deadline=None)
 @given(
     tables, variants, st.fixed_dictionaries({w: st.sampled_from([2.0**-9, 0.5, 1.0, 8.0, 2.0**10]) for w in columns})
 )
@@ -108,6 +111,7 @@ def test_the_unit_of_time_changes_nothing(
     assert scored(scaled, held_out) == scored(found, held_out)
 
 
+@settings(deadline=None)
 @given(tables, variants, st.data())
 def test_a_faster_submission_never_scores_lower(
     found: Table, held_out: dict[str, str] | None, data: st.DataObject
@@ -122,6 +126,7 @@ def test_a_faster_submission_never_scores_lower(
         assert after[other] <= before[other] + 1e-12
 
 
+@settings(deadline=None)
 @given(tables, variants, st.floats(1.0, 10.0))
 def test_one_slower_than_all_moves_nobody(found: Table, held_out: dict[str, str] | None, slower: float) -> None:
     slow: dict[str, float | None] = {}
@@ -132,6 +137,7 @@ def test_one_slower_than_all_moves_nobody(found: Table, held_out: dict[str, str]
     assert {s: after[s] for s in found} == scored(found, held_out)
 
 
+@settings(deadline=None)
 @given(tables, st.data())
 def test_one_that_is_best_nowhere_moves_nobody(found: Table, data: st.DataObject) -> None:
     # It may beat any one of them on some workload: enough that somebody is as fast as it on each, since the others are
