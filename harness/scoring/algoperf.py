@@ -9,6 +9,7 @@ trial's place are named.
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import re
 import tarfile
@@ -135,15 +136,10 @@ def _place(name: str, targets: Targets) -> _Place | None:
 
 
 def _outcome(place: _Place, name: str, content: bytes, target: LogTarget, odd: _Oddities) -> Outcome:
-    hit = None
-    before = 0.0
-    for row, (seconds, step, value) in enumerate(_rows(name, content, f"validation/{target.metric}", odd)):
-        if seconds < before and name not in (backwards := odd["trials whose submission time goes backwards"]):
-            backwards.append(name)
-        before = seconds
-        if target.meets(value):
-            hit = row, seconds, step
-            break
+    rows = list(_rows(name, content, f"validation/{target.metric}", odd))
+    if any(after[0] < before[0] for before, after in itertools.pairwise(rows)):
+        odd["trials whose submission time goes backwards"].append(name)
+    hit = next(((row, s, step) for row, (s, step, value) in enumerate(rows) if target.meets(value)), None)
     outcome = Outcome(place.submission, place.workload, place.study, place.trial, name, "missed", reached=False)
     if hit is None:
         return outcome
@@ -165,10 +161,9 @@ def _outcome(place: _Place, name: str, content: bytes, target: LogTarget, odd: _
 def _rows(name: str, content: bytes, metric: str, odd: _Oddities) -> Iterator[tuple[float, float, float]]:
     """Yield score, global_step and the metric of each evaluation; none for a file that holds no measurement."""
     try:
-        lines = content.decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise RunFolderError(f"{name} is no text: {error}; fetch it again") from None
-    table = list(csv.reader(lines))
+        table = [row for row in csv.reader(content.decode().splitlines()) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RunFolderError(f"{name} is no CSV file: {error}; fetch it again") from None
     if len(table) < 2:
         odd["trials without a measurement, counted as missed"].append(name)
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import discover
-from harness.errors import HarnessError, RunFolderError
+from harness.errors import ConfigError, HarnessError, RunFolderError
 from harness.records import Trial
 from harness.scoring import profiles, score
 from harness.scoring.output import as_csv, as_json
@@ -52,7 +52,10 @@ def print_scores(
 def show(found: Scores, *, json: bool = False, csv: Path | None = None, pairs: bool = False) -> None:
     """Print scores; `pairs` shows every pair, however many."""
     if csv is not None:
-        csv.write_text(as_csv(found))
+        try:
+            csv.write_text(as_csv(found))
+        except OSError as error:
+            raise ConfigError(f"cannot write the scores to {csv}: {error}; choose another file with --csv") from None
     if json:
         print(json_.dumps(as_json(found), allow_nan=False))
     else:

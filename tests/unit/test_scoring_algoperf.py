@@ -188,6 +188,7 @@ def test_logs_may_be_ranked_by_steps_and_by_no_other_clock(logs: Path, tmp_path:
         ("global_step,validation/loss\n1,2\n", r"expected the column 'score', got global_step, validation/loss"),
         ("global_step,score,validation/accuracy\n1,2,3\n", r"no trial of wmt has the column validation/loss"),
         ("global_step,score,validation/loss\n1,2,3\n4,,1\n", r"row 3: the target is met and score is nan"),
+        ("global_step,score,validation/loss\n1,2,1\n2,3,x\n4,5,6\n", r"row 3: could not convert"),  # after the hit
         (
             "global_step,score,validation/loss\n1,-2,1\n",
             r"row 2: the target is met and score is -2.0; expected seconds",
@@ -206,7 +207,7 @@ def test_a_garbled_csv_is_named(tmp_path: Path, content: str, message: str) -> N
 def test_bytes_that_are_no_text_are_named(logs: Path, tmp_path: Path) -> None:
     file = logs / "a" / "study_0" / "wmt_jax" / "trial_1" / "eval_measurements.csv"
     file.write_bytes(b"\x1f\x8b\xff")
-    with pytest.raises(RunFolderError, match=r"wmt_jax/trial_1/eval_measurements.csv is no text"):
+    with pytest.raises(RunFolderError, match=r"wmt_jax/trial_1/eval_measurements.csv is no CSV file"):
         scored(logs, tmp_path)
 
 
