@@ -61,9 +61,9 @@ class Sample:
     ends: Numbers | None = None
 
 
-def sample(times: StudyTimes, integral: Integral, number: int, seed: int) -> Sample:
-    """Compute all numbers; `integral` is "grid" for AlgoPerf's trapezoid."""
-    counts, pairs_P2 = times.counts_SW, separability.all_pairs(len(times.submissions))
+def sample(times: StudyTimes, integral: Integral, number: int, seed: int, *, pairs: bool = True) -> Sample:
+    """Compute all numbers, of pairs only if asked; `integral` is "grid" for AlgoPerf's trapezoid."""
+    counts, pairs_P2 = times.counts_SW, separability.all_pairs(len(times.submissions) if pairs else 0)
     reached_P = separability.both_reached(times.scored_SWK, pairs_P2)
 
     def numbers(t_SVK: FloatArray) -> Numbers:
@@ -119,6 +119,8 @@ def _numbers(times: StudyTimes, medians_SV: FloatArray, log_ratio_P: FloatArray,
 
 def _log_ratios(t_SWK: FloatArray, pairs_P2: IntArray, reached_P: separability.BoolArray) -> FloatArray:
     """Mean log ratio of each pair, with misses cut where one of the two has any."""
+    if not len(pairs_P2):
+        return np.empty((*t_SWK.shape[:-3], 0))
     raw_SW, cut_SW = (np.nanmean(separability.log_times(t_SWK, cut=cut), -1) for cut in (False, True))
     with np.errstate(invalid="ignore"):  # two misses, which are then cut
         raw_P = separability.log_ratios(raw_SW, pairs_P2)

@@ -101,7 +101,7 @@ def standings(
         raise ConfigError(
             f"there is no submission '{baseline}' to be the baseline; {suggest(baseline, names, 'scored')}"
         )
-    found = sample(times, integral, draws, seed)
+    found = sample(times, integral, draws, seed, pairs=pairs)
     score = dict(zip(names, estimates(*_arrays(found, "score_S"), least=0.0, most=1.0), strict=True))
     rank = ranks({name: estimate.value for name, estimate in score.items()})
     return Standings(
