@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import traceback
@@ -45,9 +46,15 @@ hang_s, retry, tensorboard, stop, clock, and fields of the groups, as in rules.s
 
 SCORE_HELP = """\
 examples:
-  harness score                  all runs in ./runs
-  harness score runs/lm_grammar  those of one workload
-  harness score --json           for programs
+  harness score                               all runs in ./runs
+  harness score runs/lm_grammar               those of one workload
+  harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
+  harness score --json                        for programs; --csv scores.csv for spreadsheets
+  harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
+
+With 6 studies or more an interval stands beside each number, with 2 to 5 the range of the studies; pairs are told apart
+by a test. AlgoPerf's logs are scored by its written rules, with --algoperf-compat by the arithmetic of its code, which
+the published boards were made with. harness/scoring/README.md has the rules, the statistics and the JSON.
 """
 
 DATA_HELP = """\
@@ -222,12 +229,29 @@ def _show_scores(planned: Plan) -> int:
     from harness.scoring.table import print_scores
 
     trials = [records.read_trial(trial.path) for trial in planned.trials if (trial.path / "spec.json").exists()]
-    if trials:
-        print_scores(trials)
+    unranked = [trial for trial in trials if trial.spec.max_steps is not None or trial.spec.variant is not None]
+    if unranked:
+        _print_unranked(unranked)
+    if len(unranked) < len(trials):
+        print_scores([trial for trial in trials if trial not in unranked])
     short = [trial for trial in trials if trial.status in records.FAILED | records.UNFINISHED]
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
     return 1 if short else 0
+
+
+def _print_unranked(trials: Sequence[Trial]) -> None:
+    """Print how smoke tests and runs of held-out variants ended: they have a last value, and no time to a target."""
+    from harness.tables import print_line, print_table
+
+    print_line("not ranked: smoke tests and held-out variants", style="bold")
+    rows = []
+    for trial in trials:
+        spec, result = trial.spec, trial.result
+        last = "-" if result is None or result.last is None else f"{result.last:.4g}"
+        steps = str(result.steps) if result else "-"
+        rows.append([spec.workload, spec.variant or "-", spec.submission, str(trial.status), steps, spec.metric, last])
+    print_table(["workload", "variant", "submission", "status", ">steps", "metric", ">last"], rows)
 
 
 def _list_parser() -> argparse.ArgumentParser:
@@ -255,11 +279,28 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _score_parser() -> argparse.ArgumentParser:
-    parser = _parser("score", "Score run folders.", SCORE_HELP)
+    parser = _parser("score", "Score run folders, or AlgoPerf's logs.", SCORE_HELP)
     parser.add_argument(
-        "runs", nargs="*", metavar="RUNS", help="run folders, or folders that hold them (default: runs)"
+        "runs",
+        nargs="*",
+        metavar="RUNS",
+        help="run folders, or folders that hold them (default: runs); one set of logs",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu", "steps", "energy"), help="rank by this clock, not by that of the rules"
+    )
+    parser.add_argument("--baseline", metavar="NAME", help="show speed-ups over this submission")
+    parser.add_argument("--pairs", action="store_true", help="show every pair, however many")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="leave missing studies out of the median (default: a miss each)"
+    )
+    parser.add_argument("--format", choices=("runs", "algoperf"), default="runs", help="what RUNS holds")
+    logs = parser.add_argument_group("with --format algoperf")
+    logs.add_argument("--targets", type=Path, metavar="FILE", help="AlgoPerf's workload_targets file of these logs")
+    logs.add_argument("--self-tuning", action="store_true", help="the logs are of self-tuning: one trial a study")
+    logs.add_argument("--algoperf-compat", action="store_true", help="by the arithmetic of AlgoPerf's code")
     return parser
 
 
@@ -267,6 +308,11 @@ def _score(args: argparse.Namespace) -> int:
     from harness import records
     from harness.scoring.table import print_scores
 
+    if args.format == "algoperf":
+        return _score_logs(args)
+    for flag in ("targets", "self_tuning", "algoperf_compat"):
+        if getattr(args, flag):
+            raise ConfigError(f"harness score: --{flag.replace('_', '-')} goes with --format algoperf")
     paths: dict[Path, None] = {}
     for name in args.runs or ["runs"]:
         found = records.find_trials(Path(name))
@@ -280,8 +326,32 @@ def _score(args: argparse.Namespace) -> int:
         except RunFolderError as error:
             _report(error)
             code = 1
-    print_scores(trials, json=args.json)
+        except json.JSONDecodeError as error:
+            _report(RunFolderError(f"{path}/result.json cannot be read ({error}); remove the folder to run it anew"))
+            code = 1
+    print_scores(trials, **_score_options(args))
     return code
+
+
+def _score_logs(args: argparse.Namespace) -> int:
+    from harness.scoring import algoperf, algoperf_targets, score
+    from harness.scoring.table import show
+
+    if len(args.runs) != 1 or args.targets is None:
+        raise ConfigError(
+            "harness score --format algoperf: expected one folder or tar file of logs and --targets FILE, got "
+            f"{len(args.runs)} of logs and {'no' if args.targets is None else 'a'} targets file"
+        )
+    targets = algoperf_targets.read_targets(args.targets)
+    logs = algoperf.read_logs(Path(args.runs[0]), targets)
+    options = _score_options(args)
+    shown = {name: options.pop(name) for name in ("json", "csv", "pairs")}
+    show(score.score_logs(logs, targets, self_tuning=args.self_tuning, compat=args.algoperf_compat, **options), **shown)
+    return 0
+
+
+def _score_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("json", "csv", "pairs", "clock", "baseline", "allow_missing")}
 
 
 def _doctor_parser() -> argparse.ArgumentParser:

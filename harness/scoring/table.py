@@ -1,110 +1,65 @@
-"""What `harness score` shows: a table per workload, the scores of the suite, and the notes on what was left out."""
+"""What `harness score` shows: a table per workload, the scores of the suite, the pairs, and what was left out."""
 
 from __future__ import annotations
 
+import itertools
 import json as json_
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import discover
-from harness.errors import HarnessError, RunFolderError
-from harness.records import Status, Trial
-from harness.scoring import profiles, times
-from harness.scoring.times import Times
-from harness.spec import CLOCKS, Clock, TrialSpec
+from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.records import Trial
+from harness.scoring import profiles, score
+from harness.scoring.output import as_csv, as_json
+from harness.scoring.sampling import Ends, Estimate
+from harness.scoring.score import Scores
+from harness.scoring.standings import Pair, Standings
+from harness.spec import Clock
 from harness.tables import print_line, print_table
 
 _SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "steps": "calibrated s", "energy": "J"}
+_ALL_PAIRS = 15  # more are shown by --pairs; otherwise neighbours in rank
 
 
-@dataclass(frozen=True)
-class Scores:
-    """All that is shown, by submission and workload.
+def print_scores(
+    trials: Sequence[Trial],
+    *,
+    json: bool = False,
+    where: Path | str | None = None,
+    csv: Path | None = None,
+    pairs: bool = False,
+    **options: Any,
+) -> None:
+    """Score these trials and show it, for people or as one JSON object; write scores.csv to `csv`.
 
-    Attributes:
-      rules, clock: of the records; None where no trial counts.
-      workloads: one spec of each, by name.
-      ranked: names of the workloads that enter the score.
-      status, steps, test: see `harness.scoring.times`.
-      times: time to target on each clock that was measured at every hit, the ranking clock first.
-      scores: profile score by submission; None where no workload is ranked.
-      notes: lines.
-    """
-
-    rules: str | None
-    clock: Clock | None
-    workloads: dict[str, TrialSpec]
-    ranked: tuple[str, ...]
-    status: dict[str, dict[str, Status]]
-    times: dict[Clock, Times]
-    steps: Times
-    test: Times
-    scores: dict[str, float | None]
-    notes: tuple[str, ...]
-
-    @property
-    def ranking(self) -> Times:
-        """Time to target in the ranking clock."""
-        return self.times[self.clock] if self.clock else {}
-
-
-def print_scores(trials: Sequence[Trial], *, json: bool = False, where: Path | str | None = None) -> None:
-    """Print the scores of these trials for people, or as one JSON object.
-
-    Raises RunFolderError where there are none (`where` names the place looked at), or where they cannot be compared.
+    `options` are those of `harness.scoring.score.score`. Raises RunFolderError where there are no trials (`where` names
+    the place looked at), or where they cannot be compared.
     """
     if not trials:
         looked = f" in {where}" if where else ""
         raise RunFolderError(f"no trials found{looked}; `harness run` makes some, and out=DIR says where they lie")
-    found = score(trials, unscored_workloads({t.spec.workload for t in trials}))
-    if json:
-        print(json_.dumps(as_json(found)))
-    else:
-        _print(found)
-
-
-def score(trials: Sequence[Trial], unscored: Collection[str] = ()) -> Scores:
-    """Score the trials that count. `unscored` names the workloads that are shown and do not enter the score."""
-    selection = times.select(trials)
-    chosen = selection.trials
-    if not chosen:
-        return Scores(None, None, {}, (), {}, {}, {}, {}, {}, selection.notes)
-    clock = chosen[0].spec.clock
-    workloads = {t.spec.workload: t.spec for t in chosen}
-    ranked = tuple(w for w in workloads if w not in unscored and workloads[w].target is not None)
-    measured = {c: times.time_to_target(chosen, c) for c in (clock, *CLOCKS) if c == clock or _measured(chosen, c)}
-    notes = list(selection.notes)
-    if shown := sorted(set(workloads) & set(unscored)):
-        notes.append(f"shown but not part of the score: {', '.join(shown)}")
-    return Scores(
-        rules=chosen[0].spec.rules,
-        clock=clock,
-        workloads=workloads,
-        ranked=ranked,
-        status=times.status(chosen, clock),
-        times=measured,
-        steps=times.steps_to_target(chosen, clock),
-        test=times.test_metric(chosen, clock),
-        scores=profiles.scores(measured[clock], ranked),
-        notes=tuple(notes),
+    show(
+        score.score(trials, unscored_workloads({t.spec.workload for t in trials}), **options),
+        json=json,
+        csv=csv,
+        pairs=pairs,
     )
 
 
-def as_json(found: Scores) -> dict[str, Any]:
-    """Return what `--json` prints. `low`, `high` and `pairs` await rulesets with several studies."""
-    return {
-        "rules": found.rules,
-        "clock": found.clock,
-        "workloads": sorted(found.workloads),
-        "scores": {name: {"score": value, "low": None, "high": None} for name, value in sorted(found.scores.items())},
-        "time_to_target": found.ranking,
-        "steps_to_target": {name: {w: _whole(s) for w, s in row.items()} for name, row in found.steps.items()},
-        "status": {name: {w: str(s) for w, s in row.items()} for name, row in found.status.items()},
-        "pairs": [],
-        "notes": list(found.notes),
-    }
+def show(found: Scores, *, json: bool = False, csv: Path | None = None, pairs: bool = False) -> None:
+    """Print scores; `pairs` shows every pair, however many."""
+    if csv is not None:
+        try:
+            csv.write_text(as_csv(found))
+        except OSError as error:
+            raise ConfigError(f"cannot write the scores to {csv}: {error}; choose another file with --csv") from None
+    if json:
+        print(json_.dumps(as_json(found), allow_nan=False))
+    else:
+        _print(found, pairs)
 
 
 def unscored_workloads(names: Collection[str]) -> set[str]:
@@ -120,13 +75,17 @@ def unscored_workloads(names: Collection[str]) -> set[str]:
     return toys
 
 
-def _print(found: Scores) -> None:
+def _print(found: Scores, all_pairs: bool) -> None:
     if found.clock:
-        print_line(f"ruleset {found.rules}, ranked by the {_clock_title(found.clock)}", style="bold")
-        for workload in sorted(found.workloads):
-            _print_workload(found, workload)
-    if found.ranked:
-        _print_suite(found)
+        print_line(f"ruleset {found.rules}, ranked by the {found.clock} clock: {found.unit}", style="bold")
+        if found.held_out or len(found.targets) > 4:
+            _print_matrix(found)
+        else:
+            for workload in found.targets:
+                _print_workload(found, workload)
+    if found.ranking:
+        _print_suite(found, found.ranking)
+        _print_pairs(found.ranking, all_pairs)
     if found.notes:
         print_line()
     for note in found.notes:
@@ -134,64 +93,138 @@ def _print(found: Scores) -> None:
 
 
 def _print_workload(found: Scores, workload: str) -> None:
-    spec = found.workloads[workload]
-    print_line(f"\n{workload}: {target_text(spec)}", style="bold")
-    submissions = {name: row for name, row in found.ranking.items() if workload in row}
-    ratio = profiles.ratios(submissions, [workload])
+    print_line(f"\n{workload}: {found.targets[workload]}", style="bold")
+    assert found.clock is not None
+    times = {name: found.times[found.clock][name][workload] for name, row in found.cells.items() if workload in row}
+    ran = sorted(times, key=lambda n: (math.inf if (t := times[n]) is None else t, n))
+    best = min((t for t in times.values() if t is not None), default=math.nan)
     other = [clock for clock in found.times if clock != found.clock]
+    ranked = found.ranking if workload in found.ranked else None
     rows = [
         [
             name,
-            str(found.status[name][workload]),
-            _number(found.ranking[name][workload]),
-            _ratio(ratio[name][workload]),
-            _number(found.steps[name][workload], whole=True),
+            found.status(name, workload),
+            *([found.reached(name, workload)] if found.several else []),
+            _number(times[name]) + (_spread(ranked.time[name][workload]) if ranked else ""),
+            _ratio(None if (t := times[name]) is None else t / best),
+            _number(found.steps(name, workload), whole=True),
             *(_number(found.times[clock][name][workload]) for clock in other),
-            _metric(found.test[name][workload]),
+            _metric(found.test(name, workload)),
         ]
-        for name in sorted(submissions, key=lambda n: (ratio[n][workload], n))
+        for name in ran
     ]
-    fixed = ("submission", "status", ">time to target", ">x best", ">steps")
-    print_table([*fixed, *(f">{clock} {_SHORT_UNITS[clock]}" for clock in other), f">test {spec.metric}"], rows)
+    head = ["submission", "status", *([">reached"] if found.several else []), f">time to target{_title(ranked)}"]
+    head += [">x best", ">steps", *(f">{clock} {_SHORT_UNITS[clock]}" for clock in other)]
+    print_table([*head, f">test {found.metrics[workload]}"], rows)
 
 
-def _print_suite(found: Scores) -> None:
-    ratio = profiles.ratios(found.ranking, found.ranked)
+def _print_matrix(found: Scores) -> None:
+    """Times alone, in one table: what fits where there are many workloads."""
+    assert found.clock is not None
+    times, rank = found.times[found.clock], found.ranking.rank if found.ranking else {}
+    columns = [*found.ranked, *found.held_out, *(w for w in found.targets if w not in (*found.ranked, *found.held_out))]
+    print_line(f"\ntime to target, {found.unit}", style="bold")
+    print_table(
+        ["submission", *(f">{w}" for w in columns)],
+        [
+            [name, *(_number(times[name][w], whole=True) for w in columns)]
+            for name in sorted(times, key=lambda n: (rank.get(n, 0), n))
+        ],
+    )
+
+
+def _print_suite(found: Scores, ranking: Standings) -> None:
     over = ", ".join(found.ranked)
     print_line(f"\nscore: performance profile up to {profiles.R_MAX:g} times the best, over {over}", style="bold")
+    if found.held_out:
+        print_line(f"taken away where the held-out variant was missed: {', '.join(found.held_out)}")
+    with_ranks = found.several and bool(ranking.rank_without) and len(ranking.submissions) > 1
     rows = [
         [
             name,
-            f"{found.scores[name]:.4f}",
-            _ratio(profiles.geometric_mean_ratio(ratio[name])),
-            f"{sum(found.ranking[name].get(w) is not None for w in found.ranked)} of {len(found.ranked)}",
+            f"{ranking.score[name].value:.4f}{_spread(ranking.score[name], places=2)}",
+            *([_ranks(ranking, name)] if with_ranks else []),
+            _ratio(ranking.mean_ratio[name].value) + _spread(ranking.mean_ratio[name], places=2),
+            *([_speed_up(ranking, name)] if ranking.speed_up else []),
+            f"{sum(math.isfinite(e.value) for e in ranking.time[name].values())} of {len(found.ranked)}",
         ]
-        for name in sorted(found.scores, key=lambda n: (-(found.scores[n] or 0.0), n))
+        for name in sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
     ]
-    print_table(["submission", ">score", ">x best (geometric mean)", ">targets reached"], rows)
+    head = ["submission", f">score{_title(ranking)}", *([">rank (leaving out one workload)"] if with_ranks else [])]
+    head += [">x best (geometric mean)", *([">x the baseline (workloads)"] if ranking.speed_up else [])]
+    print_table([*head, ">targets reached"], rows)
 
 
-def target_text(spec: TrialSpec) -> str:
-    """Return what is to be reached, for people."""
-    if spec.target is None:
-        return f"{spec.metric}, no target"
-    reach = "at most" if spec.mode == "min" else "at least"
-    return f"{spec.metric} {reach} {spec.target:g}, version {spec.workload_version}"
+def _print_pairs(ranking: Standings, show_all: bool) -> None:
+    tested = [pair for pair in ranking.pairs if pair.test.p is not None]
+    if not tested:
+        return
+    apart = sum(bool(pair.test.separable) for pair in tested)
+    print_line(
+        f"\npairs: {apart} of {len(tested)} separable at 5% (mean log ratio over the suite; Holm over pairs)",
+        style="bold",
+    )
+    shown, order = ranking.pairs, sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
+    if len(shown) > _ALL_PAIRS and not show_all:
+        neighbours = set(itertools.pairwise(order))
+        shown = tuple(pair for pair in shown if (pair.a, pair.b) in neighbours)
+        print_line("neighbours in rank only; --pairs shows all, --json has them")
+    rows = [
+        [
+            f"{pair.a} / {pair.b}",
+            _ratio(pair.ratio.value) + _spread(pair.ratio, places=2),
+            f"{pair.win_probability:.0%}",
+            "-" if pair.test.p_holm is None else f"{pair.test.p_holm:.2g}",
+            pair.test.method or "-",
+            verdict(pair),
+        ]
+        for pair in shown
+    ]
+    print_table(["pair", f">times as fast{_title(ranking)}", ">wins", ">p (Holm)", "test", "verdict"], rows)
 
 
-def _measured(trials: Sequence[Trial], clock: Clock) -> bool:
-    """Whether every hit that counts has a time on this clock."""
-    hits = [t.hit for t in trials if times.counts(t) and t.hit]
-    return clock != "energy" if not hits else all(getattr(hit.scored, clock) is not None for hit in hits)
+def verdict(pair: Pair) -> str:
+    """Return what the test of a pair says, in words."""
+    test = pair.test
+    if test.separable is None:
+        return "not tested: one study"
+    if test.separable:
+        return "separable" if pair.faster == pair.a else f"separable: {pair.b} is faster"
+    if test.seeds is None:
+        return "not separable; over 9999 seeds each to tell"
+    return f"not separable; about {test.seeds} seeds each to tell"
 
 
-def _clock_title(clock: Clock) -> str:
-    return f"{clock} clock: {times.UNITS[clock]}"
+def _ranks(ranking: Standings, name: str) -> str:
+    others = [row[name] for row in ranking.rank_without.values()]
+    return f"{ranking.rank[name]} ({min(others)} to {max(others)})"
 
 
-def _whole(steps: float | None) -> int | float | None:
-    """Steps as an integer, but for the middle of two studies."""
-    return int(steps) if steps is not None and steps.is_integer() else steps
+def _speed_up(ranking: Standings, name: str) -> str:
+    found = ranking.speed_up[name]
+    if found.ratio is None:
+        return "-"
+    return f"{found.ratio.value:.3f}{_spread(found.ratio, places=2)} ({len(found.common)})"
+
+
+def _title(ranking: Standings | None) -> str:
+    """What stands beside the numbers of a column."""
+    example = next(iter(ranking.score.values())) if ranking else None
+    return "" if example is None else " [95%]" if example.interval else " (range)" if example.range else ""
+
+
+def _spread(estimate: Estimate, places: int | None = None) -> str:
+    def text(value: float) -> str:
+        return "inf" if math.isinf(value) else _number(value) if places is None else f"{value:.{places}f}"
+
+    def joined(ends: Ends, between: str) -> str:
+        return between.join(map(text, ends))
+
+    if math.isinf(estimate.value):
+        return ""
+    if estimate.interval:
+        return f" [{joined(estimate.interval, ', ')}]"
+    return f" ({joined(estimate.range, ' to ')})" if estimate.range else ""
 
 
 def _number(value: float | None, *, whole: bool = False) -> str:
@@ -201,7 +234,7 @@ def _number(value: float | None, *, whole: bool = False) -> str:
 
 
 def _ratio(value: float | None) -> str:
-    return "-" if value is None or value == float("inf") else f"{value:.3f}"
+    return "-" if value is None or math.isinf(value) else f"{value:.3f}"
 
 
 def _metric(value: float | None) -> str:

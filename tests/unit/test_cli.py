@@ -22,8 +22,21 @@ SURFACE = {
     "run": ["--dry-run", "--help", "-h"],
     "list": ["--help", "-h"],
     "show": ["--help", "-h"],
-    "score": ["--help", "--json", "-h"],
     "data": ["--all", "--help", "--mirror", "-h"],
+    "score": [
+        "--algoperf-compat",
+        "--allow-missing",
+        "--baseline",
+        "--clock",
+        "--csv",
+        "--format",
+        "--help",
+        "--json",
+        "--pairs",
+        "--self-tuning",
+        "--targets",
+        "-h",
+    ],
     "doctor": ["--calibrate", "--help", "-h"],
 }
 
@@ -162,7 +175,7 @@ def add(root: Path, name: str, text: str = SUBMISSION) -> None:
 def printed(monkeypatch) -> list[list[Trial]]:
     """The trials that the table of scores was asked for."""
     calls: list[list[Trial]] = []
-    monkeypatch.setattr("harness.scoring.table.print_scores", lambda trials, *, json=False: calls.append(trials))
+    monkeypatch.setattr("harness.scoring.table.print_scores", lambda trials, **_: calls.append(trials))
     return calls
 
 

@@ -1,24 +1,20 @@
-"""Scores from records: what counts, times to target, profiles against hand-worked numbers, the table and its JSON."""
+"""Scores from run folders: what counts, times to target, what is missing, and the table."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from harness.clock import Scored
-from harness.errors import RunFolderError
+from harness.errors import ConfigError, RunFolderError
 from harness.records import Result, Status, Trial
-from harness.scoring import profiles, table, times
-from harness.spec import TrialSpec
+from harness.scoring import outcomes, score, selection, table
+from harness.spec import Clock, TrialSpec
 
 SPEC = TrialSpec(
     schema=1, workload="w1", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
@@ -69,23 +65,27 @@ def measurement(step: int, loss: float, seconds: float, *, met: bool, energy: fl
 # ---- times
 
 
+def medians(trials: list[Trial], clock: Clock = "steps") -> dict[str, dict[str, float | None]]:
+    return score.score(trials).times[clock]
+
+
 def test_time_is_that_of_the_first_hit(tmp_path: Path) -> None:
     trials = [trial(tmp_path, 8.0), trial(tmp_path, None, submission="muon")]
-    assert times.time_to_target(trials, "steps") == {"adamw": {"w1": 8.0}, "muon": {"w1": None}}
-    assert times.time_to_target(trials, "wall") == {"adamw": {"w1": 16.0}, "muon": {"w1": None}}
-    assert times.time_to_target(trials, "cpu") == {"adamw": {"w1": 24.0}, "muon": {"w1": None}}
-    assert times.steps_to_target(trials, "steps") == {"adamw": {"w1": 200.0}, "muon": {"w1": None}}
-    assert times.test_metric(trials, "steps") == {"adamw": {"w1": 0.45}, "muon": {"w1": 0.45}}
+    assert medians(trials) == {"adamw": {"w1": 8.0}, "muon": {"w1": None}}
+    assert medians(trials, "wall") == {"adamw": {"w1": 16.0}, "muon": {"w1": None}}
+    assert medians(trials, "cpu") == {"adamw": {"w1": 24.0}, "muon": {"w1": None}}
+    found = score.score(trials)
+    assert [found.steps(name, "w1") for name in ("adamw", "muon")] == [200, None]
+    assert [found.test(name, "w1") for name in ("adamw", "muon")] == [0.45, 0.45]
 
 
 def test_only_the_log_decides_what_met_the_target(tmp_path: Path) -> None:
     # Whether a value meets the target is settled when it is measured (equality does); scoring takes `met` from the log.
     reached = trial(tmp_path, 8.0)
-    assert reached.hit is not None
-    assert reached.hit.scored == Scored(wall=16.0, cpu=24.0, steps=8.0, energy=None)
+    assert outcomes.outcome(reached).times == {"wall": 16.0, "cpu": 24.0, "steps": 8.0}
     for event in reached.events:
         event["met"] = False
-    assert times.hit_time(reached, "steps") is None
+    assert not outcomes.outcome(reached).reached
 
 
 @pytest.mark.parametrize(("mode", "easy", "hard"), [("min", 0.5001, 0.5), ("max", 0.4999, 0.5)])
@@ -100,43 +100,140 @@ def test_a_value_on_each_side_of_the_target(tmp_path: Path, mode: Any, easy: flo
         for event in one.events:
             event["metrics"]["loss"] = value
             event["met"] = info.meets(value)
-    assert times.time_to_target([outside, inside], "steps") == {"adamw": {"w1": None}, "muon": {"w1": 4.0}}
+    assert medians([outside, inside]) == {"adamw": {"w1": None}, "muon": {"w1": 4.0}}
+
+
+@pytest.mark.parametrize(("mode", "value"), [("min", 0.5001), ("max", 0.4999), ("min", None)])
+def test_a_hit_on_the_wrong_side_is_refused(tmp_path: Path, mode: Any, value: float | None) -> None:
+    wrong = trial(tmp_path, 8.0, mode=mode)
+    for event in wrong.events:
+        event["metrics"]["loss"] = value
+        event["met"] = True
+    with pytest.raises(
+        RunFolderError, match=rf"step 100 is marked as meeting the target.* loss is {value}.*\({mode}\)"
+    ):
+        score.score([wrong])
+
+
+def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:
+    for broken in ({"met": None}, {"scored": None}, {"metrics": None}, {"scored": {"wall": 1.0}}):
+        one = trial(tmp_path, 8.0)
+        for name, value in broken.items():
+            if value is None:
+                del one.events[1][name]
+            else:
+                one.events[1][name] = value
+        with pytest.raises(RunFolderError, match=r"log.jsonl: a measurement is damaged \(KeyError"):
+            score.score([one])
+
+
+def test_no_time_is_no_time(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"time to target is 0\.0 on the steps clock; expected more than 0"):
+        score.score([trial(tmp_path, 0.0)])
 
 
 @pytest.mark.parametrize(
     "status", [Status.CRASHED, Status.OUT_OF_MEMORY, Status.HUNG, Status.INTERRUPTED, Status.RUNNING, Status.PLANNED]
 )
 def test_a_failed_or_unfinished_trial_has_no_time(tmp_path: Path, status: Status) -> None:
-    assert times.time_to_target([trial(tmp_path, 8.0, status=status)], "steps") == {"adamw": {"w1": None}}
+    assert medians([trial(tmp_path, 8.0, status=status)]) == {"adamw": {"w1": None}}
 
 
 @pytest.mark.parametrize("status", [Status.HORIZON_REACHED, Status.DIVERGED, Status.BUDGET_EXHAUSTED, Status.STOPPED])
 def test_a_hit_counts_whatever_came_after_it(tmp_path: Path, status: Status) -> None:
-    assert times.time_to_target([trial(tmp_path, 8.0, status=status)], "steps") == {"adamw": {"w1": 8.0}}
+    assert medians([trial(tmp_path, 8.0, status=status)]) == {"adamw": {"w1": 8.0}}
 
 
 def test_median_over_studies_with_misses_as_infinity(tmp_path: Path) -> None:
-    three = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, None, 10.0])]
-    assert times.time_to_target(three, "steps") == {"adamw": {"w1": 10.0}}
-    assert times.status(three, "steps") == {"adamw": {"w1": Status.TARGET_REACHED}}
-    two_missed = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, None, None])]
-    assert times.time_to_target(two_missed, "steps") == {"adamw": {"w1": None}}
-    assert times.status(two_missed, "steps") == {"adamw": {"w1": Status.BUDGET_EXHAUSTED}}
-    even = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, 8.0])]
-    assert times.time_to_target(even, "steps") == {"adamw": {"w1": 7.0}}
-    half_missed = [trial(tmp_path, t, study=i) for i, t in enumerate([6.0, None])]
-    assert times.time_to_target(half_missed, "steps") == {"adamw": {"w1": None}}
+    def of(*times: float | None) -> tuple[float | None, str]:
+        found = score.score([trial(tmp_path, t, study=i) for i, t in enumerate(times)])
+        return found.times["steps"]["adamw"]["w1"], found.status("adamw", "w1")
+
+    assert of(6.0, None, 10.0) == (10.0, "target_reached")
+    assert of(6.0, None, None) == (None, "budget_exhausted")
+    assert of(6.0, 8.0) == (7.0, "target_reached")
+    assert of(6.0, None) == (None, "budget_exhausted")
 
 
 def test_the_fastest_trial_of_a_study_counts(tmp_path: Path) -> None:
-    trials = [trial(tmp_path, t, trial=i) for i, t in enumerate([9.0, None, 7.0])]
-    assert times.time_to_target(trials, "steps") == {"adamw": {"w1": 7.0}}
+    assert medians([trial(tmp_path, t, trial=i) for i, t in enumerate([9.0, None, 7.0])]) == {"adamw": {"w1": 7.0}}
 
 
 def test_energy_that_was_not_measured_cannot_rank(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="energy clock was not measured"):
-        times.time_to_target([trial(tmp_path, 8.0)], "energy")
-    assert times.time_to_target([trial(tmp_path, 8.0, energy=50.0)], "energy") == {"adamw": {"w1": 50.0}}
+    with pytest.raises(RunFolderError, match="energy clock was not measured there; rank by another: wall, cpu, steps"):
+        score.score([trial(tmp_path, 8.0)], clock="energy")
+    found = score.score([trial(tmp_path, 8.0, energy=50.0)], clock="energy")
+    assert (found.clock, found.unit, found.times["energy"]) == ("energy", "joules", {"adamw": {"w1": 50.0}})
+
+
+def test_every_clock_has_its_own_standings(tmp_path: Path) -> None:
+    slow = trial(tmp_path, 8.0, energy=10.0)
+    quick = trial(tmp_path, 4.0, submission="muon", energy=40.0)
+    found = score.score([slow, quick], baseline="adamw")
+    assert {c: on.score["muon"].value for c, on in found.standings.items()} == pytest.approx(
+        {"steps": 1.0, "wall": 1.0, "cpu": 1.0, "energy": 0.0}
+    )
+    assert {c: on.speed_up["muon"].ratio.value for c, on in found.standings.items()} == pytest.approx(
+        {"steps": 2.0, "wall": 2.0, "cpu": 2.0, "energy": 0.25}
+    )
+
+
+# ---- what is missing
+
+
+def both(path: Path, studies: dict[str, list[float | None]], **changes: Any) -> list[Trial]:
+    return [
+        trial(path, t, submission=name, study=i, **changes) for name, row in studies.items() for i, t in enumerate(row)
+    ]
+
+
+def test_a_missing_study_is_a_miss_unless_it_is_allowed(tmp_path: Path) -> None:
+    trials = both(tmp_path, {"adamw": [6.0, 7.0, 8.0], "muon": [4.0, 5.0]})
+    found = score.score(trials)
+    assert found.times["steps"]["muon"]["w1"] == 5.0  # 4, 5 and a miss
+    assert "missing, counted as missed: muon on w1: 1 of 3 trials (study 2 of 3); --allow-missing" in "\n".join(
+        found.notes
+    )
+    found = score.score(trials, allow_missing=True)
+    assert found.times["steps"]["muon"]["w1"] == 4.5
+    assert "missing, left out of the median: muon on w1: 1 of 3 trials (study 2 of 3)" in found.notes
+    (gap,) = found.gaps
+    assert (gap.submission, gap.workload, gap.studies, gap.trials, gap.trials_expected) == ("muon", "w1", (2,), 1, 3)
+
+
+def test_an_unfinished_study_is_missing(tmp_path: Path) -> None:
+    trials = [*both(tmp_path, {"adamw": [6.0, 8.0, 9.0]}), trial(tmp_path, 4.0, submission="muon")]
+    trials += [trial(tmp_path, 1.0, submission="muon", study=i, status=Status.RUNNING) for i in (1, 2)]
+    found = score.score(trials)
+    assert found.times["steps"]["muon"]["w1"] is None
+    assert "2 trials not finished: counted as missed so far" in "\n".join(found.notes)
+    found = score.score(trials, allow_missing=True)
+    assert found.times["steps"]["muon"]["w1"] == 4.0
+    assert "2 trials not finished: left out of the median so far" in "\n".join(found.notes)
+
+
+def test_a_missing_trial_is_reported(tmp_path: Path) -> None:
+    trials = [trial(tmp_path, 6.0 + i, study=s, trial=i) for s in (0, 1) for i in (0, 1, 2)][:-1]
+    found = score.score(trials)
+    assert "missing, the fastest of the others counts: adamw on w1: 1 of 6 trials" in found.notes
+
+
+def test_a_study_that_failed_throughout_is_a_miss_and_named(tmp_path: Path) -> None:
+    trials = [*both(tmp_path, {"adamw": [6.0, 8.0]}), trial(tmp_path, None, study=2, status=Status.CRASHED)]
+    for allowed in (False, True):
+        found = score.score(trials, allow_missing=allowed)
+        assert found.times["steps"]["adamw"]["w1"] == 8.0
+        assert "failed, counted as missed: study 2 of adamw on w1 (crashed)" in found.notes
+
+
+def test_studies_with_different_hyperparameters_are_named(tmp_path: Path) -> None:
+    trials = [trial(tmp_path, 6.0, study=i, hyperparameters={"learning_rate": 0.1 * i}) for i in (1, 2)]
+    assert "the studies of adamw on w1 were run with different hyperparameters" in score.score(trials).notes
+
+
+def test_the_baseline_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no submission 'adam' to be the baseline; did you mean 'adamw'"):
+        score.score([trial(tmp_path, 8.0)], baseline="adam")
 
 
 # ---- what counts
@@ -144,7 +241,7 @@ def test_energy_that_was_not_measured_cannot_rank(tmp_path: Path) -> None:
 
 def test_smoke_tests_and_tuning_trials_are_left_out(tmp_path: Path) -> None:
     kept = trial(tmp_path, 8.0)
-    found = times.select([kept, trial(tmp_path, 1.0, max_steps=20), trial(tmp_path, 2.0, tuning=True)])
+    found = selection.select([kept, trial(tmp_path, 1.0, max_steps=20), trial(tmp_path, 2.0, tuning=True)])
     assert found.trials == (kept,)
     assert any("1 trial run with max_steps" in note for note in found.notes)
     assert any("1 trial run on tuning seeds" in note for note in found.notes)
@@ -154,7 +251,7 @@ def test_older_sources_of_a_submission_are_superseded(tmp_path: Path) -> None:
     old = [trial(tmp_path, 5.0, workload=w, submission_hash="old", written=1.0) for w in ("w1", "w2")]
     new = trial(tmp_path, 8.0, submission_hash="new", written=2.0)
     other = trial(tmp_path, 9.0, submission="muon", written=1.0)
-    found = times.select([*old, new, other])
+    found = selection.select([*old, new, other])
     assert found.trials == (new, other)
     note = next(n for n in found.notes if n.startswith("superseded"))
     assert "2 trials of adamw by older sources (old; scored: new) on w1, w2" in note
@@ -164,7 +261,7 @@ def test_an_older_hyperparameter_point_is_superseded(tmp_path: Path) -> None:
     old = trial(tmp_path, 5.0, hyperparameters={"learning_rate": 0.1}, written=1.0)
     new = trial(tmp_path, 8.0, written=2.0)
     for order in itertools.permutations([old, new]):
-        found = times.select(order)
+        found = selection.select(order)
         assert found.trials == (new,)
         note = next(n for n in found.notes if n.startswith("superseded"))
         assert f"{old.path} by {new.path}" in note
@@ -176,7 +273,7 @@ def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
     second = trial(tmp_path, 8.0, written=2.0)
     (first.path / "log.jsonl").write_text("")
     os.utime(first.path / "log.jsonl", (3.0, 3.0))
-    found = times.select([first, second])
+    found = selection.select([first, second])
     assert found.trials == (first,)
     assert any("seed (0, now 1)" in n for n in found.notes)
 
@@ -199,7 +296,7 @@ def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     trials = [trial(tmp_path, 8.0), trial(tmp_path, 9.0, submission="muon", **changes)]
     with pytest.raises(RunFolderError, match=named) as caught:
-        times.select(trials)
+        selection.select(trials)
     assert str(trials[0].path) in str(caught.value)
     assert str(trials[1].path) in str(caught.value)
 
@@ -208,20 +305,20 @@ def test_gpus_are_compared_by_the_card_and_not_by_the_host(tmp_path: Path) -> No
     card = {"cpu": "Some CPU", "cores": 2, "device": "A card"}
     one = trial(tmp_path, 8.0, device="gpu", fingerprint=card)
     other_host = trial(tmp_path, 9.0, device="gpu", submission="muon", fingerprint=card | {"cpu": "Another CPU"})
-    assert len(times.select([one, other_host]).trials) == 2
+    assert len(selection.select([one, other_host]).trials) == 2
     other_card = trial(tmp_path, 9.0, device="gpu", submission="muon", fingerprint=card | {"device": "Another card"})
     with pytest.raises(RunFolderError, match="device of the machine is 'A card'"):
-        times.select([one, other_card])
+        selection.select([one, other_card])
 
 
 def test_a_crash_without_a_fingerprint_can_be_compared(tmp_path: Path) -> None:
     crashed = trial(tmp_path, None, status=Status.CRASHED, submission="muon", fingerprint={})
-    assert len(times.select([trial(tmp_path, 8.0), crashed]).trials) == 2
+    assert len(selection.select([trial(tmp_path, 8.0), crashed]).trials) == 2
 
 
 def test_notes_tell_what_a_reader_has_to_know(tmp_path: Path) -> None:
     newer_jax = MACHINE | {"packages": {"jax": "0.11.2", "jaxlib": "0.10.2"}}
-    notes = times.select(
+    notes = score.score(
         [
             trial(tmp_path, 8.0, workload_version=0),
             trial(tmp_path, 8.0, workload_version=0, submission="muon", fingerprint=newer_jax),
@@ -230,81 +327,9 @@ def test_notes_tell_what_a_reader_has_to_know(tmp_path: Path) -> None:
         ]
     ).notes
     expected = ["w1: the target is provisional", "w3 has no target", "1 trial not finished", "one study: no interval",
-                "muon was not run on w2, w3", "different versions of jax: 0.10.2, 0.11.2"]  # fmt: skip
+                "muon was not run on w2: counted as missed", "different versions of jax: 0.10.2, 0.11.2"]  # fmt: skip
     for text in expected:
         assert any(text in note for note in notes), text
-
-
-# ---- profiles
-
-
-def test_score_by_hand() -> None:
-    # a: r = 1 and 2; b: r = 2.5 and 1; c: r = 5 (beyond r_max) and a miss.
-    found = {"a": {"x": 2.0, "y": 8.0}, "b": {"x": 5.0, "y": 4.0}, "c": {"x": 10.0, "y": None}}
-    assert profiles.ratios(found, ["x", "y"])["b"] == {"x": 2.5, "y": 1.0}
-    scores = profiles.scores(found, ["x", "y"])
-    assert scores == {"a": pytest.approx((1 + 2 / 3) / 2), "b": pytest.approx((1.5 / 3 + 1) / 2), "c": 0.0}
-    assert profiles.geometric_mean_ratio(profiles.ratios(found, ["x", "y"])["b"]) == pytest.approx(math.sqrt(2.5))
-    assert profiles.geometric_mean_ratio(profiles.ratios(found, ["x", "y"])["c"]) is None
-
-
-def test_a_workload_nobody_reached_counts_for_all() -> None:
-    found = {"a": {"x": 2.0, "y": None}, "b": {"x": 2.0}}
-    assert profiles.scores(found, ["x", "y"]) == {"a": 0.5, "b": 0.5}
-
-
-def test_no_workload_no_score() -> None:
-    assert profiles.scores({"a": {}}, []) == {"a": None}
-    assert profiles.geometric_mean_ratio({}) is None
-
-
-def test_closed_form_is_the_integral_of_the_profile() -> None:
-    row = {"x": 1.0, "y": 1.75, "z": 3.2, "u": math.inf}
-    knots = sorted({1.0, 4.0, *(r for r in row.values() if r < 4)})
-    integral = sum((b - a) * profiles.profile(row, a) for a, b in itertools.pairwise(knots)) / 3
-    others = {"best": dict.fromkeys(row, 1.0), "s": {w: None if math.isinf(r) else r for w, r in row.items()}}
-    assert profiles.scores(others, list(row))["s"] == pytest.approx(integral)
-
-
-seconds = st.one_of(st.none(), st.floats(0.01, 1e4))
-tables = st.dictionaries(st.sampled_from("abcdef"), st.fixed_dictionaries({w: seconds for w in "xyz"}), min_size=1)
-
-
-@given(tables)
-def test_scores_lie_between_0_and_1(found: dict[str, dict[str, float | None]]) -> None:
-    for score in profiles.scores(found, "xyz").values():
-        assert score is not None
-        assert 0.0 <= score <= 1.0
-
-
-@given(tables, st.floats(1e-3, 1e3))
-def test_scaling_all_times_changes_nothing(found: dict[str, dict[str, float | None]], factor: float) -> None:
-    scaled = {s: {w: None if t is None else factor * t for w, t in row.items()} for s, row in found.items()}
-    assert profiles.scores(scaled, "xyz") == pytest.approx(profiles.scores(found, "xyz"), abs=1e-9)
-
-
-@given(tables, st.data())
-def test_a_faster_submission_never_scores_lower(found: dict[str, dict[str, float | None]], data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(found)))
-    workload = data.draw(st.sampled_from("xyz"))
-    time = found[name][workload]
-    quicker = data.draw(st.floats(0.001, 1e4 if time is None else time))
-    changed = found | {name: found[name] | {workload: quicker}}
-    before, after = profiles.scores(found, "xyz"), profiles.scores(changed, "xyz")
-    assert (after[name] or 0.0) >= (before[name] or 0.0) - 1e-12
-    for other in set(found) - {name}:
-        assert (after[other] or 0.0) <= (before[other] or 0.0) + 1e-12
-
-
-@given(tables, st.floats(1.0, 10.0))
-def test_one_that_is_best_nowhere_changes_no_other(found: dict[str, dict[str, float | None]], slower: float) -> None:
-    worst = {w: None if (ts := _known(found, w)) == [] else slower * max(ts) for w in "xyz"}
-    after = profiles.scores(found | {"slow": worst}, "xyz")
-    assert {s: after[s] for s in found} == profiles.scores(found, "xyz")
-
-
-def _known(found: dict[str, dict[str, float | None]], workload: str) -> list[float]:
-    return [t for row in found.values() if (t := row[workload]) is not None]
 
 
 def test_order_of_the_records_is_irrelevant(tmp_path: Path) -> None:
@@ -314,9 +339,9 @@ def test_order_of_the_records_is_irrelevant(tmp_path: Path) -> None:
         for s in ("adamw", "muon")
         for i, lr, when in ((0, 0.1, 1.0), (0, 0.2, 2.0), (1, 0.1, 1.0))
     ]
-    expected = table.score(trials)
-    assert table.score(trials[::-1]) == expected
-    assert table.score(trials[5:] + trials[:5]) == expected
+    expected = score.score(trials)
+    assert score.score(trials[::-1]) == expected
+    assert score.score(trials[5:] + trials[:5]) == expected
 
 
 # ---- the table
@@ -329,29 +354,6 @@ def sample(path: Path) -> list[Trial]:
         trial(path, 6.0, workload="w2"),
         trial(path, None, workload="w2", submission="muon", status=Status.DIVERGED),
     ]
-
-
-def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table.print_scores(sample(tmp_path), json=True)
-    found = json.loads(capsys.readouterr().out)
-    notes = found.pop("notes")
-    assert notes == ["one study: no interval, so a small difference may be chance"]
-    assert found == {
-        "rules": "quick",
-        "clock": "steps",
-        "workloads": ["w1", "w2"],
-        "scores": {
-            "adamw": {"score": pytest.approx((2 / 3 + 1) / 2), "low": None, "high": None},
-            "muon": {"score": 0.5, "low": None, "high": None},
-        },
-        "time_to_target": {"adamw": {"w1": 8.0, "w2": 6.0}, "muon": {"w1": 4.0, "w2": None}},
-        "steps_to_target": {"adamw": {"w1": 200, "w2": 200}, "muon": {"w1": 200, "w2": None}},
-        "status": {
-            "adamw": {"w1": "target_reached", "w2": "target_reached"},
-            "muon": {"w1": "target_reached", "w2": "diverged"},
-        },
-        "pairs": [],
-    }
 
 
 def test_table_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,9 +382,9 @@ note: one study: no interval, so a small difference may be chance
 
 
 def test_a_toy_is_shown_and_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = table.score(sample(tmp_path), unscored={"w2"})
+    found = score.score(sample(tmp_path), unscored={"w2"})
     assert found.scores == {"adamw": pytest.approx(2 / 3), "muon": 1.0}
-    assert found.ranking["adamw"]["w2"] == 6.0
+    assert found.times["steps"]["adamw"]["w2"] == 6.0
     assert "shown but not part of the score: w2" in found.notes
 
 

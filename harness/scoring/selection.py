@@ -1,31 +1,13 @@
-"""Time to target: which trials count, whether they can be compared, and how long each submission took on each workload.
-
-A study's time is that of its fastest trial; a submission's time on a workload is the median over its studies, a miss
-taking part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179).
-"""
+"""Which run folders count, and whether they can be scored together."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any
 
 from harness.errors import RunFolderError
-from harness.records import FAILED, UNFINISHED, Status, Trial
-from harness.spec import Clock
-
-Times: TypeAlias = dict[str, dict[str, float | None]]
-"""By submission, then by workload; None where the target was not reached."""
-
-UNITS: dict[Clock, str] = {
-    "wall": "seconds",
-    "cpu": "processor seconds",
-    "steps": "calibrated seconds",
-    "energy": "joules",
-}
+from harness.records import UNFINISHED, Trial
 
 _SAME_EVERYWHERE = ("rules", "clock", "score_compile", "compile_cap_s", "free_batch_size", "device", "deterministic")
 _SAME_PER_WORKLOAD = (
@@ -46,7 +28,8 @@ class Selection:
 def select(trials: Iterable[Trial]) -> Selection:
     """Return the trials that are scored together, whatever the order they come in.
 
-    Left out, with a note: smoke tests (`max_steps`), trials on tuning seeds, and what a newer run folder supersedes:
+    Left out, with a note: smoke tests (`max_steps`), held-out variants, trials on tuning seeds, and what a newer run
+    folder supersedes:
     another source of the same submission, or another spec (hyperparameters, seed) of the same study and trial. Newer is
     by the times of the run folder's files.
 
@@ -57,6 +40,9 @@ def select(trials: Iterable[Trial]) -> Selection:
     notes: list[str] = []
     remaining = _leave_out(
         remaining, notes, lambda t: t.spec.max_steps is not None, "run with max_steps; smoke tests are never ranked"
+    )
+    remaining = _leave_out(
+        remaining, notes, lambda t: t.spec.variant is not None, "on held-out variants, which have no target"
     )
     remaining = _leave_out(remaining, notes, lambda t: t.spec.tuning, "run on tuning seeds, which are never scored")
     check_comparable(remaining)
@@ -83,88 +69,6 @@ def check_comparable(trials: Sequence[Trial]) -> None:
                 _check_equal(f"{name} of the machine", holder, _fingerprint(holder, name), trial, value)
 
 
-def time_to_target(trials: Iterable[Trial], clock: Clock) -> Times:
-    """Return the scored time of the first measurement that met the target, in the clock's unit (see `UNITS`).
-
-    The median over studies, each with its fastest trial; None where the target was missed or the trial failed or is not
-    finished. Raises RunFolderError where a hit was not measured on this clock.
-    """
-    return _by_cell(trials, clock, lambda t: hit_time(t, clock))
-
-
-def steps_to_target(trials: Iterable[Trial], clock: Clock) -> Times:
-    """Return the training steps to the target of the trials that `time_to_target` picks; None where it was missed."""
-    return _by_cell(trials, clock, lambda t: float(t.hit.step) if counts(t) and t.hit else None)
-
-
-def test_metric(trials: Iterable[Trial], clock: Clock) -> Times:
-    """Return the workload's metric on the test split at the end of the same trials; None where it was not evaluated."""
-
-    def value(trial: Trial) -> float | None:
-        return trial.result.test.get(trial.spec.metric) if trial.result and trial.result.test else None
-
-    return _by_cell(trials, clock, value)
-
-
-def status(trials: Iterable[Trial], clock: Clock) -> dict[str, dict[str, Status]]:
-    """Return how the same trials ended: over several studies an unfinished one comes first, then the commonest."""
-
-    def rank(counted: tuple[Status, int]) -> tuple[bool, int, str]:
-        return counted[0] not in UNFINISHED, -counted[1], counted[0]
-
-    return {
-        submission: {
-            workload: min(Counter(t.status for t in chosen).items(), key=rank)[0] for workload, chosen in cells.items()
-        }
-        for submission, cells in _chosen(trials, clock).items()
-    }
-
-
-def hit_time(trial: Trial, clock: Clock) -> float | None:
-    """Return the scored time of a trial's first hit; None without one, or where it failed or is not finished."""
-    if not counts(trial) or trial.hit is None:
-        return None
-    time: float | None = getattr(trial.hit.scored, clock)
-    if time is None:
-        raise RunFolderError(
-            f"{trial.path}: the {clock} clock was not measured there; rank by another: clock=wall, cpu or steps"
-        )
-    return time
-
-
-def counts(trial: Trial) -> bool:
-    """Whether a hit of this trial is scored."""
-    return trial.status not in FAILED | UNFINISHED
-
-
-def _by_cell(trials: Iterable[Trial], clock: Clock, value: Callable[[Trial], float | None]) -> Times:
-    return {
-        submission: {workload: _median([value(t) for t in chosen]) for workload, chosen in cells.items()}
-        for submission, cells in _chosen(trials, clock).items()
-    }
-
-
-def _chosen(trials: Iterable[Trial], clock: Clock) -> dict[str, dict[str, list[Trial]]]:
-    """By submission and workload: one trial per study, the fastest; where all missed, the first."""
-    studies: dict[tuple[str, str, int], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        studies[trial.spec.submission, trial.spec.workload, trial.spec.study].append(trial)
-
-    def speed(trial: Trial) -> tuple[float, int]:
-        time = hit_time(trial, clock)
-        return math.inf if time is None else time, trial.spec.trial
-
-    chosen: dict[str, dict[str, list[Trial]]] = {}
-    for (submission, workload, _), group in sorted(studies.items()):
-        chosen.setdefault(submission, {}).setdefault(workload, []).append(min(group, key=speed))
-    return chosen
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    median = statistics.median(math.inf if v is None else v for v in values)
-    return None if math.isinf(median) else median
-
-
 def _leave_out(trials: list[Trial], notes: list[str], unwanted: Callable[[Trial], bool], why: str) -> list[Trial]:
     kept = [t for t in trials if not unwanted(t)]
     if len(kept) < len(trials):
@@ -174,7 +78,7 @@ def _leave_out(trials: list[Trial], notes: list[str], unwanted: Callable[[Trial]
 
 def _newest_sources(trials: list[Trial], notes: list[str]) -> list[Trial]:
     """Keep, of each submission, the trials of the source hash that the newest of its run folders holds."""
-    newest = {name: max(group, key=_age).spec.submission_hash for name, group in _grouped(trials, _submission).items()}
+    newest = {name: _newest(group).spec.submission_hash for name, group in _grouped(trials, _submission).items()}
     kept = [t for t in trials if t.spec.submission_hash == newest[t.spec.submission]]
     old = _grouped((t for t in trials if t.spec.submission_hash != newest[t.spec.submission]), _submission)
     for name, group in old.items():
@@ -186,10 +90,19 @@ def _newest_sources(trials: list[Trial], notes: list[str]) -> list[Trial]:
     return kept
 
 
+def _newest(trials: Sequence[Trial]) -> Trial:
+    if len({t.spec.submission_hash for t in trials}) == 1:
+        return trials[0]  # the disk is asked only where it matters
+    return max(trials, key=_age)
+
+
 def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
     """Keep the newest run folder of each (workload, submission, study, trial); a finished one before an unfinished."""
     kept = []
     for group in _grouped(trials, _order).values():
+        if len(group) == 1:
+            kept += group
+            continue
         newest = max(group, key=lambda trial: (trial.status not in UNFINISHED, _age(trial)))
         kept.append(newest)
         for old in (t for t in group if t is not newest):
@@ -208,29 +121,17 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
             notes.append(f"{workload} has no target yet: no time to it, and no score")
         elif version == 0:
             notes.append(f"{workload}: the target is provisional (version 0); these times are no leaderboard entry")
-    unfinished = sum(t.status in UNFINISHED for t in trials)
-    if unfinished:
-        notes.append(f"{_count(unfinished, 'trial')} not finished: counted as missed so far; `harness run` goes on")
-    cells = {(t.spec.submission, t.spec.workload) for t in trials}
-    for submission in sorted({s for s, _ in cells}):
-        absent = [w for w in sorted(versions) if (submission, w) not in cells]
-        if absent:
-            notes.append(f"{submission} was not run on {', '.join(absent)}: counted as missed")
     for packages in ("jax", "jaxlib"):
         found = {str(v) for t in trials if (v := (_fingerprint(t, "packages") or {}).get(packages))}
         if len(found) > 1:
             notes.append(f"run with different versions of {packages}: {', '.join(sorted(found))}")
-    if len({s for s, _ in cells}) == 1:
-        notes.append(
-            "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss; "
-            "`harness score` takes all runs below runs/"
-        )
-    studies = _grouped(trials, lambda t: (t.spec.submission, t.spec.workload))
-    counted = {len({t.spec.study for t in group}) for group in studies.values()}
-    if counted == {1}:
-        notes.append("one study: no interval, so a small difference may be chance")
-    elif len(counted) > 1:
-        notes.append(f"not all have the same number of studies: from {min(counted)} to {max(counted)}")
+    cells: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        cells.setdefault((trial.spec.submission, trial.spec.workload), []).append(trial)
+    for (submission, workload), group in sorted(cells.items()):
+        one_each = len({t.spec.study for t in group}) == len(group)
+        if one_each and any(t.spec.hyperparameters != group[0].spec.hyperparameters for t in group):
+            notes.append(f"the studies of {submission} on {workload} were run with different hyperparameters")
     return notes
 
 

@@ -1,0 +1,88 @@
+"""What a reader of the scores has to know, in a line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.records import FAILED
+from harness.scoring import bootstrap, gaps
+from harness.scoring.algoperf_targets import Targets
+from harness.scoring.gaps import Gap
+from harness.scoring.outcomes import Outcome
+
+
+def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: bool) -> list[str]:
+    """What is missing from run folders, and what became of it."""
+    what = "left out of the median" if allowed else "counted as missed"
+    lines = []
+    unfinished = Counter((one.submission, one.workload) for one in outcomes if not one.finished)
+    if number := unfinished.total():
+        lines.append(f"{number} trial{'s' * (number > 1)} not finished: {what} so far; `harness run` goes on")
+    failed: dict[tuple[str, str, int], list[str]] = {}
+    for one in outcomes:
+        failed.setdefault(_study(one), []).append(one.status)
+    for (submission, workload, study), statuses in sorted(failed.items()):
+        if FAILED.issuperset(statuses):
+            how = ", ".join(sorted(set(statuses)))
+            lines.append(f"failed, counted as missed: study {study} of {submission} on {workload} ({how})")
+    ran = {(one.submission, one.workload) for one in outcomes}
+    absent: dict[str, list[str]] = {}
+    for gap in missing:
+        if (gap.submission, gap.workload) not in ran:
+            absent.setdefault(gap.submission, []).append(gap.workload)
+        elif gap.trials == unfinished[gap.submission, gap.workload]:
+            continue
+        elif gap.studies:
+            lines.append(f"missing, {what}: {gap.text}" + ("" if allowed else "; --allow-missing leaves it out"))
+        else:
+            lines.append(f"missing, the fastest of the others counts: {gap.text}")
+    lines += [f"{name} was not run on {', '.join(workloads)}: counted as missed" for name, workloads in absent.items()]
+    return lines
+
+
+def of_rules(outcomes: Sequence[Outcome], targets: Targets, self_tuning: bool) -> list[str]:
+    """Where the logs are not what the rules of their version ask for."""
+    lines = []
+    most, studies_found = gaps.trials_in_a_study(outcomes), len({one.study for one in outcomes})
+    if self_tuning and most > 1:
+        lines.append(f"some studies have {most} trials, and self-tuning allows one: the fastest counts")
+    if not self_tuning and most == 1:
+        lines.append("no study has more than one trial: are these self-tuning logs? Then add --self-tuning")
+    if studies_found > targets.studies:
+        lines.append(
+            f"{studies_found} studies are there, and version {targets.version} asks for {targets.studies}: all count"
+        )
+    return lines
+
+
+def of_studies(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the numbers of submissions and studies allow to be said."""
+    lines = []
+    if len({one.submission for one in outcomes}) == 1:
+        lines.append(
+            "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss; "
+            "`harness score` takes all runs below runs/"
+        )
+    studies = Counter((submission, workload) for submission, workload, _ in {_study(one) for one in outcomes})
+    least, most = min(studies.values()), max(studies.values())
+    if most == 1:
+        lines.append("one study: no interval, so a small difference may be chance")
+    elif least < most:
+        lines.append(f"not all have the same number of studies: from {least} to {most}")
+    return lines
+
+
+def of_chance(studies: tuple[int, int]) -> list[str]:
+    """What stands beside the numbers, by the fewest and the most studies of a cell."""
+    least, most = studies
+    if most == 1 or least >= bootstrap.MIN_STUDIES:
+        return []
+    return [
+        f"under {bootstrap.MIN_STUDIES} studies ({least} on some workload): beside the numbers stands the range of the "
+        "studies, no interval"
+    ]
+
+
+def _study(one: Outcome) -> tuple[str, str, int]:
+    return one.submission, one.workload, one.study

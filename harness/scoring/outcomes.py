@@ -1,0 +1,143 @@
+"""What a trial contributes to a score, whatever log it comes from, and how trials become studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from harness.errors import RunFolderError
+from harness.records import FAILED, UNFINISHED, Trial
+from harness.spec import CLOCKS, Clock
+
+UNITS: dict[Clock, str] = {
+    "wall": "seconds",
+    "cpu": "processor seconds",
+    "steps": "calibrated seconds",
+    "energy": "joules",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one trial ended, as far as scores go.
+
+    Attributes:
+      submission, workload, study, trial: which one it was.
+      where: path, for messages.
+      status: how it ended, as shown.
+      reached: whether its hit counts: it met the target, and did not fail.
+      finished: whether it came to an end, be it a failure; one that is interrupted or running may still reach.
+      times: time to target on each clock that was measured, in the clock's unit; empty for a miss.
+      evaluation: how many measurements came before the one that met the target.
+      steps: training steps to the target.
+      test: the workload's metric on the test split at the end.
+    """
+
+    submission: str
+    workload: str
+    study: int
+    trial: int
+    where: str
+    status: str
+    reached: bool
+    finished: bool = True
+    times: Mapping[Clock, float] = field(default_factory=dict)
+    evaluation: int = 0
+    steps: int | None = None
+    test: float | None = None
+
+    def time(self, clock: Clock) -> float:
+        """Return the time to target, infinite for a miss; RunFolderError for a hit not measured on this clock."""
+        if not self.reached:
+            return math.inf
+        if clock not in self.times:
+            raise RunFolderError(
+                f"{self.where}: the {clock} clock was not measured there; rank by another: {', '.join(self.times)}"
+            )
+        return self.times[clock]
+
+
+Cells: TypeAlias = dict[str, dict[str, dict[int, Outcome]]]
+"""By submission, workload and study: the trial that stands for the study."""
+
+
+def outcome(trial: Trial) -> Outcome:
+    """Return what a run folder contributes.
+
+    Raises RunFolderError where a measurement is damaged, or contradicts itself: it met the target though its value is
+    on the other side, or a time is no positive number.
+    """
+    spec, test = trial.spec, trial.result.test if trial.result else None
+    base = Outcome(
+        submission=spec.submission,
+        workload=spec.workload,
+        study=spec.study,
+        trial=spec.trial,
+        where=str(trial.path),
+        status=str(trial.status),
+        reached=False,
+        finished=trial.status not in UNFINISHED,
+        test=test.get(spec.metric) if test else None,
+    )
+    if trial.status in FAILED | UNFINISHED:
+        return base
+    # The events are read as they are: a campaign has hundreds of thousands, of which one a trial is of use.
+    measurements = (event for event in trial.events if event["event"] == "measurement")
+    try:
+        for index, event in enumerate(measurements):
+            if event["met"]:
+                _check_value(event["metrics"].get(spec.metric), event["step"], trial)
+                times = _times(event["scored"], trial)
+                return replace(base, reached=True, times=times, evaluation=index, steps=event["step"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{trial.path}/log.jsonl: a measurement is damaged ({error!r}); remove the folder to run the trial anew"
+        ) from None
+    return base
+
+
+def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, ...]]:
+    """Order trials by their time to target, misses last, then by number."""
+    return lambda one: (one.time(clock), one.trial)
+
+
+def studies(outcomes: Iterable[Outcome], key: Callable[[Outcome], tuple[float, ...]]) -> Cells:
+    """Return the first trial of each study in the order of `key`: one hit is enough for a study to reach the target."""
+    cells: Cells = {}
+    for one in sorted(outcomes, key=lambda o: (o.submission, o.workload, o.study)):
+        row = cells.setdefault(one.submission, {}).setdefault(one.workload, {})
+        best = row.get(one.study)
+        row[one.study] = one if best is None or key(one) < key(best) else best
+    return cells
+
+
+def measured_clocks(outcomes: Iterable[Outcome]) -> list[Clock]:
+    """Return the clocks that every hit was measured on; without a hit those that every machine has."""
+    hits = [one.times for one in outcomes if one.reached]
+    return [c for c in CLOCKS if all(c in times for times in hits) and (hits or c != "energy")]
+
+
+def _check_value(value: float | None, step: int, trial: Trial) -> None:
+    spec = trial.spec
+    met = False
+    if value is not None and spec.target is not None:
+        met = value <= spec.target if spec.mode == "min" else value >= spec.target
+    if not met:
+        side = "at most" if spec.mode == "min" else "at least"
+        raise RunFolderError(
+            f"{trial.path}/log.jsonl: the measurement of step {step} is marked as meeting the target, {spec.metric} "
+            f"{side} {spec.target}, and its {spec.metric} is {value}; the log or the direction ({spec.mode}) is wrong"
+        )
+
+
+def _times(scored: Mapping[str, float | None], trial: Trial) -> dict[Clock, float]:
+    """The time on each clock; one on which nothing passed was not measured."""
+    times = {clock: value for clock in CLOCKS if (value := scored[clock]) is not None and 0 < value < math.inf}
+    ranking = trial.spec.clock
+    if ranking not in times and scored[ranking] is not None:
+        raise RunFolderError(
+            f"{trial.path}: the time to target is {scored[ranking]} on the {ranking} clock; expected more than 0"
+        )
+    return times

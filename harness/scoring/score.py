@@ -1,0 +1,279 @@
+"""From trials to scores: run folders, or AlgoPerf's logs. What is shown and what is written are views of `Scores`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from harness.errors import ConfigError
+from harness.records import Trial
+from harness.scoring import gaps, notes, selection
+from harness.scoring.algoperf import Logs
+from harness.scoring.algoperf_targets import Targets
+from harness.scoring.gaps import Gap
+from harness.scoring.outcomes import UNITS, Cells, Outcome, by_time, measured_clocks, outcome, studies
+from harness.scoring.profiles import Integral
+from harness.scoring.standings import Standings, standings
+from harness.scoring.studies import gather, medians
+from harness.spec import Clock, TrialSpec
+
+Times: TypeAlias = dict[str, dict[str, float | None]]
+"""By submission, then by workload; None where the target was not reached."""
+
+_REACH = {"min": "at most", "max": "at least"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that is shown and written.
+
+    Attributes:
+      rules: the ruleset; None where no trial counts.
+      clock, unit: what ranks, and its unit.
+      targets: what is to be reached on each workload that is shown, for people.
+      metrics: the metric of each.
+      ranked: names of the workloads that enter the score, sorted.
+      held_out: variants of AlgoPerf v0.5, each with its workload.
+      cells: the trial that stands for each study, by submission and workload, on the ranking clock.
+      times: median time to target on each clock that was measured at every hit, the ranking clock first.
+      standings: of the ranked workloads, on each of these clocks; empty where there are none.
+      gaps: what is missing.
+      notes: lines.
+    """
+
+    rules: str | None = None
+    clock: Clock | None = None
+    unit: str = ""
+    targets: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+    ranked: tuple[str, ...] = ()
+    held_out: dict[str, str] = field(default_factory=dict)
+    cells: Cells = field(default_factory=dict)
+    times: dict[Clock, Times] = field(default_factory=dict)
+    standings: dict[Clock, Standings] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def submissions(self) -> list[str]:
+        """Names, sorted."""
+        return sorted(self.cells)
+
+    @property
+    def ranking(self) -> Standings | None:
+        """The standings on the ranking clock; None where no workload is ranked."""
+        return self.standings.get(self.clock) if self.clock else None
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The score of each submission; None where no workload is ranked."""
+        found = self.ranking
+        return {name: found.score[name].value if found else None for name in self.submissions}
+
+    @property
+    def several(self) -> bool:
+        """Whether any submission has more than one study."""
+        return any(len(row) > 1 for cell in self.cells.values() for row in cell.values())
+
+    def reached(self, name: str, workload: str) -> str:
+        """Return how many studies reached the target, as "2 of 3"."""
+        row = self.cells[name][workload].values()
+        return f"{sum(one.reached for one in row)} of {len(row)}"
+
+    def status(self, name: str, workload: str) -> str:
+        """Return how the trials that stand for the studies ended: an unfinished one first, then the commonest."""
+        row = self.cells[name][workload].values()
+        unfinished = Counter(one.status for one in row if not one.finished)
+        return max(sorted((unfinished or Counter(one.status for one in row)).items()), key=lambda item: item[1])[0]
+
+    def steps(self, name: str, workload: str) -> float | None:
+        """Return the median of the training steps to the target; None where it was missed."""
+        return _median(one.steps for one in self.cells[name][workload].values())
+
+    def test(self, name: str, workload: str) -> float | None:
+        """Return the median of the metric on the test split at the end; None where it was not evaluated."""
+        return _median(one.test for one in self.cells[name][workload].values())
+
+
+def score(
+    trials: Sequence[Trial],
+    unscored: Collection[str] = (),
+    *,
+    clock: Clock | None = None,
+    baseline: str | None = None,
+    allow_missing: bool = False,
+) -> Scores:
+    """Score the run folders that count.
+
+    A study's time is that of its fastest trial; a submission's time on a workload is the median over its studies, a
+    miss taking part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179). A study that is missing or
+    not finished, where some submission has one, is a miss too, unless `allow_missing` takes the median over the rest.
+
+    `unscored` names the workloads that are shown and do not enter the score; `clock` ranks in place of the rules' own.
+    Raises RunFolderError where the trials cannot be scored together, ConfigError where the baseline is not among them.
+    """
+    chosen = selection.select(trials)
+    if not chosen.trials:
+        return Scores(notes=chosen.notes)
+    specs = {t.spec.workload: t.spec for t in chosen.trials}
+    outcomes = [outcome(trial) for trial in chosen.trials]
+    ranked = tuple(sorted(w for w, spec in specs.items() if w not in unscored and spec.target is not None))
+    ranking = clock or chosen.trials[0].spec.clock
+    expected = sorted({one.study for one in outcomes})
+    number = gaps.trials_in_a_study(outcomes)
+    names = {one.submission for one in outcomes}
+    missing = gaps.find(outcomes, names, ranked, expected, number)
+    lines = list(chosen.notes)
+    if shown := sorted(set(specs) & set(unscored)):
+        lines.append(f"shown but not part of the score: {', '.join(shown)}")
+    lines += notes.of_missing(outcomes, missing, allow_missing)
+    lines += notes.of_studies(outcomes)
+    return _scores(
+        outcomes,
+        Scores(
+            rules=chosen.trials[0].spec.rules,
+            clock=ranking,
+            unit=UNITS[ranking],
+            targets={w: target_text(spec) for w, spec in sorted(specs.items())},
+            metrics={w: spec.metric for w, spec in sorted(specs.items())},
+            ranked=ranked,
+            gaps=missing,
+            notes=tuple(lines),
+        ),
+        expected=None if allow_missing else expected,
+        baseline=baseline,
+    )
+
+
+def score_logs(
+    logs: Logs,
+    targets: Targets,
+    *,
+    self_tuning: bool = False,
+    compat: bool = False,
+    clock: Clock | None = None,
+    baseline: str | None = None,
+    allow_missing: bool = False,
+) -> Scores:
+    """Score AlgoPerf's logs by its written rules, or with `compat` by the arithmetic of its code.
+
+    The two differ in the trial that stands for a study (the smallest time; the smallest index of the evaluation that
+    met the target, ties by time) and in the integral (exact; trapezoid over 100 points). In both a missing study is
+    left out of the median and a workload without any trial counts as missed, as upstream has it. Raises ConfigError
+    where nobody has a trial on a workload that is to be scored, unless `allow_missing` lets all miss it.
+    """
+    outcomes = logs.outcomes
+    absent = [w for w in (*targets.base, *targets.held_out) if w not in {one.workload for one in outcomes}]
+    if absent and not allow_missing:
+        raise ConfigError(
+            f"{targets.where} scores {', '.join(absent)}, and the logs have no trial there; use the targets file of "
+            "these logs, or --allow-missing to count it as missed by all"
+        )
+    ranking: Clock = clock or "wall"
+    if ranking not in ("wall", "steps"):
+        raise ConfigError(f"AlgoPerf's logs have no {ranking} clock; rank by wall (submission time) or steps")
+    numbers = sorted({one.study for one in outcomes})
+    numbers += [n for n in range(targets.studies) if n not in numbers][: max(0, targets.studies - len(numbers))]
+    columns = (*targets.base, *targets.held_out)
+    missing = gaps.find(outcomes, {o.submission for o in outcomes}, columns, numbers, 1 if self_tuning else 5)
+    lines = [*logs.notes, *notes.of_rules(outcomes, targets, self_tuning)]
+    lines += [f"missing: {gap.text}" for gap in missing]
+    lines += notes.of_studies([one for one in outcomes if one.workload in targets.base])
+    ruleset = f"AlgoPerf {targets.version}, {'self-tuning' if self_tuning else 'external tuning'}"
+    return _scores(
+        outcomes,
+        Scores(
+            rules=ruleset + (", arithmetic of its code" if compat else ""),
+            clock=ranking,
+            unit="seconds" if ranking == "wall" else "training steps",
+            targets={
+                w: f"{t.metric} {_REACH[t.mode]} {t.value:g}" for w, t in sorted(targets.known.items()) if w in columns
+            },
+            metrics={w: t.metric for w, t in sorted(targets.known.items()) if w in columns},
+            ranked=tuple(sorted(targets.base)),
+            held_out=targets.held_out,
+            gaps=missing,
+            notes=tuple(lines),
+        ),
+        expected=None,
+        baseline=baseline,
+        key=_by_evaluation if compat else by_time,
+        integral="grid" if compat else "exact",
+    )
+
+
+def target_text(spec: TrialSpec) -> str:
+    """Return what is to be reached, for people."""
+    if spec.target is None:
+        return f"{spec.metric}, no target"
+    return f"{spec.metric} {_REACH[spec.mode]} {spec.target:g}, version {spec.workload_version}"
+
+
+def _scores(
+    outcomes: Sequence[Outcome],
+    frame: Scores,
+    *,
+    expected: Sequence[int] | None,
+    baseline: str | None,
+    key: Callable[[Clock], Callable[[Outcome], tuple[float, ...]]] = by_time,
+    integral: Integral = "exact",
+) -> Scores:
+    """Fill the frame: cells, times and standings on every clock that was measured."""
+    assert frame.clock is not None
+    times: dict[Clock, Times] = {}
+    found: dict[Clock, Standings] = {}
+    for clock in (frame.clock, *(c for c in measured_clocks(outcomes) if c != frame.clock)):
+        lists = _study_times(studies(outcomes, key(clock)), clock, expected)
+        times[clock] = _medians(lists, frame.targets)
+        if frame.ranked:
+            array = gather(lists, frame.ranked, frame.held_out)
+            found[clock] = standings(array, baseline=baseline, integral=integral, pairs=clock == frame.clock)
+    chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
+    return replace(
+        frame, notes=(*frame.notes, *chance), cells=studies(outcomes, key(frame.clock)), times=times, standings=found
+    )
+
+
+def _study_times(
+    cells: Cells, clock: Clock, expected: Sequence[int] | None
+) -> dict[str, dict[str, list[float | None]]]:
+    """The time of each expected study, None for a miss; with None expected, of those that finished."""
+
+    def time(one: Outcome | None) -> float | None:
+        return one.time(clock) if one is not None and one.reached else None
+
+    return {
+        name: {
+            workload: [time(row.get(n)) for n in expected]
+            if expected is not None
+            else [time(one) for one in row.values() if one.finished]
+            for workload, row in cell.items()
+        }
+        for name, cell in cells.items()
+    }
+
+
+def _medians(lists: Mapping[str, Mapping[str, Sequence[float | None]]], workloads: Iterable[str]) -> Times:
+    array = gather(lists, workloads)
+    table = medians(array.times_SWK, array.counts_SW)
+    return {
+        name: {w: None if np.isinf(t) else float(t) for w, t in zip(array.workloads, row, strict=True)}
+        for name, row in zip(array.submissions, table, strict=True)
+    }
+
+
+def _by_evaluation(clock: Clock) -> Callable[[Outcome], tuple[float, ...]]:
+    """Upstream's order of trials. Its own ties go to whichever folder the file system lists first."""
+    by_clock = by_time(clock)
+    return lambda one: (one.evaluation if one.reached else np.inf, *by_clock(one))
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    middle = statistics.median(math.inf if value is None else value for value in values)
+    return None if math.isinf(middle) else float(middle)

@@ -1,0 +1,200 @@
+"""Everything that is said about a set of study times on one clock: scores, ratios, speed-ups, pairs and ranks, each
+with what chance may do to it. A pure function of `StudyTimes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.errors import ConfigError, suggest
+from harness.scoring import bootstrap, profiles, separability
+from harness.scoring.profiles import Integral
+from harness.scoring.sampling import Ends, Estimate, Sample, estimates, log_estimates, sample
+from harness.scoring.separability import BoolArray, PairTest
+from harness.scoring.studies import FloatArray, StudyTimes
+
+_SAME = 1e-12  # scores closer than this share a rank: the order of a sum can do as much
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """How many times as fast as the baseline: geometric mean over the `common` workloads, those that both reached.
+
+    `ratio` is None where there are none.
+    """
+
+    ratio: Estimate | None
+    common: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two submissions side by side; `a` is the one that ranks higher.
+
+    Attributes:
+      ratio: how many times as fast a is as b, the exponential of what is tested (see `harness.scoring.separability`).
+      win_probability: chance that a study of a is faster than one of b, on a workload drawn at random.
+      test: its rows and the sign of its log ratio are those of `StudyTimes`, not of a and b.
+    """
+
+    a: str
+    b: str
+    ratio: Estimate
+    win_probability: float
+    test: PairTest
+
+    @property
+    def faster(self) -> str | None:
+        """The faster of the two where they are separable; it may be b, since the score is not what is tested."""
+        if not self.test.separable:
+            return None
+        return self.a if self.ratio.value > 1.0 else self.b
+
+
+@dataclass(frozen=True)
+class Standings:
+    """All results on one clock.
+
+    Attributes:
+      submissions, workloads: names, sorted.
+      studies: fewest and most studies of a cell.
+      time: median time to target, in the clock's unit.
+      ratio, mean_ratio: time over the best, by workload and as the geometric mean, after the rule on held-out variants.
+      score: see `harness.scoring.profiles`.
+      speed_up: over the baseline; empty without one.
+      pairs: every pair, in the order of ranks.
+      rank: 1 is the highest score; equal scores share the better rank.
+      rank_without: the ranks with one workload left out, by its name; empty where there is but one.
+    """
+
+    submissions: tuple[str, ...]
+    workloads: tuple[str, ...]
+    studies: tuple[int, int]
+    time: dict[str, dict[str, Estimate]]
+    ratio: dict[str, dict[str, Estimate]]
+    mean_ratio: dict[str, Estimate]
+    score: dict[str, Estimate]
+    speed_up: dict[str, SpeedUp]
+    pairs: tuple[Pair, ...]
+    rank: dict[str, int]
+    rank_without: dict[str, dict[str, int]]
+
+
+def standings(
+    times: StudyTimes,
+    *,
+    baseline: str | None = None,
+    integral: Integral = "exact",
+    pairs: bool = True,
+    draws: int = bootstrap.DRAWS,
+    seed: int = bootstrap.SEED,
+) -> Standings:
+    """Compute all results, of pairs only if asked. `times` has at least one submission and one scored workload.
+
+    Raises ConfigError where the baseline is none of the submissions.
+    """
+    names, workloads = times.submissions, times.workloads
+    if baseline is not None and baseline not in names:
+        raise ConfigError(
+            f"there is no submission '{baseline}' to be the baseline; {suggest(baseline, names, 'scored')}"
+        )
+    found = sample(times, integral, draws, seed, pairs=pairs)
+    score = dict(zip(names, estimates(*_arrays(found, "score_S"), least=0.0, most=1.0), strict=True))
+    rank = ranks({name: estimate.value for name, estimate in score.items()})
+    return Standings(
+        submissions=names,
+        workloads=workloads,
+        studies=(int(times.counts_SW.min()), int(times.counts_SW.max())),
+        time=_table(times, log_estimates(*_logs(found, "time_SW"))),
+        ratio=_table(times, log_estimates(*_logs(found, "ratio_SW"), least=0.0)),
+        mean_ratio=dict(zip(names, log_estimates(*_logs(found, "mean_ratio_S"), least=0.0), strict=True)),
+        score=score,
+        speed_up={} if baseline is None else _speed_ups(found, times, names.index(baseline)),
+        pairs=_pairs(times, found, rank) if pairs else (),
+        rank=rank,
+        rank_without=_ranks_without(times, found.point.ratio_SW, integral),
+    )
+
+
+def ranks(scores: Mapping[str, float]) -> dict[str, int]:
+    """Return the rank of each: 1 for the highest score; equal scores share the better rank."""
+    return {name: 1 + sum(other > score + _SAME for other in scores.values()) for name, score in scores.items()}
+
+
+def _ranks_without(times: StudyTimes, ratio_SW: FloatArray, integral: Integral) -> dict[str, dict[str, int]]:
+    """A workload's ratios depend on no other workload, so that leaving one out is leaving out its column."""
+    found = {}
+    for w, workload in enumerate(times.workloads if len(times.workloads) > 1 else ()):
+        scores_S = profiles.scores(np.delete(ratio_SW, w, axis=-1), integral)
+        found[workload] = ranks(dict(zip(times.submissions, scores_S.tolist(), strict=True)))
+    return found
+
+
+def _speed_ups(found: Sample, times: StudyTimes, base: int) -> dict[str, SpeedUp]:
+    point_SW, draws_BSW, ends_2SW = _logs(found, "time_SW")
+    speed_ups = {}
+    for s, name in enumerate(times.submissions):
+        common_W = np.isfinite(point_SW[s]) & np.isfinite(point_SW[base])
+        common = tuple(w for w, both in zip(times.workloads, common_W, strict=True) if both)
+        if not common or s == base:
+            speed_ups[name] = SpeedUp(Estimate(1.0) if common else None, common)
+            continue
+        point = _mean_difference(point_SW[base], point_SW[s], common_W)
+        draws = ends = None
+        if draws_BSW is not None:
+            draws = _mean_difference(draws_BSW[:, base], draws_BSW[:, s], common_W)
+        if ends_2SW is not None:
+            ends = _mean_difference(ends_2SW[:, base], ends_2SW[::-1, s], common_W)
+        (ratio,) = log_estimates(point, draws, ends)
+        speed_ups[name] = SpeedUp(ratio, common)
+    return speed_ups
+
+
+def _mean_difference(slow_W: FloatArray, fast_W: FloatArray, common_W: BoolArray) -> FloatArray:
+    with np.errstate(invalid="ignore"):  # where both missed, neither is the faster
+        difference_W = np.nan_to_num((slow_W - fast_W)[..., common_W], nan=0.0, posinf=np.inf, neginf=-np.inf)
+        return np.asarray(np.nan_to_num(difference_W.mean(-1), nan=0.0, posinf=np.inf, neginf=-np.inf))
+
+
+def _pairs(times: StudyTimes, found: Sample, rank: Mapping[str, int]) -> tuple[Pair, ...]:
+    tests = separability.pair_tests(times)
+    pairs_P2 = separability.all_pairs(len(times.submissions))
+    wins_P = separability.win_probabilities(times, pairs_P2)
+    ratios = log_estimates(*_arrays(found, "log_ratio_P"))
+    order = {name: (rank[name], name) for name in times.submissions}
+    found_pairs = []
+    for test, ratio, wins in zip(tests, ratios, wins_P.tolist(), strict=True):
+        a, b = times.submissions[test.a], times.submissions[test.b]
+        if order[a] < order[b]:
+            found_pairs.append(Pair(a, b, ratio, wins, test))
+        else:
+            found_pairs.append(Pair(b, a, _inverse(ratio), 1.0 - wins, test))
+    return tuple(sorted(found_pairs, key=lambda pair: (order[pair.a], order[pair.b])))
+
+
+def _inverse(ratio: Estimate) -> Estimate:
+    def turned(ends: Ends | None) -> Ends | None:
+        return ends and (1.0 / ends[1], 1.0 / ends[0])
+
+    return Estimate(1.0 / ratio.value, turned(ratio.interval), turned(ratio.range))
+
+
+def _arrays(found: Sample, name: str) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+    return (
+        getattr(found.point, name),
+        None if found.draws is None else getattr(found.draws, name),
+        None if found.ends is None else getattr(found.ends, name),
+    )
+
+
+def _logs(found: Sample, name: str) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+    point, draws, ends = _arrays(found, name)
+    return np.log(point), None if draws is None else np.log(draws), None if ends is None else np.log(ends)
+
+
+def _table(times: StudyTimes, flat: Sequence[Estimate]) -> dict[str, dict[str, Estimate]]:
+    cells = iter(flat)
+    return {name: {workload: next(cells) for workload in times.workloads} for name in times.submissions}
