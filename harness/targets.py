@@ -211,10 +211,10 @@ def page(runs: Sequence[TargetRun], target: Target, mode: Mode, metric: str, hor
 
 
 def on_page(text: str, section: str) -> str:
-    """Return a README with the section on the target in its place, or at the end where it has none."""
+    """Return a README with the section on the target in its place; without one, it comes at the end."""
     head, begin, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2] if begin else ""
-    return f"{head.rstrip()}\n\n{section}{tail}" if begin else f"{text.rstrip()}\n\n## Target\n\n{section}\n"
+    tail = rest.partition(END)[2] if begin else "\n"
+    return f"{head.rstrip()}\n\n{section}{tail}"
 
 
 def at(run: TargetRun, step: int) -> float | None:

@@ -17,7 +17,7 @@ CONFIGS = config.folders()[0]
 
 def test_defaults_are_the_demo_suite_under_the_quick_rules():
     run = config.compose([])
-    assert (run.suite.name, run.suite.workloads) == ("demo", ("lm_grammar", "resnet_digits"))
+    assert (run.suite.name, run.suite.workloads) == ("demo", ("lm_grammar", "resnet_digits", "mae_digits"))
     assert (run.rules.name, run.rules.studies, run.rules.trials, run.rules.stop) == ("quick", 1, 1, "target")
     assert (run.device.platform, run.workload, run.seed, run.out, run.hp) == ("auto", None, 0, "runs", {})
 
@@ -92,7 +92,7 @@ def test_a_group_chosen_late_keeps_the_fields_set_before():
         ("seed.x=1", ["seed holds a single value", "seed=VALUE"]),
         ("hp={a: 1}", ["expected hp.NAME=VALUE"]),
         ("hp.a.b=1", ["expected hp.NAME=VALUE"]),
-        ("suite=demmo", ["unknown suite 'demmo'", "did you mean 'demo'?", "choices of suite: demo"]),
+        ("suite=demmo", ["unknown suite 'demmo'", "did you mean 'demo'?", "choices of suite: cpu, demo"]),
         ("suite=demo,x", ["unknown suite 'demo,x'"]),
         ("rules=null", ["unknown rules 'null'", "quick"]),
         ("device=h100", ["unknown device 'h100'", "did you mean 'h200'?", "auto, cpu, gpu, h200"]),
@@ -139,7 +139,7 @@ def test_files_of_the_users_own_are_found(own):
     run = config.compose(["suite=mine", "rules=strict", "stop=horizon"])
     assert run.suite.workloads == ("one",)
     assert (run.rules.studies, run.rules.stop, run.rules.clock) == (3, "horizon", "auto")
-    with pytest.raises(ConfigError, match=r"did you mean 'mine'\? choices of suite: demo, mine"):
+    with pytest.raises(ConfigError, match=r"did you mean 'mine'\? choices of suite: cpu, demo, mine"):
         config.compose(["suite=mime"])
 
 

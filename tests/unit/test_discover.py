@@ -89,9 +89,9 @@ def test_hash_depends_on_python_and_yaml_alone(tmp_path):
     for name in ("README.md", "target.json", "notes.pyc"):
         (folder.path / name).write_text("words")
     assert folder.source_hash == first
-    copy = tmp_path / "elsewhere/b"
+    copy = tmp_path / "elsewhere/a"
     shutil.copytree(folder.path, copy)
-    assert Folder("submissions", "b", copy).source_hash == first, "neither name nor place of the folder counts"
+    assert Folder("submissions", "a", copy).source_hash == first, "the place of the folder does not count"
 
     seen = {first}
     (folder.path / "sub").mkdir()
@@ -103,6 +103,29 @@ def test_hash_depends_on_python_and_yaml_alone(tmp_path):
     (folder.path / "rule.py").rename(folder.path / "rules.py")
     seen.add(folder.source_hash)
     assert len(seen) == 7, "each new file, changed byte and changed name makes another hash"
+
+
+def test_hash_covers_what_is_imported_from_beside_the_folder(tmp_path):
+    folder = Folder("workloads", "a", tmp_path / "workloads/a")
+    shared = tmp_path / "workloads/shared"
+    for place in (folder.path, shared):
+        place.mkdir(parents=True)
+    (folder.path / "workload.py").write_text("def load():\n    from ..shared import model\n")
+    (shared / "__init__.py").write_text("")
+    (shared / "model.py").write_text("from .layers import linear\n")
+    (shared / "layers.py").write_text("linear = 1\n")
+    (shared / "other.py").write_text("unused = 1\n")
+    first = folder.source_hash
+    (shared / "other.py").write_text("unused = 2\n")
+    assert folder.source_hash == first, "what is not imported does not count"
+    (shared / "layers.py").write_text("linear = 2\n")
+    assert folder.source_hash != first, "what an imported file imports does"
+    (shared / "layers.py").write_text("linear = 1\n")
+    assert folder.source_hash == first
+    (folder.path / "workload.py").write_text("import json\nfrom pathlib import Path\n")
+    assert folder.source_hash != first
+    (folder.path / "workload.py").write_text("def broken(:\n")
+    assert folder.source_hash, "what cannot be parsed can be hashed"
 
 
 def test_load_gives_each_folder_a_package_of_its_own(tmp_path):

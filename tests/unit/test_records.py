@@ -194,7 +194,7 @@ def test_another_spec_is_refused_by_the_first_field_that_differs(tmp_path, path)
 def test_each_field_of_the_spec_is_in_its_identity(path):
     changed = {
         "mode": "max", "target": None, "hyperparameters": {"lr": 0.2}, "stop": "horizon", "clock": "wall",
-        "device": "gpu", "max_steps": 7,
+        "device": "gpu", "max_steps": 7, "variant": "wide",
     }  # fmt: skip
     ids = {make_spec().id}
     for f in dataclasses.fields(TrialSpec):

@@ -215,8 +215,8 @@ def test_the_page_takes_its_place_in_a_readme():
     assert "**loss at most 0.5013**, version 0 (provisional)" in section
     assert "| adamw | 2 | 0.1 | 0.1 | 0.4100 | 200 |" in section
     assert "9.13 of these on the easy side" in section
-    once = on_page("# w\n\ntext\n", section)
-    assert once == f"# w\n\ntext\n\n## Target\n\n{section}\n"
+    once = on_page("# w\n\n## Target\n", section)
+    assert once == f"# w\n\n## Target\n\n{section}\n"
     assert on_page(once, section) == once
     assert on_page(f"a\n\n{section}\n\nb\n", "new").count("new") == 1
     assert on_page(f"a\n\n{section}\n\nb\n", "new").endswith("b\n")
