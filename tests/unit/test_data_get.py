@@ -43,6 +43,7 @@ def child(mode: str, mirror: str) -> int:
     """What a subprocess runs: a get that says `here` and stops at a sync, or in its preparation until told to go."""
     before = int(mode) if mode.isdigit() else 10
     real, seen = os.fsync, []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def fsync(descriptor: int) -> None:
         seen.append(descriptor)
@@ -53,7 +54,8 @@ def child(mode: str, mirror: str) -> int:
 
     def slowly(path: Path) -> Arrays:
         print("here", flush=True)
-        while not (path.parent / "go").exists():
+        deadline = time.monotonic() + 30
+        while not (path.parent / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         return prepare(path)
 

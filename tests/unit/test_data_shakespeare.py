@@ -16,14 +16,14 @@ MIRROR = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 def test_pieces_by_hand(tmp_path: Path) -> None:
-    text = b"to be, or not to be!"  # 20 characters: 18, 1 and 1
+    text = b"to be, or not to be!" * 5  # 100 characters: 90, 5 and 5
     (tmp_path / "input.txt").write_bytes(text)
     arrays = shakespeare.prepare(tmp_path / "input.txt", hashlib.sha256(text).hexdigest())
     assert bytes(arrays["vocabulary"]) == b" !,benort"
     assert {name: bytes(arrays["vocabulary"][arrays[name]]) for name in ("train", "validation", "test")} == {
-        "train": b"to be, or not to b",
-        "validation": b"e",
-        "test": b"!",
+        "train": text[:90],
+        "validation": b"not t",
+        "test": b"o be!",
     }
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.uint8)}
 
