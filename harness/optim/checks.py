@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+import jax.numpy as jnp
+
 from harness.errors import SubmissionError, suggest
 
 
@@ -38,3 +40,13 @@ def expect_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise SubmissionError(f"{name}: unknown value {value!r}; {suggest(str(value), choices, 'choices')}")
+
+
+def expect_dtype(name: str, value: Any) -> None:
+    """Raise SubmissionError unless the value is None or names a type of floating-point numbers."""
+    try:
+        floating = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise SubmissionError(f"{name}: expected the name of a floating-point type such as bfloat16, got {value!r}")

@@ -10,9 +10,9 @@ import jax
 import optax
 
 from harness.api import PyTree
-from harness.optim.checks import expect, expect_choice, expect_rate
+from harness.optim.checks import expect, expect_choice, expect_dtype, expect_rate
 from harness.optim.matrices import expect_matrices, for_matrices, from_matrices, to_matrices
-from harness.optim.orthogonalize import JORDAN, Coefficients, orthogonalize_all
+from harness.optim.orthogonalize import JORDAN, Coefficients, orthogonalize_all, per_step
 
 SCALES: dict[str, Callable[[int, int], float]] = {
     "shape": lambda rows, columns: math.sqrt(max(1, rows / columns)),
@@ -78,7 +78,7 @@ def muon(
     arXiv:2502.16982, for "match_rms"; Pethick et al. (2025), arXiv:2502.07529, for "spectral".
     """
     expect_choice("muon: scale", scale, SCALES)
-    expect_muon("muon", param_info, learning_rate, momentum, ns_steps, ns_eps, weight_decay)
+    expect_muon("muon", param_info, learning_rate, momentum, ns_steps, ns_coeffs, ns_dtype, ns_eps, weight_decay)
     ns = {"coeffs": ns_coeffs, "steps": ns_steps, "dtype": ns_dtype, "eps": ns_eps, "clamp": scale == "match_rms"}
 
     def init(params: PyTree) -> MuonState:
@@ -122,6 +122,8 @@ def expect_muon(
     learning_rate: optax.ScalarOrSchedule,
     momentum: float,
     ns_steps: int,
+    ns_coeffs: Coefficients,
+    ns_dtype: Any,
     ns_eps: float,
     weight_decay: float,
 ) -> None:
@@ -130,5 +132,7 @@ def expect_muon(
     expect_rate(rule, learning_rate)
     expect(f"{rule}: momentum", momentum, 0, 1)
     expect(f"{rule}: ns_steps", ns_steps, 1, whole=True)
+    per_step(ns_coeffs, ns_steps)
+    expect_dtype(f"{rule}: ns_dtype", ns_dtype)
     expect(f"{rule}: ns_eps", ns_eps, 0)
     expect(f"{rule}: weight_decay", weight_decay, 0)

@@ -64,7 +64,7 @@ def normuon(
     Source: Li et al. (2025), arXiv:2510.05491, Algorithm 1 and the code published with it.
     """
     expect_choice("normuon: scale", scale, ("norm", "rms"))
-    expect_muon("normuon", param_info, learning_rate, momentum, ns_steps, ns_eps, weight_decay)
+    expect_muon("normuon", param_info, learning_rate, momentum, ns_steps, ns_coeffs, ns_dtype, ns_eps, weight_decay)
     expect("normuon: b2", b2, 0, 1)
     ns = {"coeffs": ns_coeffs, "steps": ns_steps, "dtype": ns_dtype, "eps": ns_eps, "clamp": scale == "rms"}
 

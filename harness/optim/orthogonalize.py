@@ -58,7 +58,7 @@ def orthogonalize(
 
     Source: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks".
     """
-    triples = _per_step(coeffs, steps)
+    triples = per_step(coeffs, steps)
     rows, columns = x.shape[-2:]
     X = x.mT if rows > columns else x
     length = jnp.maximum(norm(X, (-2, -1)), eps) if clamp else norm(X, (-2, -1)) + eps
@@ -105,8 +105,12 @@ def _batched(stack: jax.Array, options: dict[str, Any]) -> jax.Array:
     return jax.lax.platform_dependent(stack, cpu=in_turn, default=at_once)
 
 
-def _per_step(coeffs: Coefficients, steps: int) -> list[tuple[float, float, float]]:
-    table = np.asarray(coeffs, np.float64)
+def per_step(coeffs: Coefficients, steps: int) -> list[tuple[float, float, float]]:
+    """Return (a, b, c) for each step. Raises SubmissionError for anything but one triple, or one a step."""
+    try:
+        table = np.asarray(coeffs, np.float64)
+    except ValueError:
+        table = np.empty(0)
     if table.shape == (3,):
         table = np.broadcast_to(table, (steps, 3))
     if table.shape != (steps, 3):
