@@ -1,1 +1,5 @@
-"""Update rules and schedules that optax lacks or gets differently from the reference; shared by submissions."""
+"""Update rules and schedules that optax lacks or gets differently from the reference; shared by submissions.
+
+Each rule is a factory in the style of optax, in the module of its name: `from harness.optim.muon import muon`. Nothing
+is imported here: what a submission imports is on its clock.
+"""

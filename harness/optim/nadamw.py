@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from harness.optim.checks import expect, expect_rate
+
 
 def nadamw(
     learning_rate: optax.ScalarOrSchedule,
@@ -32,9 +34,16 @@ def nadamw(
       learning_rate: a number, or a schedule called with the step counted from 0.
       mask: tree of booleans like the parameters (or a function to one): where weight decay applies.
 
+    Raises SubmissionError for hyperparameters out of range.
+
     Source: Dozat (2016), "Incorporating Nesterov momentum into Adam", with the bias correction of the AlgoPerf baseline
     (Dahl et al. 2023, arXiv:2306.07179); no momentum decay.
     """
+    expect_rate("nadamw", learning_rate)
+    expect("nadamw: b1", b1, 0, 1)
+    expect("nadamw: b2", b2, 0, 1)
+    expect("nadamw: eps", eps, 0)
+    expect("nadamw: weight_decay", weight_decay, 0)
     return optax.chain(
         scale_by_nadam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay, mask),
@@ -56,7 +65,7 @@ def scale_by_nadam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> opt
         m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
         u = jax.tree.map(lambda m, g: (b1 * m + (1 - b1) * g) / (1 - b1**t), m, grads)
-        updates = jax.tree.map(lambda u, v: u / (jnp.sqrt(v / (1 - b2**t)) + eps), u, v)
+        updates = jax.tree.map(lambda u, v: (u / (jnp.sqrt(v / (1 - b2**t)) + eps)).astype(v.dtype), u, v)
         return updates, optax.ScaleByAdamState(count=t, mu=m, nu=v)
 
     return optax.GradientTransformation(init, update)
