@@ -4,8 +4,9 @@
 
 reads a JSON object a line, a `Request`, and answers each with an `Answer`. It trains by the same step, data order and
 random streams as a trial. The hyperparameters that a search moves are arguments of the compiled step and not constants
-in it, so that a submission is compiled once and not once a point; a trial takes ten times as long to start as a small
-one trains. A run ends where it is asked to and is held in memory, so that a later request takes it further.
+in it, so that a submission is compiled once and not once a point, unless its `build` needs their values (the length of
+a schedule, say); a trial takes ten times as long to start as a small one trains. A run ends where it is asked to and is
+held in memory, so that a later request takes it further.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from harness.launch.sweeps import Answer, Request
 from harness.loop import task_view
 from harness.programs import Keys, eval_variables_function, init_function, step_function
 from harness.spec import Value, short_hash
-from harness.workload import Workload, next_measurement
+from harness.workload import Mode, Workload, next_measurement
 
 
 @dataclass
@@ -60,12 +61,13 @@ class Sweep:
         splits = self.workload.splits()
         self._train, self._slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
         self._programs: dict[str, Compiled] = {}
+        self._taken: dict[str, tuple[str, ...]] = {}
         self._runs: dict[str, Run] = {}
 
     def run(self, request: Request) -> Answer:
         """Take a run to the step asked for. Raises SubmissionError where the submission cannot be run so."""
-        programs = self._compiled(request)
-        moved = {name: request.hyperparameters[name] for name in request.moved}
+        moved = {name: request.hyperparameters[name] for name in self._arguments(request)}
+        programs = self._compiled(request, moved)
         run = self._runs.get(request.run)
         if run is None:
             draw = lambda name: seeds.stream(request.seed, request.study, 0, name, tuning=request.tuning)  # noqa: E731
@@ -73,7 +75,7 @@ class Sweep:
             run = self._runs[request.run] = Run(keys, programs.init(keys, moved))
         start = time.monotonic()
         info = self.workload.info
-        while run.step < request.until and not run.diverged:
+        while run.step < request.until and not run.diverged and not _met(run, request.target, info.mode):
             due = min(request.until, next_measurement(info.step_hint, run.step))
             losses = []
             for _ in range(due - run.step):
@@ -89,9 +91,30 @@ class Sweep:
         status = "diverged" if run.diverged else "running"
         return Answer(status, tuple(run.steps), tuple(run.values), round(run.seconds, 1))
 
-    def _compiled(self, request: Request) -> Compiled:
-        fixed = {name: v for name, v in request.hyperparameters.items() if name not in request.moved}
-        which = short_hash([request.submission, fixed, request.moved])
+    def _arguments(self, request: Request) -> tuple[str, ...]:
+        """Return those of the moved hyperparameters that `build` takes without looking at their values."""
+        which = short_hash([request.submission, request.moved])
+        if which not in self._taken:
+            source = discover.find("submissions", request.submission)
+            task = task_view(self.workload, 2 * self.workload.info.step_hint)
+
+            def takes(name: str) -> bool:
+                def build(value: Any) -> TrainState:
+                    built = submission.build(source, task, request.hyperparameters | {name: value})
+                    return init_function(self.workload, built)(Keys(*[jax.random.key(0)] * len(Keys._fields)))
+
+                try:
+                    jax.eval_shape(build, request.hyperparameters[name])
+                except (SubmissionError, TypeError, jax.errors.JAXTypeError):
+                    return False
+                return True
+
+            self._taken[which] = tuple(name for name in request.moved if takes(name))
+        return self._taken[which]
+
+    def _compiled(self, request: Request, moved: Mapping[str, Value]) -> Compiled:
+        fixed = {name: v for name, v in request.hyperparameters.items() if name not in moved}
+        which = short_hash([request.submission, fixed, sorted(moved)])
         if which not in self._programs:
             self._programs[which] = self._compile(request.submission, fixed)
         return self._programs[which]
@@ -121,6 +144,11 @@ class Sweep:
             step=jax.jit(step, donate_argnums=0),
             evaluate=jax.jit(evaluate),
         )
+
+
+def _met(run: Run, target: float | None, mode: Mode) -> bool:
+    found = [value for value in run.values if value is not None]
+    return target is not None and any(v <= target if mode == "min" else v >= target for v in found)
 
 
 def main(argv: list[str]) -> int:

@@ -22,97 +22,18 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import discover, hardware, records, strict, submission, targets, tuning
+from harness import discover, records, strict, submission, targets, tuning
 from harness.errors import HarnessError
 from harness.launch import sweeps
-from harness.launch.sweeps import Answer, Request, Sweeps
+from harness.search import Search, described, machine, shown
 from harness.targets import Point, StepTime, TargetRun
-from harness.workload import WorkloadInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ("adamw", "nadamw", "sgd_momentum")
 DIMENSIONS = ("learning_rate", "weight_decay")
 SEARCH_SEED = 0  # of the quasi-random points
-
-
-@dataclass
-class Campaign:
-    """What is recorded of one workload, and the way to what is not."""
-
-    folder: discover.Folder
-    info: WorkloadInfo
-    jobs: int
-    runs: list[TargetRun] = field(default_factory=list)
-    step_time: StepTime | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def record(self) -> Path:
-        """The record file, relative to the repository."""
-        return Path("results/targets") / f"{self.folder.name}.jsonl"
-
-    def load(self) -> None:
-        """Take up the record where it is of this workload as it is now."""
-        runs, step_time = targets.read_record(ROOT / self.record)
-        now = self.folder.source_hash
-        self.runs = [run for run in runs if run.workload_hash == now]
-        self.step_time = step_time if step_time and step_time.workload_hash == now else None
-
-    def save(self) -> None:
-        """Write the record."""
-        path = ROOT / self.record
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_text(targets.record_lines(self.runs, self.step_time))
-        new.replace(path)
-
-    def run_all(
-        self, pool: Sweeps, points: Sequence[tuple[Point, int]], *, tuning: bool, until: int
-    ) -> list[TargetRun]:
-        """Return the runs of (point, study) pairs as far as step `until`, running what is missing."""
-        wanted = [
-            Request(name, hyperparameters, DIMENSIONS, seed=0, study=study, tuning=tuning, until=until)
-            for (name, hyperparameters), study in points
-        ]
-        missing = [request for request in wanted if self._recorded(request) is None]
-        pool.run(missing, self._enter)
-        return [run for request in wanted if (run := self._recorded(request)) is not None]
-
-    def _recorded(self, request: Request) -> TargetRun | None:
-        role = "tuning" if request.tuning else "scoring"
-        point = request.submission, request.hyperparameters
-        for run in self.runs:
-            if (run.role, run.study, run.point) == (role, request.study, point):
-                return run if run.status == "diverged" or run.steps[-1] >= request.until else None
-        return None
-
-    def _enter(self, request: Request, answer: Answer) -> None:
-        run = TargetRun(
-            workload=self.folder.name,
-            workload_hash=self.folder.source_hash,
-            submission=request.submission,
-            submission_hash=discover.find("submissions", request.submission).source_hash,
-            role="tuning" if request.tuning else "scoring",
-            hyperparameters=request.hyperparameters,
-            seed=request.seed,
-            study=request.study,
-            status=answer.status,
-            steps=answer.steps,
-            values=answer.values,
-            seconds=answer.seconds,
-            machine=machine(1 if self.jobs > 1 else None),
-        )
-        same = (run.role, run.study, run.point)
-        with self.lock:
-            self.runs = [old for old in self.runs if (old.role, old.study, old.point) != same] + [run]
-            self.save()
-            value = "diverged" if run.values[-1] is None else f"{self.info.metric} {run.values[-1]:.4f}"
-            print(f"  {run.role} {shown(run.point)} study={run.study}: {value} at step {run.steps[-1]}", flush=True)
 
 
 def main() -> int:
@@ -129,11 +50,10 @@ def main() -> int:
     for name in args.workloads:
         try:
             folder = discover.find("workloads", name)
-            campaign = Campaign(folder, discover.workload_info(folder), args.jobs)
-            campaign.load()
-            print(cost(campaign, args.points, args.seeds), flush=True)
+            search = search_of(folder, args.jobs)
+            print(cost(search, args.points, args.seeds), flush=True)
             if not args.dry_run:
-                set_target(campaign, args.points, args.seeds, time_step=args.time_step)
+                set_target(search, args.points, args.seeds, args.jobs, time_step=args.time_step)
         except HarnessError as error:  # of one workload; the others go on
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = error.exit_code
@@ -143,29 +63,43 @@ def main() -> int:
     return code
 
 
-def set_target(campaign: Campaign, points: int, seeds: int, *, time_step: bool) -> None:
+def search_of(folder: discover.Folder, jobs: int) -> Search:
+    """Return the search of one workload with what is in its record."""
+    info = discover.workload_info(folder)
+
+    def on_run(run: TargetRun) -> None:
+        print(f"  {described(run, info.metric, DIMENSIONS)}", flush=True)
+
+    record = ROOT / "results/targets" / f"{folder.name}.jsonl"
+    search = Search(folder, info, record, DIMENSIONS, 1 if jobs > 1 else len(sweeps.cores()), on_run)
+    search.load()
+    return search
+
+
+def set_target(search: Search, points: int, seeds: int, jobs: int, *, time_step: bool) -> None:
     """Run what is missing for one workload, then write its record and its target."""
-    info, horizon = campaign.info, campaign.info.step_hint
+    info, horizon = search.info, search.info.step_hint
     left = search_points(points)
-    with sweeps.started(campaign.folder, campaign.jobs) as pool:
+    with sweeps.started(search.folder, jobs) as pool:
         for rung in (*targets.RUNGS, 1.0):
             step = round(rung * horizon)
-            runs = campaign.run_all(pool, [(point, 0) for point in left], tuning=True, until=step)
+            runs = search.run_all(pool, [(point, 0) for point in left], tuning=True, until=step)
             if rung < 1:
                 left = targets.survivors(runs, info.mode, step)
                 print(f"{info.name}: {len(left)} of {len(runs)} points go on past step {step}", flush=True)
-        best = targets.best_point(campaign.runs, info.mode, horizon)
-        print(f"{info.name}: best is {shown(best)}", flush=True)
-        campaign.run_all(pool, [(best, study) for study in range(seeds)], tuning=False, until=horizon)
-    if time_step or campaign.step_time is None:
-        campaign.step_time = measure_step(campaign.folder)
-    campaign.save()
-    target = targets.derive_target(campaign.runs, campaign.step_time, info.mode, horizon, str(campaign.record))
-    records.write_atomic(campaign.folder.path / "target.json", strict.to_plain(target))
-    readme = campaign.folder.path / "README.md"
-    section = targets.page(campaign.runs, target, info.mode, info.metric, horizon)
+        best = targets.best_point(search.runs, info.mode, horizon)
+        print(f"{info.name}: best is {shown(best, DIMENSIONS)}", flush=True)
+        search.run_all(pool, [(best, study) for study in range(seeds)], tuning=False, until=horizon)
+    if time_step or search.step_time is None:
+        search.step_time = measure_step(search.folder)
+    search.save()
+    record = str(search.record.relative_to(ROOT))
+    target = targets.derive_target(search.runs, search.step_time, info.mode, horizon, record)
+    records.write_atomic(search.folder.path / "target.json", strict.to_plain(target))
+    readme = search.folder.path / "README.md"
+    section = targets.page(search.runs, target, info.mode, info.metric, horizon)
     readme.write_text(targets.on_page(readme.read_text(), section))
-    margin = targets.margin_sd(campaign.runs, target, info.mode, horizon)
+    margin = targets.margin_sd(search.runs, target, info.mode, horizon)
     print(
         f"{info.name}: target {target.value}, version {target.version}, reached at step {target.steps_to_target} of "
         f"{horizon} (median of {target.seeds} seeds, all of which reach it, so at least "
@@ -182,7 +116,7 @@ def measure_step(folder: discover.Folder) -> StepTime:
         command, env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=True, capture_output=True, text=True
     )
     answer = json.loads(done.stdout.splitlines()[-1])
-    return StepTime(folder.name, folder.source_hash, answer["baseline_step_s"], answer["steps"], machine(None))
+    return StepTime(folder.name, folder.source_hash, answer["baseline_step_s"], answer["steps"], machine())
 
 
 def search_points(count: int) -> list[Point]:
@@ -194,30 +128,19 @@ def search_points(count: int) -> list[Point]:
     return found
 
 
-def cost(campaign: Campaign, points: int, seeds: int) -> str:
+def cost(search: Search, points: int, seeds: int) -> str:
     """Return a line on what the search takes, with the minutes where the step was timed before."""
-    info, tried = campaign.info, points * len(BASELINES)
+    info, tried = search.info, points * len(BASELINES)
     horizons, left, before = 0.0, tried, 0.0
     for rung in (*targets.RUNGS, 1.0):
         horizons += left * (rung - before)
         left, before = -(-left // 2), rung
     horizons += seeds
     text = f"{info.name}: {tried} points and {seeds} seeds, {horizons:.1f} horizons of {info.step_hint} steps"
-    step_s = campaign.step_time.baseline_step_s if campaign.step_time else info.target.reference_step_s
+    step_s = search.step_time.baseline_step_s if search.step_time else info.target.reference_step_s
     if step_s:  # with all cores; side by side, each with one, they get as much done at least
         text += f", at most {horizons * info.step_hint * step_s / 60:.0f} minutes of this machine"
-    return f"{text}; {len(campaign.runs)} runs are recorded already"
-
-
-def shown(point: Point) -> str:
-    """Return a point for people."""
-    return " ".join([point[0], *(f"{name}={point[1][name]:g}" for name in DIMENSIONS)])
-
-
-def machine(cores: int | None) -> str:
-    """Return what a run ran on, in a line."""
-    here, versions = hardware.machine(), hardware.packages()
-    return f"{here['cpu']}, {cores or here['cores']} core(s), Python {here['python']}, jax {versions['jax']}"
+    return f"{text}; {len(search.runs)} runs are recorded already"
 
 
 if __name__ == "__main__":

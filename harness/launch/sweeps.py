@@ -29,6 +29,7 @@ class Request:
       hyperparameters: all of them; `moved` names the numbers that differ between the points of the search.
       seed, study, tuning: what its random streams are drawn from, as in a trial.
       until: the step to train to.
+      target: value of the workload's metric at which the run ends before that; None for none.
     """
 
     submission: str
@@ -38,6 +39,7 @@ class Request:
     study: int
     tuning: bool
     until: int
+    target: float | None = None
 
     @property
     def run(self) -> str:
@@ -50,7 +52,7 @@ class Answer:
     """How a run went so far.
 
     Attributes:
-      status: "running" at the step asked for; "diverged" where loss or metric was not finite, and it ended.
+      status: "running" at the step or target asked for; "diverged" where loss or metric was not finite, and it ended.
       steps, values: measurements of the target's metric on the validation slice.
       seconds: of the run in this process.
       error: why it could not run; the rest is empty then.

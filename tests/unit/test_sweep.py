@@ -57,6 +57,26 @@ def test_points_share_a_program() -> None:
     assert len(sweep._programs) == 2, "what the search does not move is a constant"
 
 
+def test_what_build_needs_the_value_of_is_a_constant() -> None:
+    """The horizon is the length of a schedule, which is rounded to steps."""
+    sweep = Sweep(QUADRATIC)
+    moved = ("learning_rate", "horizon")
+    longer = request(200, hyperparameters=request().hyperparameters | {"horizon": 2.0}, moved=moved)
+    assert sweep._arguments(longer) == ("learning_rate",)
+    assert sweep.run(longer).values[:3] != sweep.run(request(200, moved=moved)).values[:3]
+    assert len(sweep._programs) == 2
+
+
+def test_a_run_ends_at_its_target() -> None:
+    whole = Sweep(QUADRATIC).run(request(200))
+    target = whole.values[3]
+    sweep = Sweep(QUADRATIC)
+    ended = sweep.run(request(200, target=target))
+    assert ended.values[-1] <= target < min(ended.values[:-1])
+    assert ended.steps == whole.steps[: len(ended.steps)]
+    assert sweep.run(request(200, target=target)) == ended, "asked again, it trains no further"
+
+
 def test_a_diverged_run_ends() -> None:
     answer = Sweep(QUADRATIC).run(request(lr=1e30))
     assert (answer.status, answer.values[-1]) == ("diverged", None)

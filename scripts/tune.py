@@ -1,0 +1,147 @@
+"""Tune submissions by a small search that is the same for all, and record it.
+
+    python scripts/tune.py muon suite=demo
+    python scripts/tune.py adamw nadamw suite=cpu --points 4
+    python scripts/tune.py muon suite=demo --write       put the best point into its submission.yaml
+
+Each submission gets the same number of quasi-random points over the first two dimensions of its search space, the rest
+at its defaults, on a tuning seed, which is never a scoring seed. All workloads of the suite share one setting: the
+worse half of the points, by mean rank over the workloads, ends at 25% of the step hint, the worse half of the rest at
+50%; what is left runs to the target or the end of the budget. A point's score is the geometric mean over workloads of
+its steps to the target over the baseline's, where a miss counts as twice the budget. Within one submission steps rank
+as the ranking clock does: a step costs the same at every point.
+
+Writes results/tuning/<suite>/<workload>/<submission>.jsonl after each run, so that it can be stopped and started at any
+time. Prints what it costs before it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+from pathlib import Path
+
+from harness import config, discover, submission, tuning
+from harness.errors import ConfigError, HarnessError
+from harness.launch import sweeps
+from harness.launch.sweeps import Sweeps
+from harness.search import Search, described, shown
+from harness.targets import RUNGS, Point, TargetRun, at, first_step
+
+ROOT = Path(__file__).resolve().parent.parent
+SEARCH_SEED = 0  # of the quasi-random points
+
+
+def main() -> int:
+    """Tune the submissions named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="SUBMISSION | suite=NAME | workload=NAME,...")
+    parser.add_argument("--points", type=int, default=8, help="of each submission (default %(default)s)")
+    parser.add_argument("--jobs", type=int, default=len(sweeps.cores()), help="runs at a time (default: one a core)")
+    parser.add_argument("--write", action="store_true", help="write the best point into submission.yaml")
+    parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
+    args = parser.parse_args()
+    try:
+        run = config.compose([word for word in args.words if "=" in word])
+        names = [word for word in args.words if "=" not in word]
+        if not names:
+            raise ConfigError("no submission named; for example: python scripts/tune.py muon suite=demo")
+        workloads = run.suite.workloads if run.workload is None else tuple(run.workload.split(","))
+        suite = run.suite.name if run.workload is None else run.workload
+        with contextlib.ExitStack() as stack:
+            pools: dict[str, Sweeps] = {}
+            for name in names:
+                searches = [search_of(discover.find("workloads", w), name, suite, args.jobs) for w in workloads]
+                print(cost(name, searches, args.points), flush=True)
+                if args.dry_run:
+                    continue
+                for search in searches:
+                    if search.info.name not in pools:
+                        pools[search.info.name] = stack.enter_context(sweeps.started(search.folder, args.jobs))
+                best = tune(name, searches, pools, args.points)
+                if args.write:
+                    write_defaults(name, best, searches[0].moved)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def search_of(folder: discover.Folder, name: str, suite: str, jobs: int) -> Search:
+    """Return the search of one submission on one workload with what is in its record."""
+    info = discover.workload_info(folder)
+    if info.target.value is None:
+        raise ConfigError(f"{info.name} has no target to tune for; set it: python scripts/set_targets.py {info.name}")
+    moved = tuple(submission.read_info(discover.find("submissions", name)).space)[:2]
+
+    def on_run(run: TargetRun) -> None:
+        print(f"  {info.name}: {described(run, info.metric, moved)}", flush=True)
+
+    record = ROOT / "results/tuning" / suite / info.name / f"{name}.jsonl"
+    search = Search(folder, info, record, moved, 1 if jobs > 1 else len(sweeps.cores()), on_run)
+    search.load()
+    return search
+
+
+def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> Point:
+    """Run what is missing of one submission's search; print and return the best point."""
+    info = submission.read_info(discover.find("submissions", name))
+    left: list[Point] = [(name, point) for point in tuning.draw_points(info, searches[0].moved, count, SEARCH_SEED)]
+    for rung in RUNGS:
+        columns = []
+        for search in searches:
+            step = round(rung * search.info.step_hint)
+            runs = search.run_all(pools[search.info.name], [(point, 0) for point in left], tuning=True, until=step)
+            columns.append(tuning.ranks([at(run, step) for run in runs], search.info.mode))
+        left = tuning.better_half(left, columns)
+    scores = []
+    for point in left:
+        steps, baseline, budgets = [], [], []
+        for search in searches:
+            target = search.info.target
+            until, pool = target.budget_steps, pools[search.info.name]
+            assert target.value is not None
+            (run,) = search.run_all(pool, [(point, 0)], tuning=True, until=until, target=target.value)
+            steps.append(first_step(run, target.value, search.info.mode))
+            baseline.append(target.steps_to_target)
+            budgets.append(until)
+        scores.append(tuning.geometric_score(steps, baseline, budgets))
+        reached = ", ".join(f"{s.info.name} {n or 'missed'}" for s, n in zip(searches, steps, strict=True))
+        print(f"{shown(point, searches[0].moved)}: {scores[-1]:.3f} times the baseline's steps ({reached})", flush=True)
+    best = left[scores.index(min(scores))]
+    print(f"{name}: best is {shown(best, searches[0].moved)} at {min(scores):.3f}", flush=True)
+    return best
+
+
+def write_defaults(name: str, best: Point, moved: tuple[str, ...]) -> None:
+    """Put what the search moved into the defaults of submission.yaml; every other byte stays."""
+    path = discover.find("submissions", name).path / "submission.yaml"
+    head, defaults, rest = re.split(r"^(defaults:\n)", path.read_text(), maxsplit=1, flags=re.MULTILINE)
+    for dimension in moved:
+        rest = re.sub(rf"^(  {dimension}: )[^ \n]+", rf"\g<1>{best[1][dimension]!r}", rest, count=1, flags=re.MULTILINE)
+    path.write_text(head + defaults + rest)
+    print(f"{path.relative_to(ROOT)}: {', '.join(f'{d}={best[1][d]}' for d in moved)}", flush=True)
+
+
+def cost(name: str, searches: list[Search], count: int) -> str:
+    """Return a line on what the search of one submission takes at most."""
+    seconds = 0.0
+    for search in searches:
+        hint, target = search.info.step_hint, search.info.target
+        left, before, steps = count, 0.0, 0.0
+        for rung in RUNGS:
+            steps += left * (rung - before) * hint
+            left, before = -(-left // 2), rung
+        seconds += (steps + left * (target.budget_steps - before * hint)) * target.reference_step_s
+    recorded = sum(len(search.runs) for search in searches)
+    where = ", ".join(search.info.name for search in searches)
+    return f"{name}: {count} points on {where}: about {seconds / 60:.0f} minutes; {recorded} runs are recorded already"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
