@@ -149,13 +149,20 @@ def test_strays_and_other_files_do_not_count(logs: Path, tmp_path: Path) -> None
     log(logs / "a" / "study_0" / "wmt_jax" / "trial_1" / "checkpoint_100", "wmt", [(0.1, 0.1)])
     log(logs / "a" / "study_0" / "wmt_jax" / "plots", "wmt", [(0.1, 0.1)])
     log(logs / "a" / "old" / "wmt_jax" / "trial_1", "wmt", [(0.1, 0.1)])
+    log(logs / "a" / "study_0" / "plots" / "trial_1", "wmt", [(0.1, 0.1)])
     log(logs, "wmt", [(0.1, 0.1)])
     (logs / "a" / "study_0" / "wmt_jax" / "trial_1" / "measurements.csv").write_text("not,this\none")
     log(logs / "a" / "study_0" / "mnist_jax" / "trial_1", "wmt", [(0.1, 0.1)], metric="accuracy")
     found = scored(logs, tmp_path)
     assert found.times["wall"]["a"]["wmt"] == 20.0
-    assert any("CSV files that are in no trial's place" in n and "and 5 more" in n for n in found.notes)
+    assert any("CSV files that are in no trial's place" in n and "and 6 more" in n for n in found.notes)
     assert any("trials of mnist, which the targets file does not score" in note for note in found.notes)
+
+
+def test_a_workload_may_lack_its_framework(logs: Path, tmp_path: Path) -> None:
+    for study in range(5):
+        (logs / f"a/study_{study}/wmt_jax").rename(logs / f"a/study_{study}/wmt")
+    assert scored(logs, tmp_path).times["wall"]["a"]["wmt"] == 20.0
 
 
 def test_a_tar_file_is_read_like_the_folder(logs: Path, tmp_path: Path) -> None:

@@ -231,6 +231,13 @@ def test_not_separable_is_said_with_the_seeds(capsys: pytest.CaptureFixture[str]
     assert "not separable; over 9999 seeds each to tell" in printed(capsys, score.score(same))
 
 
+def test_a_single_study_is_said_to_be_untested(capsys: pytest.CaptureFixture[str]) -> None:
+    found = score.score([t for t in trials(4) if t.spec.submission != "slow" or t.spec.study == 0], allow_missing=True)
+    out = printed(capsys, found)
+    assert "pairs: 1 of 1 separable at 5%" in out
+    assert len(re.findall(r"(muon|adamw) / slow .* - +- +not tested: one study", out)) == 2
+
+
 def test_neighbours_only_where_pairs_are_many(capsys: pytest.CaptureFixture[str]) -> None:
     many = score.score([trial(f"s{k}", "w1", i, 1.0 + k + 0.01 * i) for k in range(7) for i in range(3)])
     out = printed(capsys, many)
