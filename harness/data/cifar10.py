@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import pickle
-import tarfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.data.archive import read_members
 from harness.data.near_duplicates import near_duplicates
 from harness.errors import DataError
 
@@ -30,19 +28,31 @@ _SPLIT_KEY = 32_768  # of the Philox generator that draws the validation split; 
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 _TEST = "test_batch"
 _PIXELS = 3 * 32 * 32
+_NO_PICKLE = (
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)  # fmt: skip - what damaged bytes may lead to
 _LARGEST = 64 * 2**20  # bytes of a batch; the real ones have 31 million
 
 
 def prepare(
     archive: Path, train_sha256: str = TRAIN_ROWS_SHA256, test_sha256: str = TEST_ROWS_SHA256
 ) -> dict[str, np.ndarray]:
-    """Read a tar archive of the official layout, packed by gzip, xz or not at all, and return the arrays of the set.
+    """Read an archive of the official layout and return the arrays of the set.
 
     `image` uint8[50000, 32, 32, 3] and `label` uint8[50000]: the training images, so that the last 5,000 or the last
     10,000 are a validation split; see `_order`. `test_image` uint8[10000, 32, 32, 3] and `test_label`, in canonical
     order. Raises `DataError` for an archive that is damaged or holds something else.
     """
-    batches = _read(archive)
+    batches = {}
+    for name, content in read_members(archive, (*_BATCHES, _TEST), _LARGEST):
+        batches[name] = _rows(content, f"{archive}: {name}")
     train = _canonical(np.concatenate([batches.pop(name) for name in _BATCHES]), train_sha256, f"{archive}: training")
     test = _canonical(batches.pop(_TEST), test_sha256, f"{archive}: test")
     train = train[_order(train[:, 0], near_duplicates(_pixels(train)))]
@@ -88,40 +98,25 @@ def _pixels(rows: np.ndarray) -> np.ndarray:
     return rows[:, 1:].reshape(-1, 3, 32, 32)
 
 
-# ---- the archive
-
-
-def _read(archive: Path) -> dict[str, np.ndarray]:
-    """Return the rows uint8[n, 3073] of each batch. Members are read in memory, never extracted."""
-    batches = {}
-    try:
-        with tarfile.open(archive, "r|*") as tar:
-            for member in tar:
-                name = member.name.rpartition("/")[2]
-                content = tar.extractfile(member) if name in (*_BATCHES, _TEST) else None
-                if content is None:
-                    continue
-                if member.size > _LARGEST:
-                    raise DataError(f"{archive}: {member.name} has {member.size} bytes, expected at most {_LARGEST}")
-                batches[name] = _rows(content.read(), f"{archive}: {member.name}")
-    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{archive}: not a whole tar archive ({error})") from error
-    if missing := sorted({*_BATCHES, _TEST} - set(batches)):
-        raise DataError(f"{archive}: {', '.join(missing)} missing from cifar-10-batches-py")
-    return batches
+# ---- the batches
 
 
 def _rows(content: bytes, where: str) -> np.ndarray:
+    """Return the rows uint8[n, 3073] of a pickled batch."""
     try:
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+    except _NO_PICKLE as error:
         raise DataError(f"{where}: not a pickled batch ({error})") from error
     data, labels = (batch.get(key) for key in (b"data", b"labels")) if isinstance(batch, Mapping) else (None, None)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_PIXELS,):
         raise DataError(f"{where}: expected b'data' to be an array uint8[n, {_PIXELS}]")
-    if not isinstance(labels, list) or len(labels) != len(data) or not set(labels) <= set(range(CLASSES)):
+    if not isinstance(labels, list) or len(labels) != len(data) or not all(map(_is_label, labels)):
         raise DataError(f"{where}: expected b'labels' to be a list of {len(data)} numbers from 0 to {CLASSES - 1}")
     return np.hstack([np.array(labels, np.uint8)[:, None], data])
+
+
+def _is_label(label: object) -> bool:
+    return isinstance(label, int) and 0 <= label < CLASSES
 
 
 class _Unpickler(pickle.Unpickler):

@@ -48,7 +48,7 @@ def downloads(name: str) -> Path:
 
 def _get(dataset: DataSet, mirror: str | None, show: fetch.Show, say: Callable[[str], None]) -> None:
     folder = downloads(dataset.name)
-    _check_space(dataset)
+    _check_space(dataset, 0 if mirror and not fetch.is_url(mirror) else sum(file.bytes for file in dataset.files))
     fetched = [fetch.fetch(file, folder, mirror, show) for file in dataset.files]
     sources = ", ".join(file.source for file in fetched)
     say(f"{dataset.name}: preparing {sources}")
@@ -72,8 +72,8 @@ def _is_whole(name: str) -> bool:
     return True
 
 
-def _check_space(dataset: DataSet) -> None:
-    needed = sum(file.bytes for file in dataset.files) + dataset.prepared_bytes + _SPARE
+def _check_space(dataset: DataSet, download_bytes: int) -> None:
+    needed = download_bytes + dataset.prepared_bytes + _SPARE
     free = shutil.disk_usage(store.root()).free
     if free < needed:
         raise DataError(

@@ -73,7 +73,7 @@ def test_what_is_not_as_the_manifest_says_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cé Poet/Three\.md: 15 bytes with sha256 \w+, expected"):
         books.prepare(manifest, archive, digest, 30)
     del whole["Ann Author/One.md"]
-    with pytest.raises(DataError, match=r"1 of 4 books are missing, the first is Ann Author/One\.md"):
+    with pytest.raises(DataError, match=r"1 of 4 files are missing, the first is Ann Author/One\.md"):
         books.prepare(*make(tmp_path, contents=whole), 30)
     with pytest.raises(DataError, match=rf"manifest\.json: .*{digest}, expected {books.MANIFEST_SHA256}"):
         books.prepare(manifest, archive)

@@ -241,6 +241,16 @@ def test_a_damaged_archive_is_refused(
         cifar10.prepare(archive, content(train), content(test))
 
 
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+def test_an_archive_cut_within_its_header_is_refused(tmp_path: Path, suffix: str) -> None:
+    archive = write_archive(tmp_path / f"c.tar.{suffix}", {})
+    whole = archive.read_bytes()
+    for length in range(len(whole)):
+        archive.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"c\.tar"):
+            cifar10.prepare(archive)
+
+
 def test_another_content_is_refused(tmp_path: Path, train: np.ndarray, test: np.ndarray) -> None:
     archive = write_archive(tmp_path / "c.tar.gz", members(train, test))
     with pytest.raises(DataError, match=rf"training images: 200 with content sha256 {content(train)}, expected 7208"):
@@ -253,7 +263,7 @@ def test_missing_batches_are_named(tmp_path: Path, train: np.ndarray, test: np.n
     parts = members(train, test)
     del parts["data_batch_2"], parts["test_batch"]
     archive = write_archive(tmp_path / "c.tar.gz", parts)
-    with pytest.raises(DataError, match="data_batch_2, test_batch missing"):
+    with pytest.raises(DataError, match="2 of 6 files are missing, the first is data_batch_2"):
         cifar10.prepare(archive)
 
 
