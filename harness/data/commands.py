@@ -72,7 +72,7 @@ def _get(datasets: Sequence[DataSet], mirror: str | None) -> int:
             with _progress() as (show, say):
                 get(dataset.name, mirror, show, say)
         except DataError as error:
-            print_error(error)
+            _print_error(error)
             code = error.exit_code
         except KeyboardInterrupt:
             for part in sorted(downloads(dataset.name).glob("*")):
@@ -88,7 +88,7 @@ def _verify(datasets: Sequence[DataSet], _: str | None) -> int:
         try:
             store.verify(dataset.name)
         except DataError as error:
-            print_error(error)
+            _print_error(error)
             code = error.exit_code
         else:
             print_line(f"{dataset.name}: whole, content sha256 {dataset.sha256}")
@@ -98,7 +98,7 @@ def _verify(datasets: Sequence[DataSet], _: str | None) -> int:
 _ACTIONS: dict[str, Callable[[Sequence[DataSet], str | None], int]] = {"list": _list, "get": _get, "verify": _verify}
 
 
-def print_error(error: HarnessError) -> None:
+def _print_error(error: HarnessError) -> None:
     """Print an error where more is to be done after it."""
     sys.stdout.flush()
     print(f"error: {error}", file=sys.stderr, flush=True)

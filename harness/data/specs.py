@@ -27,9 +27,9 @@ class File:
       sha256: of the file at the public address; None where its host does not promise the same bytes for ever, and only
         its content can be checked.
       bytes: of the file at the public address; about, where sha256 is None.
-      note: what to know where it cannot be had.
       mirror: where it lies in a mirror, relative to its top; the first that is there is taken. A mirror may pack the
         same content otherwise, so the file's own hash is not asked of it.
+      note: what to know where it cannot be had.
     """
 
     name: str

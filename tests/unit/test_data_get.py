@@ -54,7 +54,7 @@ def child(mode: str, mirror: str) -> int:
 
     def slowly(path: Path) -> Arrays:
         print("here", flush=True)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (path.parent / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         return prepare(path)
@@ -297,7 +297,7 @@ def test_ctrl_c_exits_130_and_cleans_up(folder: Path, start: Any) -> None:
     getting.downloads("toy").mkdir(parents=True)
     (getting.downloads("toy") / "toy.txt.part").write_bytes(bytes(2**20))
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "toy.txt.part, 1.0 MiB" in out
     assert "type the same again" in out
@@ -310,7 +310,7 @@ def test_two_at_once_prepare_once(folder: Path, mirror: Path, start: Any) -> Non
     second = start("preparing")
     wait_for(second, "another process is at it; waiting")
     (mirror / "toy" / "go").touch()
-    said = [process.communicate(timeout=30)[0] for process in (first, second)]
+    said = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
     assert "nothing to get" in said[1]
     assert "here" not in said[1], "the second has not prepared it again"
