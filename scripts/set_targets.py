@@ -120,11 +120,12 @@ def measure_step(folder: discover.Folder) -> StepTime:
 
 
 def search_points(count: int) -> list[Point]:
-    """Return the points of all baselines."""
+    """Return the points of all baselines, whose schedules are as long as the step hint."""
     found = []
     for name in BASELINES:
         info = submission.read_info(discover.find("submissions", name))
-        found += [(name, point) for point in tuning.draw_points(info, DIMENSIONS, count, SEARCH_SEED)]
+        points = tuning.draw_points(info, DIMENSIONS, count, SEARCH_SEED)
+        found += [(name, point | {"horizon": 1.0}) for point in points]
     return found
 
 
