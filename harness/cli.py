@@ -248,7 +248,10 @@ def _print_unranked(trials: Sequence[Trial]) -> None:
     rows = []
     for trial in trials:
         spec, result = trial.spec, trial.result
-        last = "-" if result is None or result.last is None else f"{result.last:.4g}"
+        value = None if result is None else result.last
+        if result is not None and value is None:  # shorter than the first measurement: the full split's, at the end
+            value = (result.validation or {}).get(spec.metric)
+        last = "-" if value is None else f"{value:.4g}"
         steps = str(result.steps) if result else "-"
         rows.append([spec.workload, spec.variant or "-", spec.submission, str(trial.status), steps, spec.metric, last])
     print_table(["workload", "variant", "submission", "status", ">steps", "metric", ">last"], rows)

@@ -180,6 +180,7 @@ def _show_workload(folder: Folder) -> None:
             "loss": info.loss_kind,
             "data sets": ", ".join(info.datasets) or "none",
             "steps per dispatch": ", ".join(f"{n} on {p}" for p, n in info.dispatch_steps.items()) or "1",
+            "variants": ", ".join(info.variants) or "none",
             "scored": "yes" if info.scored else "no, a toy",
         }
     )

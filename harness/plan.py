@@ -72,8 +72,11 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     folders = _submission_folders(names)
     workloads = [(folder, discover.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
     unset = [folder.name for folder, info in workloads if info.target.value is None]
-    if run.rules.stop == "target" and unset and run.variant is None:
-        raise WorkloadError(f"{', '.join(unset)}: no target is set; run scripts/set_targets.py, or choose stop=horizon")
+    if run.rules.stop == "target" and unset and run.variant is None and run.max_steps is None:
+        names = " ".join(unset)
+        raise WorkloadError(
+            f"{', '.join(unset)}: no target is set; run `python scripts/set_targets.py {names}`, or choose stop=horizon"
+        )
     device = resolve_device(run.device)
     earlier = _earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []
@@ -153,7 +156,7 @@ def check_data(plan: Plan) -> None:
     if told and not missing:
         raise DataError("; ".join(told.values()))
     if missing:
-        text = f"data sets are missing from {store.root()} that the trials need: {', '.join(missing)}"
+        text = f"data sets that the trials need are missing from {store.root()} or damaged: {', '.join(missing)}"
         raise DataError(f"{text}; get them with: harness data get {' '.join(missing)}")
 
 

@@ -128,7 +128,7 @@ def held_out(info: WorkloadInfo, variant: str | None) -> WorkloadInfo:
     if variant is None:
         return info
     if variant not in info.variants:
-        known = suggest(variant, info.variants, f"variants of {info.name}")
+        known = suggest(variant, info.variants, f"variants of {info.name}") if info.variants else "it has none"
         raise ConfigError(f"{info.name} has no variant '{variant}'; {known}")
     factor = 2 if variant == "batch" else 1
     return replace(info, variant=variant, target=UNSET, batch_size=factor * info.batch_size)

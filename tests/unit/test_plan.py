@@ -214,7 +214,7 @@ def test_without_any_submission_it_says_where_to_put_one(place, monkeypatch):
 
 def test_a_target_that_is_not_set_refuses_runs_that_end_there(place):
     add_workload(place, "new", UNSET)
-    with pytest.raises(WorkloadError, match=r"new: no target is set; run scripts/set_targets\.py"):
+    with pytest.raises(WorkloadError, match=r"new: no target is set; run `python scripts/set_targets\.py new`"):
         make("workload=task_a,new")
     (trial,) = make("first", "workload=new", "stop=horizon").trials
     assert (trial.spec.target, trial.spec.budget_steps) == (None, 800)
