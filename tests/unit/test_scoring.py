@@ -239,10 +239,16 @@ def test_the_baseline_must_be_there(tmp_path: Path) -> None:
 # ---- what counts
 
 
-def test_smoke_tests_and_tuning_trials_are_left_out(tmp_path: Path) -> None:
+def test_smoke_tests_variants_and_tuning_trials_are_left_out(tmp_path: Path) -> None:
     kept = trial(tmp_path, 8.0)
-    found = selection.select([kept, trial(tmp_path, 1.0, max_steps=20), trial(tmp_path, 2.0, tuning=True)])
+    others = [
+        trial(tmp_path, 1.0, max_steps=20),
+        trial(tmp_path, 1.5, variant="wide"),
+        trial(tmp_path, 2.0, tuning=True),
+    ]
+    found = selection.select([kept, *others])
     assert found.trials == (kept,)
+    assert any("1 trial on held-out variants" in note for note in found.notes)
     assert any("1 trial run with max_steps" in note for note in found.notes)
     assert any("1 trial run on tuning seeds" in note for note in found.notes)
 
