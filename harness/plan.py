@@ -73,10 +73,8 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     workloads = [(folder, discover.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
     unset = [folder.name for folder, info in workloads if info.target.value is None]
     if run.rules.stop == "target" and unset and run.variant is None and run.max_steps is None:
-        names = " ".join(unset)
-        raise WorkloadError(
-            f"{', '.join(unset)}: no target is set; run `python scripts/set_targets.py {names}`, or choose stop=horizon"
-        )
+        command = f"python scripts/set_targets.py {' '.join(unset)}"
+        raise WorkloadError(f"{', '.join(unset)}: no target is set; run `{command}`, or choose stop=horizon")
     device = resolve_device(run.device)
     earlier = _earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []
