@@ -19,7 +19,7 @@ from harness.errors import SubmissionError
 from harness.optim import orthogonalize as module
 from harness.optim.muon import muon
 from harness.optim.normuon import normuon
-from harness.optim.orthogonalize import JORDAN, orthogonalize, orthogonalize_all
+from harness.optim.orthogonalize import JORDAN, orthogonalize
 
 ONE = 3.4445 - 4.7750 + 2.0315
 MATRIX = ParamInfo(ParamKind.MATRIX, (0,), (1,))
@@ -122,20 +122,22 @@ def test_dtype_of_the_iterations_only():
     assert 1e-5 < difference < 0.03
 
 
-def test_all_shapes_at_once_are_each_on_its_own(monkeypatch):
-    """Two shapes, transposed or not, several leaves, one of them bigger than what a CPU batches."""
+@pytest.mark.parametrize("small", [0, module.SMALL])
+def test_all_shapes_at_once_are_each_on_its_own(small, monkeypatch):
+    """Two shapes, transposed or not, several leaves; as matrices that a CPU batches, and as such that it does not."""
+    monkeypatch.setattr(module, "SMALL", small)
     xs = [draw(2, 4, 6), draw(3, 6, 4, seed=1), draw(1, 5, 5, seed=2), draw(1, 4, 6, seed=3), draw(4, 5, 5, seed=4)]
-    for cached in (module.CACHED, 24):
-        monkeypatch.setattr(module, "CACHED", cached)
-        for x, got in zip(xs, jax.jit(orthogonalize_all)(xs), strict=True):
-            np.testing.assert_allclose(got, jnp.stack([orthogonalize(m) for m in x]), atol=2e-6)
+    for x, got in zip(xs, jax.jit(lambda xs: module.orthogonalize_all(xs))(xs), strict=True):
+        np.testing.assert_allclose(got, jnp.stack([orthogonalize(m) for m in x]), atol=2e-6)
 
 
-def test_one_batched_product_for_each_shape():
-    """Five stacks of two shapes: 3 products a step and shape, not 3 a matrix."""
+@pytest.mark.parametrize(("platform", "small", "calls"), [("cpu", 0, 11), ("cuda", 0, 2), ("cpu", module.SMALL, 2)])
+def test_one_batched_product_for_each_shape(platform, small, calls, monkeypatch):
+    """Eleven matrices of two shapes: 3 products a step and shape, not a matrix, but for big ones on a CPU."""
+    monkeypatch.setattr(module, "SMALL", small)
     xs = [draw(2, 4, 6), draw(3, 6, 4), draw(1, 5, 5), draw(1, 4, 6), draw(4, 5, 5)]
-    products = str(jax.make_jaxpr(orthogonalize_all)(xs)).count("dot_general[")
-    assert products == 2 * 5 * 3
+    program = jax.jit(lambda xs: module.orthogonalize_all(xs)).trace(xs).lower(lowering_platforms=(platform,)).as_text()
+    assert program.count("stablehlo.dot_general") == calls * 5 * 3
 
 
 # ---- Muon ----
