@@ -137,9 +137,11 @@ def _averaged(
 ) -> optax.GradientTransformation:
     """Return the transform of y around `inner`, which makes z's direction u out of the gradient.
 
-    Putting x = (y - (1 - b1) z) / b1 into the rule leaves no difference of near-equal numbers:
+    Putting x = (y - (1 - b1) z) / b1 into the rule leaves no difference of near-equal numbers, and nothing but z's step
+    needs the old z, which XLA would have to copy before a donated state is overwritten:
 
-        y <- y + c (z - y) - lr (1 - b1 (1 - c)) u          with z before its step
+        z <- z - lr u
+        y <- y + c (z - y) - lr (1 - b1) (1 - c) u
     """
 
     def init(params: PyTree) -> ScheduleFreeState:
@@ -166,7 +168,7 @@ def _averaged(
         c = w / jnp.where(weight_sum > 0, weight_sum, 1)
         z = jax.tree.map(lambda z, u: (z - lr * u).astype(z.dtype), state.z, u)
         updates = jax.tree.map(
-            lambda y, z, u: (c * (z - y) - lr * (1 - b1 * (1 - c)) * u).astype(y.dtype), params, state.z, u
+            lambda y, z, u: (c * (z - y) - lr * (1 - b1) * (1 - c) * u).astype(y.dtype), params, z, u
         )
         return updates, ScheduleFreeState(k + 1, state.b1, max_lr, weight_sum, z, inner_state)
 
