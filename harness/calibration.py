@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import optax
 
-from harness import discover, seeds
+from harness import discover, hardware, seeds
 from harness.api import Algorithm, TrainState
 from harness.clock import Calibration
 from harness.optax_adapter import from_optax
@@ -134,4 +134,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    hardware.keep_memory()
     sys.exit(main(sys.argv[1:]))

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from harness import discover, seeds, strict, submission
+from harness import discover, hardware, seeds, strict, submission
 from harness.api import Algorithm, TaskView, TrainState
 from harness.errors import HarnessError, SubmissionError
 from harness.launch.sweeps import Answer, Request
@@ -164,4 +164,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    hardware.keep_memory()
     sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import records
+from harness import hardware, records
 from harness.clock import Ledger
 from harness.errors import DataError, HarnessError, RunFolderError
 from harness.records import Result, RunFolder, Status
@@ -55,8 +55,6 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
     attempt = 1 + sum(e["event"] == "start" for e in records.read_events(folder.path))
     folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
     (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
-
-    from harness import hardware
 
     ledger = Ledger(offset_s, energy_now=hardware.energy_counter(spec.device))
     asked_to_stop = threading.Event()
@@ -125,8 +123,6 @@ def describe(error: BaseException, submission: Path) -> str:
 
 
 def _ended(spec: TrialSpec, ledger: Ledger, attempt: int, status: Status, reason: str) -> Result:
-    from harness import hardware
-
     return Result(
         status=status,
         reason=reason,
@@ -152,6 +148,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    hardware.keep_memory()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from harness import hardware
 from harness.api import ParamInfo, ParamKind, PyTree
 from harness.optim.apollo import apollo
 from harness.optim.lamb import lamb
@@ -195,4 +196,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    hardware.keep_memory()
     main()

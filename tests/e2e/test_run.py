@@ -67,7 +67,9 @@ def test_from_a_folder_to_a_table(desk):
     assert times["mine"] > 0
     assert times["newcomer"] > 0
     assert times["syntax_error"] is None
-    assert times["mine"] == records.read_trial(mine).result.time_to_target.steps
+    result = records.read_trial(mine).result
+    assert times["mine"] == result.time_to_target.steps
+    assert "GLIBC_TUNABLES" in result.fingerprint["flags"], "a worker keeps the memory that its steps free"
 
 
 def test_missing_data_are_told_before_anything_starts(desk, monkeypatch):

@@ -11,7 +11,7 @@ from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out,
 from ..families.spec import GPT, varied
 
 MODEL = GPT(vocabulary=65, length=64, layers=4, width=128, heads=4)
-SLICE = 512  # windows: 32,768 characters
+SLICE = 256  # windows: 16,384 characters
 
 INFO = WorkloadInfo(
     name="lm_shakespeare",
@@ -20,11 +20,11 @@ INFO = WorkloadInfo(
     mode="min",
     target=read_target(__file__),
     batch_size=32,
-    step_hint=600,
+    step_hint=400,
     num_train_examples=15_685,  # windows
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets={"tinyshakespeare": "606a78dcbb1107d48679e3486fca395366b1afa678462fd9367c6bca101137dd"},
-    dispatch_steps={"cpu": 1, "gpu": 3},
+    dispatch_steps={"cpu": 1, "gpu": 2},
     variants=tuple(VARIANTS),
 )
 
