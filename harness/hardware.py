@@ -33,7 +33,7 @@ ALLOCATOR = {
 """glibc's `malloc` told to keep what it has; the names are those of its tunables `glibc.malloc.*`.
 
 XLA allocates a step's temporary memory anew each time it runs. With glibc's defaults each such block is mapped, filled
-with zeros 4 KB at a time and unmapped again: 29,000 page faults in each step of `lm_shakespeare`, up to half of its time.
+with zeros 4 KB at a time and unmapped again: 29,000 page faults in each step of `lm_shakespeare`.
 `scripts/bench_allocator.py` measures what this saves.
 """
 
