@@ -126,15 +126,8 @@ def derive_target(runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, ho
         raise WorkloadError(
             f"{record}: {len(scoring)} scoring runs of {point}, finals {finals}; at least 2 must finish"
         )
-    final = [v for v in finals if v is not None]
-    spread = statistics.stdev(final)
-    margin = MIN_MARGIN_SD * spread * (1 if mode == "min" else -1)
-    at_mark = statistics.median(v for v in marks if v is not None)
-    best, easiest = (min, max) if mode == "min" else (max, min)
-    reached_by_all = easiest(
-        best(v for v in run.values[: run.steps.index(horizon) + 1] if v is not None) for run in scoring
-    )
-    value = ease(easiest(at_mark, statistics.mean(final) + margin, reached_by_all), mode)
+    easiest = max if mode == "min" else min
+    value = ease(easiest(bounds(scoring, mode, horizon).values()), mode)
     reached = [step for run in scoring if (step := first_step(run, value, mode)) is not None]
     tried: dict[str, int] = {}
     for run in runs:
@@ -145,9 +138,23 @@ def derive_target(runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, ho
         steps_to_target=round(statistics.median(reached)),
         reference_step_s=ease(step_time.baseline_step_s, "min"),
         record=record,
-        spread=float(f"{spread:.3g}"),
+        spread=float(f"{statistics.stdev(v for v in finals if v is not None):.3g}"),
         seeds=len(scoring),
     )
+
+
+def bounds(scoring: Sequence[TargetRun], mode: Mode, horizon: int) -> dict[str, float]:
+    """Return the three values none of which a target may be harder than, by what each is; all runs must be whole."""
+    final = [v for run in scoring if (v := at(run, horizon)) is not None]
+    marks = [v for run in scoring if (v := at(run, round(TARGET_AT * horizon))) is not None]
+    margin = MIN_MARGIN_SD * statistics.stdev(final) * (1 if mode == "min" else -1)
+    best, easiest = (min, max) if mode == "min" else (max, min)
+    reached = [best(v for v in run.values[: run.steps.index(horizon) + 1] if v is not None) for run in scoring]
+    return {
+        f"the median over seeds at {TARGET_AT:.0%} of the horizon": statistics.median(marks),
+        f"{MIN_MARGIN_SD} standard deviations from the mean final value": statistics.mean(final) + margin,
+        "what every seed reaches within the horizon": easiest(reached),
+    }
 
 
 def reach_bound(seeds: int) -> float:
@@ -195,11 +202,16 @@ def page(runs: Sequence[TargetRun], target: Target, mode: Mode, metric: str, hor
         cells = [submission, len(tried), *(run.hyperparameters[k] for k in ("learning_rate", "weight_decay"))]
         lines.append(f"| {' | '.join(map(str, [*cells, f'{value:.4f}', far]))} |")
     sd_steps = statistics.stdev(hits) / statistics.mean(hits)
+    limits = [f"- {what}: {value:.4f}" for what, value in bounds(scoring, mode, horizon).items()]
     lines += [
         "",
         f"Then {name} at its best point on {len(scoring)} fresh seeds: final {metric} {statistics.mean(finals):.4f},",
-        f"standard deviation over seeds {target.spread:g}, and the target is "
-        f"{margin_sd(runs, target, mode, horizon):.2f} of these on the easy side of it. All {len(hits)} seeds",
+        f"standard deviation over seeds {target.spread:g}. The target is the easiest of",
+        "",
+        *limits,
+        "",
+        f"rounded to the easy side: {margin_sd(runs, target, mode, horizon):.2f} standard deviations from the mean. All "
+        f"{len(hits)} seeds",
         f"reach it, so at least {reach_bound(len(hits)):.0%} of seeds do (exact binomial bound, 95%); the median needs "
         f"{target.steps_to_target} of {horizon} steps,",
         f"and seeds differ by {sd_steps:.1%} (standard deviation over mean). A step of the harness's AdamW took "
