@@ -210,8 +210,8 @@ def page(runs: Sequence[TargetRun], target: Target, mode: Mode, metric: str, hor
         "",
         *limits,
         "",
-        f"rounded to the easy side: {margin_sd(runs, target, mode, horizon):.2f} standard deviations from the mean. All "
-        f"{len(hits)} seeds",
+        f"rounded to the easy side: {margin_sd(runs, target, mode, horizon):.2f} standard deviations from the mean. "
+        f"All {len(hits)} seeds",
         f"reach it, so at least {reach_bound(len(hits)):.0%} of seeds do (exact binomial bound, 95%); the median needs "
         f"{target.steps_to_target} of {horizon} steps,",
         f"and seeds differ by {sd_steps:.1%} (standard deviation over mean). A step of the harness's AdamW took "

@@ -72,4 +72,6 @@ def _read_books(archive: Path, listed: dict[str, Any]) -> dict[str, bytes]:
 def _check(content: bytes, sha256: str, what: str) -> None:
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
-        raise DataError(f"{what}: {len(content)} bytes with sha256 {digest}, expected {sha256}; put a whole copy in its place")
+        raise DataError(
+            f"{what}: {len(content)} bytes with sha256 {digest}, expected {sha256}; put a whole copy in its place"
+        )

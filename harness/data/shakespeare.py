@@ -21,7 +21,9 @@ def prepare(file: Path, sha256: str = SHA256) -> dict[str, np.ndarray]:
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
-        raise DataError(f"{file}: {len(content)} bytes with sha256 {digest}, expected {sha256}; put a whole copy in its place")
+        raise DataError(
+            f"{file}: {len(content)} bytes with sha256 {digest}, expected {sha256}; put a whole copy in its place"
+        )
     vocabulary, tokens = np.unique(np.frombuffer(content, np.uint8), return_inverse=True)
     train, validation, test = np.split(tokens.astype(np.uint8), [tokens.size * 90 // 100, tokens.size * 95 // 100])
     return {"train": train, "validation": validation, "test": test, "vocabulary": vocabulary}
