@@ -58,9 +58,9 @@ the published boards were made with. harness/scoring/README.md has the rules, th
 """
 
 CHECK_HELP = """\
-Reads the folder (metadata, size, forbidden doings), then trains it in a process of its own on toys: a linear regression and
-a copy of each family of models with one layer of width 16. Looks at the contract of harness.api, the search space,
-determinism, resumption. Each finding says what to do. Exit code 0: all passed; 1: there are findings.
+Reads the folder (metadata, size, forbidden doings), then trains it in a process of its own on toys: a linear regression
+and a copy of each family of models with one layer of width 16. Looks at the contract of harness/api.py, search space,
+determinism and resumption. Each finding says what to do. Exit code 0: all passed; 1: there are findings.
 
 examples:
   harness check mine
@@ -69,9 +69,9 @@ examples:
 """
 
 NEW_HELP = """\
-Writes submission.py, submission.yaml and README.md into ./submissions/NAME (or the folder at a path, as in ./mine). They
-work as they are: NAdamW as an optax chain; with --full an Algorithm with init, step and eval_variables, evaluated at an
-average of its parameters.
+Writes submission.py, submission.yaml and README.md into ./submissions/NAME, or into the folder at a path. They work as
+they are: Nesterov AdamW as an optax chain; with --full an Algorithm with init, step and eval_variables, which is
+evaluated at an average of its parameters.
 
 examples:
   harness new mine && harness check mine && harness run mine workload=quadratic

@@ -44,8 +44,8 @@ RULES = (
     _rule(
         "reaches files or the environment",
         "keep constants in the code and settings in submission.yaml",
-        """os io pathlib shutil tempfile glob fileinput mmap pickle shelve dbm sqlite3 zipfile tarfile gzip bz2 lzma pkgutil
-        numpy.load numpy.save numpy.savez numpy.savez_compressed numpy.savetxt numpy.loadtxt numpy.genfromtxt
+        """os io pathlib shutil tempfile glob fileinput mmap pickle shelve dbm sqlite3 zipfile tarfile gzip bz2 lzma
+        pkgutil numpy.load numpy.save numpy.savez numpy.savez_compressed numpy.savetxt numpy.loadtxt numpy.genfromtxt
         numpy.fromfile numpy.memmap jax.numpy.load jax.numpy.save jax.numpy.savez jax.numpy.fromfile orbax""",
     ),
     _rule(
@@ -182,7 +182,7 @@ class _File(ast.NodeVisitor):
         if called in ("setattr", "delattr") and root:
             self._patches(node, root)
         if called == "getattr" and root and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
-            self._reached(node, f"{root}.{node.args[1].value}")
+            self._reached(node, f"{root}.{node.args[1].value!s}")
         if self._dotted(node.func) == "numpy.random.default_rng" and not node.args and not node.keywords:
             self._breaks(node, RULES[-2], "numpy.random.default_rng() without a seed")
         if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:

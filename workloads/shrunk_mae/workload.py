@@ -1,4 +1,4 @@
-"""A masked autoencoder of one layer and width 16, for `harness check` and tests. No jax here: `load` imports the model."""
+"""A masked autoencoder of one layer and width 16, for `harness check` and tests. No jax here: `load` imports it."""
 
 from __future__ import annotations
 

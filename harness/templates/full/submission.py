@@ -25,7 +25,7 @@ def build(task: TaskView, hp) -> Algorithm:
         return state._replace(params=params, opt_state=opt_state, model_state=model_state), {"loss": value}
 
     def eval_variables(loss, state, batches, key):
-        """Return what is evaluated. It may run the loss forward, on `recalibration_batches` batches if it asks for any."""
+        """Return what is evaluated. May run the loss forward; `batches` are training data, if asked for."""
         return state.opt_state["average"], state.model_state
 
     return Algorithm(init=init, step=step, eval_variables=eval_variables)
