@@ -89,32 +89,37 @@ def examine(
     )
     made: dict[str, Any] = {}
 
-    def contract() -> Iterator[str]:
+    def caught(function: Callable[[], Any]) -> Iterator[str]:
+        """Keep the result for the checks to come, and a change of the input for the one that tells it."""
         try:
-            made["programs"] = trainer.compiled()
+            made["result"] = function()
         except InputChanged as error:
             made["changed"] = str(error)
         yield from ()
 
-    def inputs() -> Iterator[str]:
-        yield from [made["changed"]] if "changed" in made else []
+    def training() -> Iterator[str]:
+        with counted_compilations() as made["compilations"]:
+            made["run"] = trainer.run(programs, STEPS)
+        yield from trainer.finite(programs, *made["run"])
 
-    def compile_once() -> Iterator[str]:
-        with counted_compilations() as compilations:
-            made["run"] = trainer.run(made["programs"], STEPS)
-        if compilations:
+    def compiled_once() -> Iterator[str]:
+        if count := len(made["compilations"]):
             yield (
-                f"{folder.path}: {len(compilations)} more programs were compiled while it trained; host callbacks that "
-                "use jax do that: compute it within step"
+                f"{trainer.where}: {count} more programs were compiled while it trained; a callback to the host that "
+                "uses jax does that: compute it within step"
             )
 
-    if not report.check("build", lambda: trainer.builds(thorough=thorough)):
+    if not report.check("build", lambda: caught(lambda: trainer.build(info.defaults))):
         return
-    fits = report.check("contract", contract)
-    if not report.check("inputs", inputs) or not fits or not report.check("compile", compile_once):
+    fits = report.check("contract", lambda: caught(trainer.compiled))
+    if not report.check("inputs", lambda: iter([made["changed"]] if "changed" in made else [])) or not fits:
         return
-    programs, (straight, metrics) = made["programs"], made["run"]
-    report.check("finite", lambda: trainer.finite(programs, straight, metrics))
+    programs = made["result"]
+    report.check("space", lambda: trainer.space(thorough=thorough))
+    if not report.check("training", training):
+        return
+    straight, metrics = made["run"]
+    report.check("compile", compiled_once)
     report.check("determinism", lambda: trainer.determinism(programs, straight, thorough=thorough))
     report.check("control", lambda: trainer.control(programs, metrics))
     report.check("resume", lambda: trainer.resume(programs, straight))

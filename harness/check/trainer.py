@@ -51,7 +51,7 @@ class Trainer:
         kept = snapshot((self.task.params, self.task.param_info))
         algorithm = submission.build(self.folder, self.task, point)
         if changed := difference(kept, (self.task.params, self.task.param_info)):
-            raise SubmissionError(f"{self.where}: build changed task{changed} in place; make a tree of your own")
+            raise InputChanged(f"{self.where}: build changed task{changed} in place; make a tree of your own")
         guarded = {
             name: self._guarded(name, getattr(algorithm, name))
             for name in ("init", "step", "eval_variables")
@@ -100,26 +100,22 @@ class Trainer:
             variables = programs.eval_variables(state, self.keys, self.train)
         return jax.block_until_ready((variables, programs.evaluate(*variables, self.slice)))
 
-    def builds(self, *, thorough: bool) -> Iterator[str]:
-        """At the defaults, the corners of the search space, points in between, and those of a list."""
-        self.build(self.info.defaults)
+    def space(self, *, thorough: bool) -> Iterator[str]:
+        """At the corners of the search space, at points in between, and at those of a list; else at two corners."""
         corners = tuning.corner_points(self.info)
         drawn = tuning.draw_points(self.info, tuple(self.info.space), DRAWN, 0) if self.info.space else []
-        points = [*corners, *drawn, *self.info.points]
         bad = 0
-        for point in points if thorough else points[:1] + corners[-1:]:
+        for point in [*corners, *drawn, *self.info.points] if thorough else [corners[0], corners[-1]]:
             try:
-                whole = submission.choose_point(self.folder, self.info, point)
-                algorithm = self.build(whole)
+                algorithm = self.build(submission.choose_point(self.folder, self.info, point))
                 state = jax.eval_shape(init_function(self.workload, algorithm), self.keys)
                 step = step_function(self.workload, algorithm, self.workload.info.batch_size, self.folder.path)
                 jax.eval_shape(step, state, self.keys, self.train)
             except Exception as error:  # noqa: BLE001 - whatever a submission raises is a finding about it
-                reason = (
-                    str(error) if isinstance(error, HarnessError) else discover.blame(self.folder.path, "step", error)
-                )
-                moved = {name: point[name] for name in point if point[name] != self.info.defaults[name]}
-                yield f"at the point {moved} of the search space: {reason}; narrow the space, or mend build"
+                known = isinstance(error, HarnessError)
+                reason = str(error) if known else discover.blame(self.folder.path, "step", error)
+                moved = {name: value for name, value in point.items() if value != self.info.defaults.get(name)}
+                yield f"at {moved}: {reason}; narrow the search space, or mend build"
                 bad += 1
                 if bad == SHOWN:
                     return
@@ -207,5 +203,5 @@ class Trainer:
         if changed := differing_bits(straight, self.run(self.again, STEPS - STEPS // 2, saved[0])[0]):
             yield (
                 f"{self.where}: stopped after {STEPS // 2} steps and taken up from its checkpoint, state{changed} "
-                "differs from a run without the stop; what a step depends on belongs in its state: move it into opt_state"
+                "differs from a run without the stop; all that a step depends on belongs in opt_state"
             )
