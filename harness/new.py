@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import shlex
 import sys
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def run(name: str, *, full: bool = False) -> int:
         taken = f"this one hides {elsewhere.path}" if by_name else f"another is at {elsewhere.path}: name the path"
         print_line(f"warning: there is a submission called {called} already; {taken}")
         sys.stdout.flush()
-    typed = called if by_name else (str(path) if "/" in str(path) else f"./{path}")
+    typed = called if by_name else shlex.quote(str(path) if "/" in str(path) else f"./{path}")
     print_line("next:")
     print_line(f"  harness check {typed}")
     print_line(f"  harness run {typed} workload=quadratic")

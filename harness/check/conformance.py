@@ -120,9 +120,9 @@ def examine(
         return
     straight, metrics = made["run"]
     report.check("compile", compiled_once)
-    report.check("determinism", lambda: trainer.determinism(programs, straight, thorough=thorough))
     report.check("control", lambda: trainer.control(programs, metrics))
-    report.check("resume", lambda: trainer.resume(programs, straight))
+    if report.check("determinism", lambda: trainer.determinism(programs, straight, thorough=thorough)):
+        report.check("resume", lambda: trainer.resume(programs, straight))
 
 
 if __name__ == "__main__":

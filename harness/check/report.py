@@ -18,8 +18,8 @@ CHECKS: Mapping[str, str] = {
     "space": "builds and steps at the corners of the search space and between",
     "training": "20 steps and an evaluation run and give finite numbers",
     "compile": "compiled once: nothing more is while it trains",
-    "determinism": "same key, same bits; built again, same bits",
     "control": "control is pure and asks for sizes that are in batch_sizes",
+    "determinism": "same key, same bits; built again, same bits",
     "resume": "stopped after 10 steps and taken up from the checkpoint: same bits",
 }
 """Every check by name, in the order of the table."""

@@ -64,7 +64,7 @@ def _size(path: Path) -> list[Finding]:
     return [
         Finding(
             "size",
-            f"{path} holds {total / 1024:.0f} KiB, of which {largest.relative_to(path)} {sizes[largest] / 1024:.0f}; "
+            f"{path} holds {-(-total // 1024)} KiB, of which {largest.relative_to(path)} {sizes[largest] // 1024}; "
             f"a submission has at most {MAX_BYTES // 1024}: it is code, not data",
         )
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,11 @@ from harness.workload import Workload
 
 STEPS = 20
 DRAWN = 4  # points between the corners of the search space
+ARGUMENTS = {
+    "init": ("params", "key"),
+    "step": ("loss", "state", "batch", "key"),
+    "eval_variables": ("loss", "state", "batches", "key"),
+}
 SHOWN = 3  # points that cannot be built are told, at most
 
 
@@ -48,29 +53,33 @@ class Trainer:
 
     def build(self, point: Mapping[str, Any]) -> Algorithm:
         """Return the algorithm at a point, whose functions raise InputChanged where they change what they are given."""
-        kept = snapshot((self.task.params, self.task.param_info))
-        algorithm = submission.build(self.folder, self.task, point)
-        if changed := difference(kept, (self.task.params, self.task.param_info)):
-            raise InputChanged(f"{self.where}: build changed task{changed} in place; make a tree of your own")
-        guarded = {
-            name: self._guarded(name, getattr(algorithm, name))
-            for name in ("init", "step", "eval_variables")
-            if callable(getattr(algorithm, name))
+
+        def build() -> Algorithm:
+            return submission.build(self.folder, self.task, point)
+
+        trees = {"task.params": self.task.params, "task.param_info": self.task.param_info}
+        algorithm: Algorithm = self._unchanged("build", build, trees)
+        functions = {name: (getattr(algorithm, name), names) for name, names in ARGUMENTS.items()}
+        guarded: dict[str, Any] = {
+            name: self._guarded(name, *pair) for name, pair in functions.items() if callable(pair[0])
         }
         return replace(algorithm, **guarded)
 
-    def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _guarded(self, name: str, function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
-            kept = snapshot(args)
-            returned = function(*args)
-            if changed := difference(kept, args):
-                raise InputChanged(
-                    f"{self.where}: {name} changed its argument {changed} in place; return a new tree, as in "
-                    "{**old, 'name': new}"
-                )
-            return returned
+            return self._unchanged(name, lambda: function(*args), dict(zip(names, args, strict=True)))
 
         return call
+
+    def _unchanged(self, name: str, function: Callable[[], Any], trees: Mapping[str, Any]) -> Any:
+        """Call the function; raise InputChanged where a leaf of one of the trees is another then."""
+        kept = {tree: snapshot(value) for tree, value in trees.items()}
+        returned = function()
+        for tree, value in trees.items():
+            if changed := difference(kept[tree], value):
+                mend = "make a new tree, as in {**old, 'name': new}"
+                raise InputChanged(f"{self.where}: {name} changed {tree}{changed} in place; {mend}")
+        return returned
 
     @cached_property
     def again(self) -> Programs:
