@@ -111,7 +111,7 @@ def examine(
 
     if not report.check("build", lambda: caught(lambda: trainer.build(info.defaults))):
         return
-    fits = report.check("contract", lambda: caught(trainer.compiled))
+    fits = "changed" in made or report.check("contract", lambda: caught(trainer.compiled))
     if not report.check("inputs", lambda: iter([made["changed"]] if "changed" in made else [])) or not fits:
         return
     programs = made["result"]

@@ -98,9 +98,9 @@ class Trainer:
         state = programs.init(self.keys) if state is None else state
         step, metrics = programs.steps[size or self.workload.info.batch_size], []
         for _ in range(-(-steps // programs.dispatch_steps)):
-            state, series = step(state, self.keys, self.train)
+            state, series = jax.block_until_ready(step(state, self.keys, self.train))
             metrics.append(series)
-        return jax.block_until_ready(state), jax.device_get(metrics)
+        return state, jax.device_get(metrics)
 
     def evaluated(self, programs: Programs, state: Any) -> tuple[Any, Any]:
         """Return what is evaluated, and the metrics of the validation slice."""
