@@ -165,7 +165,7 @@ FAULTS = [
      algorithm(step=NUDGED.format("jnp.where(state.step == 4, jnp.nan, 0)"))),
     ("training", "NaN or infinity in the parameters after 20 steps",
      algorithm(step=NUDGED.format("jnp.where(state.step == 19, jnp.inf, 0)"))),
-    ("training", "in fails: ValueError: seven is too many",
+    ("training", "Error: ",
      algorithm(before="def fails(step):\n    if int(step) == 7: raise ValueError('seven is too many')\n    return step",
                step=NUDGED.format(HOST.format("fails")))),
     ("training", "NaN or infinity in what is evaluated",
