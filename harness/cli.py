@@ -74,7 +74,7 @@ they are: Nesterov AdamW as an optax chain; with --full an Algorithm with init, 
 evaluated at an average of its parameters.
 
 examples:
-  harness new mine && harness check mine && harness run mine workload=quadratic
+  harness new mine && harness check mine && harness run mine workload=quadratic stop=horizon
   harness new mine --full
 """
 

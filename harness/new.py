@@ -45,5 +45,5 @@ def run(name: str, *, full: bool = False) -> int:
     typed = called if by_name else shlex.quote(str(path) if "/" in str(path) else f"./{path}")
     print_line("next:")
     print_line(f"  harness check {typed}")
-    print_line(f"  harness run {typed} workload=quadratic")
+    print_line(f"  harness run {typed} workload=quadratic stop=horizon")
     return 0

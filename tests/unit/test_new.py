@@ -26,7 +26,7 @@ def test_writes_a_submission_by_its_name(here, options, capsys):
     assert (folder.path / "README.md").read_text().startswith("# mine\n")
     assert ("Algorithm(" in (folder.path / "submission.py").read_text()) == bool(options)
     captured = capsys.readouterr()
-    assert captured.out.endswith("next:\n  harness check mine\n  harness run mine workload=quadratic\n")
+    assert captured.out.endswith("next:\n  harness check mine\n  harness run mine workload=quadratic stop=horizon\n")
     assert "warning" not in captured.out + captured.err
 
 
@@ -40,7 +40,7 @@ def test_a_template_is_short(template):
 def test_a_path_is_taken_as_it_is_and_told_so_that_it_can_be_typed(here, capsys):
     assert cli.main(["new", "./work/mine"]) == 0
     assert (here / "work/mine/submission.py").is_file()
-    assert capsys.readouterr().out.endswith("  harness check work/mine\n  harness run work/mine workload=quadratic\n")
+    assert capsys.readouterr().out.endswith("  harness check work/mine\n  harness run work/mine workload=quadratic stop=horizon\n")
     assert cli.main(["new", "./with space/mine"]) == 0
     assert shlex.split(capsys.readouterr().out.splitlines()[-2])[-1] == "with space/mine"
 
