@@ -40,7 +40,9 @@ def test_a_template_is_short(template):
 def test_a_path_is_taken_as_it_is_and_told_so_that_it_can_be_typed(here, capsys):
     assert cli.main(["new", "./work/mine"]) == 0
     assert (here / "work/mine/submission.py").is_file()
-    assert capsys.readouterr().out.endswith("  harness check work/mine\n  harness run work/mine workload=quadratic stop=horizon\n")
+    assert capsys.readouterr().out.endswith(
+        "  harness check work/mine\n  harness run work/mine workload=quadratic stop=horizon\n"
+    )
     assert cli.main(["new", "./with space/mine"]) == 0
     assert shlex.split(capsys.readouterr().out.splitlines()[-2])[-1] == "with space/mine"
 
