@@ -1,4 +1,4 @@
-"""The command line: `harness run | list | show | score | data | doctor`.
+"""The command line: `harness run | list | show | new | check | score | data | doctor`.
 
 Each command imports what it needs when it is called, so that help appears at once; jax is left to the worker.
 """
@@ -57,6 +57,27 @@ by a test. AlgoPerf's logs are scored by its written rules, with --algoperf-comp
 the published boards were made with. harness/scoring/README.md has the rules, the statistics and the JSON.
 """
 
+CHECK_HELP = """\
+Reads the folder (metadata, size, forbidden doings), then trains it in a process of its own on toys: a linear regression
+and a copy of each family of models with one layer of width 16. Looks at the contract of harness/api.py, search space,
+determinism and resumption. Each finding says what to do. Exit code 0: all passed; 1: there are findings.
+
+examples:
+  harness check mine
+  harness check ./my_optimizer
+  harness check adamw muon --json
+"""
+
+NEW_HELP = """\
+Writes submission.py, submission.yaml and README.md into ./submissions/NAME, or into the folder at a path. They work as
+they are: Nesterov AdamW as an optax chain; with --full an Algorithm with init, step and eval_variables, which is
+evaluated at an average of its parameters.
+
+examples:
+  harness new mine && harness check mine && harness run mine workload=quadratic stop=horizon
+  harness new mine --full
+"""
+
 DATA_HELP = """\
 list shows what there is and how it stands; get downloads and prepares, once; verify hashes everything anew.
 
@@ -87,6 +108,8 @@ commands:
   run      run submissions, then show the scores
   list     list the submissions, workloads, suites and rules that are found
   show     show one of them
+  new      write a submission to start from
+  check    check a submission before it is run
   score    score run folders
   data     get the data sets that workloads need
   doctor   look at this machine; measure its baseline
@@ -94,6 +117,7 @@ commands:
 examples:
   harness run adamw nadamw        compare two optimizers on the demo suite
   harness run                     run what is new in ./submissions
+  harness new mine                write ./submissions/mine; `harness check mine` looks at it
   harness score                   show the scores again
 
 `harness COMMAND --help` shows more. Everywhere: --debug shows tracebacks, --version the version.
@@ -281,6 +305,32 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_parser() -> argparse.ArgumentParser:
+    parser = _parser("check", "Check submissions before they are run.", CHECK_HELP)
+    parser.add_argument("names", nargs="+", metavar="NAME | PATH", help="submissions, or paths to their folders")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> int:
+    from harness.check import command
+
+    return command.run(args.names, as_json=args.json)
+
+
+def _new_parser() -> argparse.ArgumentParser:
+    parser = _parser("new", "Write a submission to start from.", NEW_HELP)
+    parser.add_argument("name", metavar="NAME | PATH", help="its name, or the path of a folder that is not there yet")
+    parser.add_argument("--full", action="store_true", help="an Algorithm instead of an optax chain")
+    return parser
+
+
+def _new(args: argparse.Namespace) -> int:
+    from harness import new
+
+    return new.run(args.name, full=args.full)
+
+
 def _score_parser() -> argparse.ArgumentParser:
     parser = _parser("score", "Score run folders, or AlgoPerf's logs.", SCORE_HELP)
     parser.add_argument(
@@ -391,6 +441,8 @@ COMMANDS = {
     "run": Command(_run_parser, _run),
     "list": Command(_list_parser, _list),
     "show": Command(_show_parser, _show),
+    "new": Command(_new_parser, _new),
+    "check": Command(_check_parser, _check),
     "score": Command(_score_parser, _score),
     "data": Command(_data_parser, _data),
     "doctor": Command(_doctor_parser, _doctor),

@@ -113,7 +113,7 @@ def load(folder: Folder) -> types.ModuleType:
     """
     if "." in folder.name:
         raise _ERROR[folder.kind](f"{folder.path}: a folder name must not hold a dot; rename it")
-    parent = f"_found_{hashlib.sha256(str(folder.path.parent).encode()).hexdigest()[:10]}"
+    parent = _parent(folder)
     if parent not in sys.modules:
         package = types.ModuleType(parent, "Synthetic parent of the folders found at one place.")
         package.__path__ = [str(folder.path.parent)]
@@ -124,6 +124,17 @@ def load(folder: Folder) -> types.ModuleType:
         raise
     except Exception as error:
         raise _ERROR[folder.kind](blame(folder.path, "import", error)) from error
+
+
+def unload(folder: Folder) -> None:
+    """Forget the folder's modules, so that `load` imports them anew."""
+    package = f"{_parent(folder)}.{folder.name}"
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def _parent(folder: Folder) -> str:
+    return f"_found_{hashlib.sha256(str(folder.path.parent).encode()).hexdigest()[:10]}"
 
 
 def blame(path: Path, doing: str, error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -62,6 +63,8 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
     for name, value in info.defaults.items():
         if isinstance(value, str) and _is_number(value):
             raise SubmissionError(f"{path}: defaults.{name}: YAML reads {value} as text; give it a dot, as in 1.0e-3")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SubmissionError(f"{path}: defaults.{name}: expected a finite number, got {value}")
     if info.name != folder.name:
         raise SubmissionError(
             f"{path}: name is '{info.name}', but the folder is called '{folder.name}'; make them equal"
@@ -74,9 +77,32 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
                     f"{path}: {source}: '{name}' has no default; {suggest(name, info.defaults, 'defaults')}"
                 )
     for name, d in info.space.items():
-        if not d.values and (d.min is None or d.max is None or d.min >= d.max or (d.scaling == "log" and d.min <= 0)):
-            raise SubmissionError(f"{path}: space.{name}: expected min < max (above 0 for scaling: log), or values")
+        where = f"{path}: space.{name}"
+        if d.values:
+            for value in d.values:
+                _fitted(value, info.defaults[name], f"{where}: values")
+        elif d.min is None or d.max is None or not -math.inf < d.min < d.max < math.inf:
+            raise SubmissionError(f"{where}: expected min < max, or values; got min {d.min}, max {d.max}")
+        elif d.scaling == "log" and d.min <= 0:
+            raise SubmissionError(f"{where}: scaling: log needs min above 0, got {d.min:g}; raise it, or use linear")
+        elif type(info.defaults[name]) not in (int, float):
+            raise SubmissionError(
+                f"{where}: a range is for numbers, and the default is {info.defaults[name]!r}; list values instead"
+            )
+    for i, point in enumerate(info.points):
+        for name, value in point.items():
+            _fitted(value, info.defaults[name], f"{path}: points[{i}].{name}")
     return info
+
+
+def _fitted(value: Value, default: Value, where: str) -> Value:
+    """Return a hyperparameter in the type of its default: an integer is a number, but not the other way round."""
+    number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+    if type(value) is not type(default) and not number:
+        raise SubmissionError(f"{where}: expected {type(default).__name__} like the default {default!r}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SubmissionError(f"{where}: expected a finite number, got {value}")
+    return float(value) if number else value
 
 
 def _is_number(text: str) -> bool:
@@ -94,13 +120,7 @@ def choose_point(folder: discover.Folder, info: SubmissionInfo, override: Mappin
         if name not in point:
             where = f"{folder.path}/submission.yaml"
             raise SubmissionError(f"hp.{name}: {where} has no such hyperparameter; {suggest(name, point, 'defaults')}")
-        default = point[name]
-        number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
-        if type(value) is not type(default) and not number:
-            raise SubmissionError(
-                f"hp.{name}: expected {type(default).__name__} like the default {default!r}, got {value!r}"
-            )
-        point[name] = float(value) if number else value
+        point[name] = _fitted(value, point[name], f"hp.{name}")
     return point
 
 

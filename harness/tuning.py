@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TypeVar
@@ -28,20 +29,36 @@ def draw_points(info: SubmissionInfo, names: Sequence[str], count: int, seed: in
             raise SubmissionError(f"{info.name}: no search space for '{name}'; {suggest(name, info.space, 'it has')}")
     draws = qmc.Halton(d=len(names), scramble=True, seed=seed).random(count)
     return [
-        info.defaults | {name: _at(info.space[name], float(u)) for name, u in zip(names, row, strict=True)}
-        for row in draws
+        info.defaults | {name: _at(info, name, float(u)) for name, u in zip(names, row, strict=True)} for row in draws
     ]
 
 
-def _at(dimension: Dimension, u: float) -> Value:
-    """Return the value at the fraction `u` of a dimension."""
-    if dimension.values:
-        return dimension.values[min(int(u * len(dimension.values)), len(dimension.values) - 1)]
-    assert dimension.min is not None
-    assert dimension.max is not None
-    if dimension.scaling == "log":
-        return float(f"{dimension.min * (dimension.max / dimension.min) ** u:.3g}")
-    return float(f"{dimension.min + (dimension.max - dimension.min) * u:.3g}")
+def corner_points(info: SubmissionInfo) -> list[dict[str, Value]]:
+    """Return the points at the corners of the search space, the rest at the defaults.
+
+    All 2^d of them for up to 4 dimensions; beyond that the two with all dimensions at one end, and those with a single
+    one there.
+    """
+    names = tuple(info.space)
+    if len(names) <= 4:
+        ends: list[dict[str, float]] = [
+            dict(zip(names, u, strict=True)) for u in itertools.product((0.0, 1.0), repeat=len(names))
+        ]
+    else:
+        ends = [dict.fromkeys(names, u) for u in (0.0, 1.0)] + [{name: u} for name in names for u in (0.0, 1.0)]
+    return [info.defaults | {name: _at(info, name, u) for name, u in end.items()} for end in ends]
+
+
+def _at(info: SubmissionInfo, name: str, u: float) -> Value:
+    """Return the value at the fraction `u` of a dimension: within its ends, and whole where the default is."""
+    d: Dimension = info.space[name]
+    if d.values:
+        return d.values[min(int(u * len(d.values)), len(d.values) - 1)]
+    assert d.min is not None
+    assert d.max is not None
+    value = d.min * (d.max / d.min) ** u if d.scaling == "log" else d.min + (d.max - d.min) * u
+    value = min(max(float(f"{value:.3g}"), d.min), d.max)  # 0.9999 would be rounded to 1
+    return round(value) if isinstance(info.defaults[name], int) else value
 
 
 def ranks(values: Sequence[float | None], mode: Mode) -> list[float]:

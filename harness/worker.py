@@ -23,7 +23,7 @@ from harness import hardware, records
 from harness.clock import Ledger
 from harness.errors import DataError, HarnessError, RunFolderError
 from harness.records import Result, RunFolder, Status
-from harness.spec import Options, TrialSpec
+from harness.spec import Device, Options, TrialSpec
 
 EXIT_HELD, EXIT_UNUSABLE, EXIT_DATA = 4, 5, 6
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     ledger_offset = time.monotonic() - args.started if args.started else 0.0
     if args.started:
-        _end_with_parent()
+        end_with_parent()
     try:
         spec, options = records.read_spec(args.folder)
         with records.hold(args.folder) as folder:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
-    set_flags(spec)
+    set_flags(spec.device, deterministic=spec.deterministic)
     attempt = 1 + sum(e["event"] == "start" for e in records.read_events(folder.path))
     folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
     (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
@@ -67,7 +67,7 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, on_signal)
     try:
-        configure_jax(spec)
+        configure_jax(cache=not spec.score_compile)
         from harness.loop import run_trial
 
         result = run_trial(spec, options, folder, ledger, asked_to_stop.is_set, attempt)
@@ -89,23 +89,23 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
     folder.write_result(result)
 
 
-def set_flags(spec: TrialSpec) -> None:
+def set_flags(device: Device, *, deterministic: bool) -> None:
     """Set what XLA reads once, before jax is imported. The one place where flags are set."""
-    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[spec.device]
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     flags = os.environ.get("XLA_FLAGS", "").split()
-    if spec.device == "gpu" and spec.deterministic:
+    if device == "gpu" and deterministic:
         flags.append("--xla_gpu_deterministic_ops=true")
     os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 
 
-def configure_jax(spec: TrialSpec) -> None:
-    """Set jax's own options. The compile cache is off where compile time is scored."""
+def configure_jax(*, cache: bool) -> None:
+    """Set jax's own options. The compile cache is to be off where compile time is scored."""
     import jax
 
     from harness.calibration_cache import hardware_cache
 
-    jax.config.update("jax_enable_compilation_cache", not spec.score_compile)
+    jax.config.update("jax_enable_compilation_cache", cache)
     jax.config.update("jax_compilation_cache_dir", str(hardware_cache() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -134,7 +134,7 @@ def _ended(spec: TrialSpec, ledger: Ledger, attempt: int, status: Status, reason
     )
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the parent goes: its end of our standard input closes with it, however it ends."""
     if not stat.S_ISFIFO(os.fstat(0).st_mode):
         return

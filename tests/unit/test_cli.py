@@ -22,6 +22,8 @@ SURFACE = {
     "run": ["--dry-run", "--help", "-h"],
     "list": ["--help", "-h"],
     "show": ["--help", "-h"],
+    "new": ["--full", "--help", "-h"],
+    "check": ["--help", "--json", "-h"],
     "data": ["--all", "--help", "--mirror", "-h"],
     "score": [
         "--algoperf-compat",
@@ -75,7 +77,18 @@ def test_the_surface_is_frozen():
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--help"], ["run", "--help"], ["score", "--help"], ["data", "--help"], ["doctor", "--help"], ["rn"]]
+    "words",
+    [
+        [],
+        ["--help"],
+        ["run", "--help"],
+        ["score", "--help"],
+        ["data", "--help"],
+        ["doctor", "--help"],
+        ["check", "-h"],
+        ["new", "-h"],
+        ["rn"],
+    ],
 )
 def test_help_imports_nothing_heavy(words):
     code = f"""

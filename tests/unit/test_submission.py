@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import optax
@@ -65,7 +66,21 @@ def test_good(folder):
         ({"space": {"lr": {"min": 1, "max": 1}}}, "space.lr: expected min < max"),
         ({"space": {"lr": {"min": 1}}}, "space.lr: expected min < max"),
         ({"space": {"lr": {}}}, "space.lr: expected min < max"),
-        ({"space": {"lr": {"min": 0, "max": 1, "scaling": "log"}}}, "space.lr: expected min < max (above 0 for"),
+        (
+            {"space": {"lr": {"min": 0, "max": 1, "scaling": "log"}}},
+            "space.lr: scaling: log needs min above 0, got 0; raise it",
+        ),
+        ({"space": {"lr": {"min": 2, "max": 1}}}, "space.lr: expected min < max, or values; got min 2.0, max 1.0"),
+        ({"space": {"lr": {"min": math.nan, "max": 1}}}, "space.lr: expected min < max, or values; got min nan"),
+        (
+            {"space": {"lr": {"min": 0, "max": math.inf}}},
+            "space.lr: expected min < max, or values; got min 0.0, max inf",
+        ),
+        ({"space": {"kind": {"min": 0, "max": 1}}}, "space.kind: a range is for numbers, and the default is 'a'; list"),
+        ({"space": {"nesterov": {"min": 0, "max": 1}}}, "space.nesterov: a range is for numbers"),
+        ({"space": {"steps": {"values": [1, 2.5]}}}, "space.steps: values: expected int like the default 3, got 2.5"),
+        ({"points": [{"kind": 1}]}, "points[0].kind: expected str like the default 'a', got 1"),
+        ({"defaults": {"lr": math.nan}}, "defaults.lr: expected a finite number, got nan"),
         ({"space": {"lr": {"min": 0, "max": 1, "scaling": "cubic"}}}, "space.lr: scaling: expected one of the choices"),
         ("", "expected a mapping with the fields of SubmissionInfo, got None"),
         ("name: [", "not valid YAML"),
@@ -97,6 +112,8 @@ def test_point_takes_the_types_of_the_defaults(folder):
     for name, value in (("lr", True), ("lr", "1"), ("steps", 1.5), ("steps", True), ("nesterov", 1), ("kind", 2)):
         with pytest.raises(SubmissionError, match=rf"hp\.{name}: expected \w+ like the default .* got {value!r}"):
             submission.choose_point(made, info, {name: value})
+    with pytest.raises(SubmissionError, match=r"hp\.lr: expected a finite number, got inf"):
+        submission.choose_point(made, info, {"lr": math.inf})
     with pytest.raises(SubmissionError, match=r"hp\.lrr: .* no such hyperparameter; did you mean 'lr'"):
         submission.choose_point(made, info, {"lrr": 1.0})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 
 import pytest
 
 from harness.errors import SubmissionError
 from harness.submission import Dimension, SubmissionInfo
-from harness.tuning import better_half, draw_points, geometric_score, ranks
+from harness.tuning import better_half, corner_points, draw_points, geometric_score, ranks
 
 INFO = SubmissionInfo(
     name="mine", description="", authors=("me",), licence="MIT", tuning="external",
@@ -40,6 +41,31 @@ def test_points_cover_the_space_evenly() -> None:
     assert 0.6 < decay[-1] <= 1
     assert {p["fast"] for p in draw_points(INFO, ("fast",), 8, 0)} == {True, False}
     assert all(p["lr"] == float(f"{p['lr']:.3g}") for p in points)
+
+
+def test_points_stay_within_the_space_and_whole_where_the_default_is() -> None:
+    info = replace(
+        INFO,
+        defaults={"b2": 0.99, "gap": 200},
+        space={"b2": Dimension(min=0.98765, max=0.99999), "gap": Dimension(min=10, max=1e4, scaling="log")},
+    )
+    points = draw_points(info, ("b2", "gap"), 200, 0) + corner_points(info)
+    assert all(0.98765 <= p["b2"] <= 0.99999 for p in points), "three digits of 0.99999 are 1"
+    assert {type(p["gap"]) for p in points} == {int}
+    assert min(p["gap"] for p in points) == 10
+    assert max(p["gap"] for p in points) == 10_000
+
+
+def test_corners() -> None:
+    corners = corner_points(INFO)
+    assert len(corners) == 8
+    assert {(p["lr"], p["decay"], p["fast"]) for p in corners} == set(product((1e-3, 0.1), (-1.0, 1.0), (True, False)))
+    assert all(p["b"] == 0.9 for p in corners)
+    many = replace(INFO, defaults=dict.fromkeys("abcde", 0.5), space=dict.fromkeys("abcde", Dimension(min=0, max=1)))
+    points = [tuple(p.values()) for p in corner_points(many)]
+    assert points[:3] == [(0,) * 5, (1,) * 5, (0, 0.5, 0.5, 0.5, 0.5)]
+    assert len(points) == 12
+    assert corner_points(replace(INFO, space={})) == [INFO.defaults], "no space: the defaults"
 
 
 def test_an_unknown_dimension_is_refused() -> None:
