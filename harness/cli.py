@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -173,8 +172,11 @@ def _run(args: argparse.Namespace) -> int:
     from harness import config, plan
     from harness.tables import print_table
 
-    overrides = [word for word in args.words if "=" in word]
-    planned = plan.make_plan(config.compose(overrides), [word for word in args.words if "=" not in word])
+    names = [word for word in args.words if "=" not in word]
+    request = config.compose([word for word in args.words if "=" in word])
+    planned = plan.make_plan(request, names)
+    if not names:
+        print(plan.everything())
     if planned.trials:
         print_table(plan.HEAD, plan.rows(planned))
         print(plan.total(planned), flush=True)
@@ -184,12 +186,21 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return code
     plan.check_data(planned)
-    for trial in planned.runnable:
-        try:
-            _run_trial(trial, tensorboard=planned.run.tensorboard)
-        except HarnessError as error:
-            _report(error)
-            code = max(code, error.exit_code)
+    tried: set[Path] = set()
+    while left := [trial for trial in planned.runnable if trial.path not in tried]:
+        plan.record(planned)
+        for trial in left:
+            tried.add(trial.path)
+            try:
+                _run_trial(trial, tensorboard=request.tensorboard)
+            except HarnessError as error:
+                _report(error)
+                code = max(code, error.exit_code)
+        if planned.later:  # what was waiting for these trials
+            planned = plan.make_plan(replace(request, retry=False), names)
+            for choice in planned.choices:
+                print(choice.text, flush=True)
+    plan.record(planned)
     return max(code, _show_scores(planned))
 
 
@@ -232,12 +243,15 @@ def _show_scores(planned: Plan) -> int:
     unranked = [trial for trial in trials if trial.spec.max_steps is not None or trial.spec.variant is not None]
     if unranked:
         _print_unranked(unranked)
-    if len(unranked) < len(trials):
-        print_scores([trial for trial in trials if trial not in unranked])
+    ranked = [trial for trial in trials if trial not in unranked]
+    for rules in dict.fromkeys(trial.spec.rules for trial in ranked):  # that of self-tuning has a table of its own
+        print_scores([trial for trial in ranked if trial.spec.rules == rules])
     short = [trial for trial in trials if trial.status in records.FAILED | records.UNFINISHED]
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
-    return 1 if short else 0
+    for later in planned.later:
+        print(f"{later.submission} on {later.workload}: its tuning trials are not finished", file=sys.stderr)
+    return 1 if short or planned.later else 0
 
 
 def _print_unranked(trials: Sequence[Trial]) -> None:
@@ -328,9 +342,6 @@ def _score(args: argparse.Namespace) -> int:
             trials.append(records.read_trial(path))
         except RunFolderError as error:
             _report(error)
-            code = 1
-        except json.JSONDecodeError as error:
-            _report(RunFolderError(f"{path}/result.json cannot be read ({error}); remove the folder to run it anew"))
             code = 1
     print_scores(trials, **_score_options(args))
     return code

@@ -28,20 +28,40 @@ def draw_points(info: SubmissionInfo, names: Sequence[str], count: int, seed: in
             raise SubmissionError(f"{info.name}: no search space for '{name}'; {suggest(name, info.space, 'it has')}")
     draws = qmc.Halton(d=len(names), scramble=True, seed=seed).random(count)
     return [
-        info.defaults | {name: _at(info.space[name], float(u)) for name, u in zip(names, row, strict=True)}
+        info.defaults | {n: _at(info.space[n], float(u), info.defaults[n]) for n, u in zip(names, row, strict=True)}
         for row in draws
     ]
 
 
-def _at(dimension: Dimension, u: float) -> Value:
-    """Return the value at the fraction `u` of a dimension."""
+def distinct_points(info: SubmissionInfo, names: Sequence[str], count: int, seed: int) -> list[dict[str, Value]]:
+    """Return the first `count` points of the same sequence that differ from one another.
+
+    Raises SubmissionError where the space has not as many.
+    """
+    length = 4 * count  # only values in a list, whole numbers and rounding make two points equal
+    while True:
+        found = {tuple(map(repr, point.values())): point for point in draw_points(info, names, length, seed)}
+        if len(found) >= count:
+            return list(found.values())[:count]
+        if length >= 64 * count:
+            raise SubmissionError(
+                f"{info.name}: {count} different points are needed, and its search space over {', '.join(names)} has "
+                f"only about {len(found)}; widen it, or list them under `points`, which every study then takes"
+            )
+        length *= 4
+
+
+def _at(dimension: Dimension, u: float, default: Value) -> Value:
+    """Return the value at the fraction `u` of a dimension; a whole number where the default is one."""
     if dimension.values:
         return dimension.values[min(int(u * len(dimension.values)), len(dimension.values) - 1)]
     assert dimension.min is not None
     assert dimension.max is not None
     if dimension.scaling == "log":
-        return float(f"{dimension.min * (dimension.max / dimension.min) ** u:.3g}")
-    return float(f"{dimension.min + (dimension.max - dimension.min) * u:.3g}")
+        value = dimension.min * (dimension.max / dimension.min) ** u
+    else:
+        value = dimension.min + (dimension.max - dimension.min) * u
+    return round(value) if isinstance(default, int) else float(f"{value:.3g}")
 
 
 def ranks(values: Sequence[float | None], mode: Mode) -> list[float]:
