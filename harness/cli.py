@@ -48,6 +48,8 @@ examples:
   harness score                               all runs in ./runs
   harness score runs/lm_grammar               those of one workload
   harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
+  harness score results/cpu                   published records, as the leaderboard has them
+  harness score results/cpu/demo-tuned.jsonl runs   your own runs among published ones of the same machine
   harness score --json                        for programs; --csv scores.csv for spreadsheets
   harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
 
@@ -301,7 +303,7 @@ def _score_parser() -> argparse.ArgumentParser:
         "runs",
         nargs="*",
         metavar="RUNS",
-        help="run folders, or folders that hold them (default: runs); one set of logs",
+        help="run folders, folders that hold them (default: runs), or published records; one set of logs",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
@@ -322,8 +324,9 @@ def _score_parser() -> argparse.ArgumentParser:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from harness import records
+    from harness import leaderboard, published, records
     from harness.scoring.table import print_scores
+    from harness.tables import print_line
 
     if args.format == "algoperf":
         return _score_logs(args)
@@ -331,11 +334,18 @@ def _score(args: argparse.Namespace) -> int:
         if getattr(args, flag):
             raise ConfigError(f"harness score: --{flag.replace('_', '-')} goes with --format algoperf")
     paths: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for name in args.runs or ["runs"]:
-        found = records.find_trials(Path(name))
-        if not found:
-            raise RunFolderError(f"no run folder at or below {name}; `harness run` makes some")
+        found, tables = records.find_trials(Path(name)), published.find(Path(name))
+        if not found and not tables:
+            raise RunFolderError(f"no run folder at or below {name}, nor published records; `harness run` makes some")
         paths |= dict.fromkeys(found)
+        files |= dict.fromkeys(tables)
+    if len(files) > 1 and (paths or args.json or args.csv):
+        raise RunFolderError(
+            f"{len(files)} files of published records are scored one by one; name one of them: "
+            f"{', '.join(map(str, files))}"
+        )
     trials, code = [], 0
     for path in paths:
         try:
@@ -343,7 +353,13 @@ def _score(args: argparse.Namespace) -> int:
         except RunFolderError as error:
             _report(error)
             code = 1
-    print_scores(trials, **_score_options(args))
+    if not files:
+        print_scores(trials, **_score_options(args))
+    for number, file in enumerate(files):
+        if len(files) > 1:
+            print_line(f"{chr(10) * bool(number)}{file}", style="bold")
+        both = [*published.read(file), *trials]
+        print_scores(both, unscored=None if trials else leaderboard.unscored(both), **_score_options(args))
     return code
 
 

@@ -102,6 +102,11 @@ def _check_values(run: RunSpec) -> None:
             if where != "hp." and name in _POSITIVE and value is not None and value <= 0:
                 raise ConfigError(f"configuration: {where}{name}: expected a number above 0, got {value}")
     rules = run.rules
+    if rules.self_tuning is not None and rules.self_tuning.budget_factor <= 0:
+        raise ConfigError(
+            f"configuration: rules.self_tuning.budget_factor: expected a number above 0, got "
+            f"{rules.self_tuning.budget_factor}"
+        )
     if rules.counts == "mean" and rules.stop != "horizon":
         raise ConfigError(
             f"rules={rules.name} stop={rules.stop}: the mean of the final metric counts, so that no trial may end at "

@@ -6,6 +6,7 @@ of others (`rules=tuned`), the plan is made again once those are there.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -169,8 +170,12 @@ def _planned(cell: Cell, spec: TrialSpec, specs: list[TrialSpec], expected_s: fl
 
 def _least_time(rivals: Iterable[Path]) -> float | None:
     """Return the least time in which one of these trials reached the target on the ranking clock."""
-    there = (records.read_trial(path) for path in rivals if (path / "spec.json").exists())
-    return min((time for trial in there if (time := target_time(trial)) is not None), default=None)
+    times = []
+    for path in rivals:
+        with contextlib.suppress(RunFolderError):  # one that is damaged is told of where it is planned itself
+            if (path / "spec.json").exists():
+                times.append(target_time(records.read_trial(path)))
+    return min((time for time in times if time is not None), default=None)
 
 
 def record(plan: Plan) -> None:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from scipy.stats import qmc
-
 from harness.errors import SubmissionError, suggest
 from harness.spec import Value
 from harness.submission import Dimension, SubmissionInfo
@@ -26,6 +24,8 @@ def draw_points(info: SubmissionInfo, names: Sequence[str], count: int, seed: in
     for name in names:
         if name not in info.space:
             raise SubmissionError(f"{info.name}: no search space for '{name}'; {suggest(name, info.space, 'it has')}")
+    from scipy.stats import qmc  # slow to import, and only searches need it
+
     draws = qmc.Halton(d=len(names), scramble=True, seed=seed).random(count)
     return [
         info.defaults | {n: _at(info.space[n], float(u), info.defaults[n]) for n, u in zip(names, row, strict=True)}

@@ -31,18 +31,22 @@ def print_scores(
     where: Path | str | None = None,
     csv: Path | None = None,
     pairs: bool = False,
+    unscored: Collection[str] | None = None,
     **options: Any,
 ) -> None:
     """Score these trials and show it, for people or as one JSON object; write scores.csv to `csv`.
 
-    `options` are those of `harness.scoring.score.score`. Raises RunFolderError where there are no trials (`where` names
-    the place looked at), or where they cannot be compared.
+    `unscored` names the workloads that are not part of the score (default: toys); `options` are those of
+    `harness.scoring.score.score`. Raises RunFolderError where there are no trials (`where` names the place looked at),
+    or where they cannot be compared.
     """
     if not trials:
         looked = f" in {where}" if where else ""
         raise RunFolderError(f"no trials found{looked}; `harness run` makes some, and out=DIR says where they lie")
+    if unscored is None:
+        unscored = unscored_workloads({t.spec.workload for t in trials})
     show(
-        score.score(trials, unscored_workloads({t.spec.workload for t in trials}), **options),
+        score.score(trials, unscored, **options),
         json=json,
         csv=csv,
         pairs=pairs,

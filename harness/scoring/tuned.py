@@ -7,8 +7,7 @@ from typing import TypeAlias
 
 from harness.choice import Choice, choose
 from harness.records import UNFINISHED, Trial
-from harness.scoring.outcomes import settled
-from harness.scoring.outcomes import outcome as outcome_of
+from harness.scoring.outcomes import outcome, settled
 
 _Cell: TypeAlias = tuple[str, str]
 
@@ -22,7 +21,7 @@ def choices(tuning: Sequence[Trial], scored: Sequence[Trial]) -> tuple[tuple[Cho
     for (submission, workload), trials in sorted(found.items()):
         finished = [trial for trial in trials if trial.status not in UNFINISHED]
         due = max(trial.spec.trials or 0 for trial in trials)
-        whole = all(one.finished for one in settled(map(outcome_of, trials)))
+        whole = all(one.finished for one in settled(map(outcome, trials)))
         if len(finished) < max(due, 1) or not whole:
             notes.append(f"{len(finished)} of {due} tuning trials of {submission} on {workload} are here and finished")
             continue
@@ -33,7 +32,7 @@ def choices(tuning: Sequence[Trial], scored: Sequence[Trial]) -> tuple[tuple[Cho
         ]
         if any(point != choice.point for point in points):
             notes.append(
-                f"the fresh seeds of {submission} on {workload} were run with another point than point {choice.winner}, "
+                f"the fresh seeds of {submission} on {workload} were run with another point than {choice.winner}, "
                 "which the tuning trials here choose; `harness run` runs that one"
             )
     return tuple(made), notes

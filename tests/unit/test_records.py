@@ -15,7 +15,7 @@ from harness import records, strict
 from harness.clock import Calibration, Reading, Scored
 from harness.errors import RunFolderError
 from harness.records import Measurement, Result, RunFolder, Status
-from harness.spec import Options, TrialSpec
+from harness.spec import EXPECTED, Options, TrialSpec
 
 OPTIONS = Options("/w", "/s")
 
