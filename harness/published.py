@@ -55,7 +55,7 @@ def read(file: Path) -> list[Trial]:
             data = json.loads(text)
             if number == 1:
                 _check_head(data, file)
-            elif "environment" in data:
+            elif "fingerprint" in data:
                 environments[data["environment"]] = data["fingerprint"]
             else:
                 trials.append(_trial(data, environments, where))

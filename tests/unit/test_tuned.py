@@ -167,7 +167,7 @@ def test_the_plan_is_recorded_before_the_first_trial(desk: Path, monkeypatch) ->
 
 
 def test_killed_and_typed_again_it_ends_in_the_same(desk: Path) -> None:
-    """kill -9 while a first, a last tuning trial and a fresh one run; what is then there is what an uninterrupted campaign leaves."""
+    """kill -9 while a tuning trial or a fresh one runs; it leaves what an uninterrupted campaign leaves."""
     assert run("slow", "out=whole") == 0
     command = [sys.executable, "driver.py", "run", *WORDS, "slow", "out=killed"]
     finished: dict[Path, int] = {}
