@@ -34,13 +34,15 @@ examples:
   harness run ./my_optimizer workload=lm_grammar
   harness run adamw workload=lm_grammar,resnet_digits seed=1
   harness run adamw hp.learning_rate=0.003      another hyperparameter
+  harness run adamw muon rules=tuned            for results: tuned, then 6 fresh seeds, with intervals
+  harness run adamw rules=speedrun steps=600    are 600 steps enough? 8 runs, and a test of their mean
   harness run adamw stop=horizon clock=wall     to the last step; rank by wall time
   harness run adamw max_steps=20 out=/tmp/runs  a smoke test
   harness run adamw variant=wide                the same tasks with wider models: held-out variants, not scored
   harness run --dry-run                         what would run, and how long
 
 keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s,
-hang_s, retry, tensorboard, stop, clock, and fields of the groups, as in rules.studies=3
+hang_s, retry, tensorboard, stop, clock, studies, trials, steps, and fields of the groups, as in rules.budget_factor=2
 """
 
 SCORE_HELP = """\

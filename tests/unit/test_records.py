@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -210,6 +211,19 @@ def test_each_field_of_the_spec_is_in_its_identity(path):
         ids.add(make_spec(**{f.name: new}).id)
     assert len(ids) == 1 + len(dataclasses.fields(TrialSpec)) - len(EXPECTED), "all but how many there are beside it"
     assert records.read_spec(path)[0].id == path.name.rsplit("-", 1)[1] == make_spec().id
+
+
+def test_older_records_keep_their_ids_and_are_read(tmp_path):
+    """A spec as the first version wrote it: without the fields that came later."""
+    old = strict.to_plain(make_spec())
+    for name in ("counts", "steps", *EXPECTED):
+        del old[name]
+    plain = json.dumps(old, sort_keys=True, separators=(",", ":"))
+    assert make_spec(studies=3, trials=5).id == hashlib.sha256(plain.encode()).hexdigest()[:10]
+    path = records.prepare(tmp_path / "old", make_spec(), OPTIONS)
+    (path / "spec.json").write_text(json.dumps({"id": path.name, "spec": old, "options": strict.to_plain(OPTIONS)}))
+    assert records.read_spec(path)[0] == make_spec()
+    assert records.prepare(tmp_path / "old", make_spec(studies=6), OPTIONS) == path, "more studies are no other trial"
 
 
 @pytest.mark.parametrize(

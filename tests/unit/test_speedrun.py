@@ -126,8 +126,9 @@ def test_the_user_or_the_submission_declares_the_length() -> None:
 def test_a_run_has_the_declared_length(make_trial, run_worker) -> None:
     """In a real trial: measured at its last step, and not stopped where it meets the target before."""
     path = make_trial(
-        "quadratic", "adamw", hp={"learning_rate": 0.05}, rules="speedrun", counts="mean", stop="horizon", steps=150
-    )
+        "quadratic", "adamw", hp={"learning_rate": 0.05}, rules="speedrun", counts="mean", stop="horizon", steps=150,
+        budget_steps=10**7,
+    )  # fmt: skip
     trial = run_worker(path)
     assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 150)
     steps = [m.step for m in trial.measurements]
