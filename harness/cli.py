@@ -307,6 +307,7 @@ def _score_parser() -> argparse.ArgumentParser:
         metavar="RUNS",
         help="run folders, folders that hold them (default: runs), or published records; one set of logs",
     )
+    parser.add_argument("--rules", metavar="NAME", help="only the runs by this ruleset")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
     parser.add_argument(
@@ -355,6 +356,11 @@ def _score(args: argparse.Namespace) -> int:
         except RunFolderError as error:
             _report(error)
             code = 1
+    if args.rules and trials:
+        known = {trial.spec.rules for trial in trials}
+        trials = [trial for trial in trials if trial.spec.rules == args.rules]
+        if not trials:
+            raise ConfigError(f"no run by rules {args.rules}; {suggest(args.rules, known, 'there are')}")
     if not files:
         print_scores(trials, **_score_options(args))
     for number, file in enumerate(files):

@@ -155,9 +155,12 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
 
 def _check_equal(what: str, first: Trial, expected: object, trial: Trial, value: object) -> None:
     if value != expected:
+        apart = "move one kind to a folder of its own, or run with out=DIR"
+        if what == "rules":
+            apart = f"--rules {value} takes those alone"
         raise RunFolderError(
             f"trials that cannot be compared: {what} is {expected!r} in {first.path} and {value!r} in {trial.path}; "
-            "score them apart: move one kind to a folder of its own, or run with out=DIR"
+            f"score them apart: {apart}"
         )
 
 
