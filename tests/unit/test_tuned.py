@@ -49,8 +49,8 @@ import math, sys, time
 from pathlib import Path
 from harness import records
 from harness.records import Result, Status
-from harness.worker import _end_with_parent
-_end_with_parent()
+from harness.worker import end_with_parent
+end_with_parent()
 path = Path(sys.argv[1])
 spec, options = records.read_spec(path)
 seconds = 10.0 * abs(math.log10(spec.hyperparameters["lr"] / 0.1)) + 1.0 + spec.study / 10
