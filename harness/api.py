@@ -85,7 +85,8 @@ class TaskView:
       params: the parameter tree with a `jax.ShapeDtypeStruct` at each leaf.
       param_info: the same tree with a `ParamInfo` at each leaf.
       batch_size: examples per step, unless `Algorithm.batch_sizes` asks for others.
-      step_hint: the tuned baseline's schedule length in steps: the natural horizon of a schedule.
+      step_hint: the tuned baseline's schedule length in steps: the natural horizon of a schedule. In a speedrun the
+        declared length.
       budget_steps: the budget in baseline steps.
       num_train_examples: examples in the training set.
       loss_kind: the family of the loss.

@@ -62,6 +62,11 @@ class Timing:
         """What counts against the budget: all eval_variables calls."""
         return self.scored(ledger, book, ledger.totals()["eval_variables"], book.eval_variables_calls)
 
+    def past(self, limit: float | None, ledger: Ledger, book: Book) -> bool:
+        """Whether no later measurement can be within `limit` on the ranking clock: what is scored only grows."""
+        now = getattr(self.scored(ledger, book, ledger.zero, 0), self.spec.clock)
+        return limit is not None and now is not None and now > limit
+
     @property
     def reference_step_s(self) -> float:
         """The unit of the steps clock; this machine's own where no target has been recorded yet."""
@@ -82,12 +87,12 @@ class Timing:
 def next_measured(spec: TrialSpec, book: Book) -> int:
     """Return the examples at which the next measurement is due: the grid is in examples, whatever the batch size."""
     done = book.measurements[-1].examples // spec.batch_size if book.measurements else 0
-    return next_measurement(spec.step_hint, done) * spec.batch_size
+    return next_measurement(spec.horizon, done) * spec.batch_size
 
 
 def chunk_dispatches(spec: TrialSpec, book: Book, dispatch_steps: int) -> int:
     """Return how many calls of the step program the next chunk takes: up to the next measurement or control at most."""
-    control = (book.examples * 25 // (spec.step_hint * spec.batch_size) + 1) * spec.step_hint * spec.batch_size // 25
+    control = (book.examples * 25 // (spec.horizon * spec.batch_size) + 1) * spec.horizon * spec.batch_size // 25
     examples = min(next_measured(spec, book), control) - book.examples
     steps = min(-(-examples // book.batch_size), MAX_CHUNK_STEPS)
     if spec.max_steps is not None:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,13 +34,15 @@ examples:
   harness run ./my_optimizer workload=lm_grammar
   harness run adamw workload=lm_grammar,resnet_digits seed=1
   harness run adamw hp.learning_rate=0.003      another hyperparameter
+  harness run adamw muon rules=tuned            for results: tuned, then 6 fresh seeds, with intervals
+  harness run adamw rules=speedrun steps=600    are 600 steps enough? 8 runs, and a test of their mean
   harness run adamw stop=horizon clock=wall     to the last step; rank by wall time
   harness run adamw max_steps=20 out=/tmp/runs  a smoke test
   harness run adamw variant=wide                the same tasks with wider models: held-out variants, not scored
   harness run --dry-run                         what would run, and how long
 
 keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s,
-hang_s, retry, tensorboard, stop, clock, and fields of the groups, as in rules.studies=3
+hang_s, retry, tensorboard, stop, clock, studies, trials, steps, and fields of the groups, as in rules.budget_factor=2
 """
 
 SCORE_HELP = """\
@@ -49,6 +50,8 @@ examples:
   harness score                               all runs in ./runs
   harness score runs/lm_grammar               those of one workload
   harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
+  harness score results/cpu                   published records, as the leaderboard has them
+  harness score results/cpu/demo-tuned.jsonl runs   your own runs among published ones of the same machine
   harness score --json                        for programs; --csv scores.csv for spreadsheets
   harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
 
@@ -197,8 +200,11 @@ def _run(args: argparse.Namespace) -> int:
     from harness import config, plan
     from harness.tables import print_table
 
-    overrides = [word for word in args.words if "=" in word]
-    planned = plan.make_plan(config.compose(overrides), [word for word in args.words if "=" not in word])
+    names = [word for word in args.words if "=" not in word]
+    request = config.compose([word for word in args.words if "=" in word])
+    planned = plan.make_plan(request, names)
+    if not names:
+        print(plan.everything())
     if planned.trials:
         print_table(plan.HEAD, plan.rows(planned))
         print(plan.total(planned), flush=True)
@@ -208,12 +214,21 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return code
     plan.check_data(planned)
-    for trial in planned.runnable:
-        try:
-            _run_trial(trial, tensorboard=planned.run.tensorboard)
-        except HarnessError as error:
-            _report(error)
-            code = max(code, error.exit_code)
+    tried: set[Path] = set()
+    while left := [trial for trial in planned.runnable if trial.path not in tried]:
+        plan.record(planned)
+        for trial in left:
+            tried.add(trial.path)
+            try:
+                _run_trial(trial, tensorboard=request.tensorboard)
+            except HarnessError as error:
+                _report(error)
+                code = max(code, error.exit_code)
+        if planned.later:  # what was waiting for these trials
+            planned = plan.make_plan(replace(request, retry=False), names)
+            for choice in planned.choices:
+                print(choice.text, flush=True)
+    plan.record(planned)
     return max(code, _show_scores(planned))
 
 
@@ -256,12 +271,15 @@ def _show_scores(planned: Plan) -> int:
     unranked = [trial for trial in trials if trial.spec.max_steps is not None or trial.spec.variant is not None]
     if unranked:
         _print_unranked(unranked)
-    if len(unranked) < len(trials):
-        print_scores([trial for trial in trials if trial not in unranked])
+    ranked = [trial for trial in trials if trial not in unranked]
+    for rules in dict.fromkeys(trial.spec.rules for trial in ranked):  # that of self-tuning has a table of its own
+        print_scores([trial for trial in ranked if trial.spec.rules == rules])
     short = [trial for trial in trials if trial.status in records.FAILED | records.UNFINISHED]
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
-    return 1 if short else 0
+    for later in planned.later:
+        print(f"{later.submission} on {later.workload}: its tuning trials are not finished", file=sys.stderr)
+    return 1 if short or planned.later else 0
 
 
 def _print_unranked(trials: Sequence[Trial]) -> None:
@@ -337,8 +355,9 @@ def _score_parser() -> argparse.ArgumentParser:
         "runs",
         nargs="*",
         metavar="RUNS",
-        help="run folders, or folders that hold them (default: runs); one set of logs",
+        help="run folders, folders that hold them (default: runs), or published records; one set of logs",
     )
+    parser.add_argument("--rules", metavar="NAME", help="only the runs by this ruleset")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
     parser.add_argument(
@@ -358,8 +377,9 @@ def _score_parser() -> argparse.ArgumentParser:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from harness import records
+    from harness import leaderboard, published, records
     from harness.scoring.table import print_scores
+    from harness.tables import print_line
 
     if args.format == "algoperf":
         return _score_logs(args)
@@ -367,11 +387,18 @@ def _score(args: argparse.Namespace) -> int:
         if getattr(args, flag):
             raise ConfigError(f"harness score: --{flag.replace('_', '-')} goes with --format algoperf")
     paths: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for name in args.runs or ["runs"]:
-        found = records.find_trials(Path(name))
-        if not found:
-            raise RunFolderError(f"no run folder at or below {name}; `harness run` makes some")
+        found, tables = records.find_trials(Path(name)), published.find(Path(name))
+        if not found and not tables:
+            raise RunFolderError(f"no run folder at or below {name}, nor published records; `harness run` makes some")
         paths |= dict.fromkeys(found)
+        files |= dict.fromkeys(tables)
+    if len(files) > 1 and (paths or args.json or args.csv):
+        raise RunFolderError(
+            f"{len(files)} files of published records are scored one by one; name one of them: "
+            f"{', '.join(map(str, files))}"
+        )
     trials, code = [], 0
     for path in paths:
         try:
@@ -379,10 +406,18 @@ def _score(args: argparse.Namespace) -> int:
         except RunFolderError as error:
             _report(error)
             code = 1
-        except json.JSONDecodeError as error:
-            _report(RunFolderError(f"{path}/result.json cannot be read ({error}); remove the folder to run it anew"))
-            code = 1
-    print_scores(trials, **_score_options(args))
+    if args.rules and trials:
+        known = {trial.spec.rules for trial in trials}
+        trials = [trial for trial in trials if trial.spec.rules == args.rules]
+        if not trials:
+            raise ConfigError(f"no run by rules {args.rules}; {suggest(args.rules, known, 'there are')}")
+    if not files:
+        print_scores(trials, **_score_options(args))
+    for number, file in enumerate(files):
+        if len(files) > 1:
+            print_line(f"{chr(10) * bool(number)}{file}", style="bold")
+        both = [*published.read(file), *trials]
+        print_scores(both, unscored=None if trials else leaderboard.unscored(both), **_score_options(args))
     return code
 
 

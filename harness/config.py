@@ -18,8 +18,8 @@ from harness.errors import ConfigError, suggest
 from harness.spec import DeviceConfig, Rules, RunSpec, Suite
 
 GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig}
-SHORT = {"stop": "rules.stop", "clock": "rules.clock"}
-_POSITIVE = ("budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "max_steps")
+SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
+_POSITIVE = ("budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps")
 
 
 def compose(overrides: Iterable[str]) -> RunSpec:
@@ -101,6 +101,27 @@ def _check_values(run: RunSpec) -> None:
                 raise ConfigError(f"configuration: {where}{name}: expected a finite number, got {value}")
             if where != "hp." and name in _POSITIVE and value is not None and value <= 0:
                 raise ConfigError(f"configuration: {where}{name}: expected a number above 0, got {value}")
+    rules = run.rules
+    if rules.self_tuning is not None and rules.self_tuning.budget_factor <= 0:
+        raise ConfigError(
+            f"configuration: rules.self_tuning.budget_factor: expected a number above 0, got "
+            f"{rules.self_tuning.budget_factor}"
+        )
+    if rules.counts == "mean" and rules.stop != "horizon":
+        raise ConfigError(
+            f"rules={rules.name} stop={rules.stop}: the mean of the final metric counts, so that no trial may end at "
+            "the target; leave stop=horizon, or choose other rules"
+        )
+    if rules.steps is not None and rules.counts != "mean":
+        raise ConfigError(
+            f"steps={rules.steps}: a length is declared with rules=speedrun; for a smoke test use "
+            f"max_steps={rules.steps}"
+        )
+    if run.variant is not None and rules.points == "search":
+        raise ConfigError(
+            f"variant={run.variant} rules={rules.name}: held-out variants are never tuned on; choose a point with "
+            "hp.NAME=VALUE, and rules=quick"
+        )
     if not 0 <= run.seed < 2**32:
         raise ConfigError(f"configuration: seed: expected 0 <= seed < 2**32, got {run.seed}")
     for group, chosen in ("suite", run.suite), ("rules", run.rules):

@@ -24,6 +24,7 @@ from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadE
 from harness.workload import Workload, WorkloadInfo, held_out
 
 Kind = Literal["submissions", "workloads"]
+SEARCH_SPACE = "tuning_search_space.json"  # AlgoPerf's name for it
 _ENTRY: dict[Kind, str] = {"submissions": "submission.py", "workloads": "workload.py"}
 _ERROR: dict[Kind, type[HarnessError]] = {"submissions": SubmissionError, "workloads": WorkloadError}
 
@@ -38,9 +39,11 @@ class Folder:
 
     @property
     def source_hash(self) -> str:
-        """Short SHA-256 over names and bytes of its Python and YAML files, and of those outside that they import."""
+        """Short SHA-256 over names and bytes of its Python and YAML files and of its search space, and of those outside
+        that they import.
+        """
         digest = hashlib.sha256()
-        own = [p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml")]
+        own = [p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml") or p.name == SEARCH_SPACE]
         for file in sorted({*own, *_imported(own)}):
             digest.update(f"{file.relative_to(self.path.parent)}\0".encode() + file.read_bytes() + b"\0")
         return digest.hexdigest()[:12]
@@ -63,17 +66,25 @@ def _imported(files: Iterable[Path]) -> set[Path]:
     return found
 
 
+def bundled(folder: Folder) -> bool:
+    """Whether a folder comes with the harness."""
+    return folder.path.parent == _own() / folder.kind
+
+
 def roots(kind: Kind) -> list[Path]:
     """Return the existing folders that are looked through for `kind`, in order."""
-    package = Path(__file__).resolve().parent
-    own = package / "_bundled" if (package / "_bundled").is_dir() else package.parent
-    places = [Path.cwd(), *map(Path, filter(None, os.environ.get("HARNESS_PATH", "").split(os.pathsep))), own]
+    places = [Path.cwd(), *map(Path, filter(None, os.environ.get("HARNESS_PATH", "").split(os.pathsep))), _own()]
     found: list[Path] = []
     for place in places:
         root = (place / kind).resolve()
         if root.is_dir() and root not in found:
             found.append(root)
     return found
+
+
+def _own() -> Path:
+    package = Path(__file__).resolve().parent
+    return package / "_bundled" if (package / "_bundled").is_dir() else package.parent
 
 
 def find_all(kind: Kind) -> dict[str, Folder]:

@@ -28,7 +28,7 @@ def print_list() -> None:
     _print_options(
         "rules",
         ["studies x trials", "stop", "clock"],
-        lambda data: [f"{data.get('studies', 1)} x {data.get('trials', 1)}", _text(data, "stop"), _text(data, "clock")],
+        lambda data: [_trials_text(data), _text(data, "stop"), _text(data, "clock")],
     )
     print_line()
     _heading("workloads")
@@ -199,6 +199,7 @@ def _show_submission(folder: Folder) -> None:
             "licence": info.licence,
             "references": "; ".join(info.references) or "none",
             "tuning": info.tuning,
+            "speedrun length": f"{info.speedrun_length:g} step hints",
             "broken": problem(folder) or "no",
         }
     )
@@ -256,6 +257,11 @@ def _all_names() -> Iterable[str]:
         *discover.find_all("submissions"),
         *(n for g in _GROUPS for n in config.options(g)),
     }
+
+
+def _trials_text(data: dict[str, Any]) -> str:
+    studies, trials = data.get("studies", 1), data.get("trials", 1)
+    return f"{studies} x 1, tuned in {trials}" if data.get("counts") == "fresh_seeds" else f"{studies} x {trials}"
 
 
 def _text(data: dict[str, Any], key: str) -> str:

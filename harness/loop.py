@@ -60,7 +60,7 @@ def run_trial(
     # Let the submission build its algorithm.
     folder.append("phase", phase="build")
     with ledger.span("build"):
-        algorithm = submission.build(source, task_view(workload, spec.budget_steps), spec.hyperparameters)
+        algorithm = submission.build(source, task_view(workload, spec.budget_steps, spec.steps), spec.hyperparameters)
     check_batch_sizes(algorithm, spec, source.path)
 
     # Compile everything for its real shapes, warm it up and calibrate on states that are thrown away.
@@ -144,7 +144,7 @@ def run_trial(
             if measurement.met and spec.stop == "target":
                 status, reason = Status.TARGET_REACHED, f"{spec.metric} met {spec.target} at step {book.step}"
 
-        horizon = spec.step_hint * spec.batch_size
+        horizon = spec.horizon * spec.batch_size
         budget_spent = getattr(timing.spent(ledger, book), timing.budget_clock)
         safety = SAFETY * spec.budget_steps * timing.calibration.baseline_step_s
         if status is not None:
@@ -152,9 +152,14 @@ def run_trial(
         if spec.max_steps is not None and book.step >= spec.max_steps:
             status, reason = Status.HORIZON_REACHED, f"max_steps={spec.max_steps} done"
         elif spec.stop == "horizon" and book.examples >= horizon:
-            status, reason = Status.HORIZON_REACHED, f"all {spec.step_hint} steps of the horizon done"
+            status, reason = Status.HORIZON_REACHED, f"all {spec.horizon} steps of the horizon done"
         elif spec.stop == "target" and budget_spent >= timing.budget:
             status, reason = Status.BUDGET_EXHAUSTED, f"{budget_spent:.1f} s of {timing.budget:.1f} s spent"
+        elif spec.stop == "target" and timing.past(options.hopeless_s, ledger, book):
+            status = Status.HOPELESS
+            reason = (
+                f"another trial of its study reached the target in {options.hopeless_s:.4g} on the {spec.clock} clock"
+            )
         elif ledger.totals()["train"].wall_s >= safety:
             status, reason = Status.BUDGET_EXHAUSTED, f"safety stop: {SAFETY} times the budget in wall time"
         elif interrupted():
@@ -166,7 +171,7 @@ def run_trial(
 
     # Evaluate the full splits once, for the record.
     full: dict[str, dict[str, float | None]] = {}
-    if status not in (Status.INTERRUPTED, Status.DIVERGED):
+    if status not in (Status.INTERRUPTED, Status.DIVERGED, Status.HOPELESS):
         folder.append("phase", phase="finish")
         if variables is None:
             variables = variables_of(programs, state, keys, train, ledger)
@@ -191,14 +196,14 @@ def check_sources(spec: TrialSpec, *folders: discover.Folder) -> None:
             raise SubmissionError(f"{folder.path}: its files have changed since the trial was planned; plan it anew")
 
 
-def task_view(workload: Workload, budget_steps: int) -> TaskView:
-    """Return what the submission may know."""
+def task_view(workload: Workload, budget_steps: int, declared_steps: int | None = None) -> TaskView:
+    """Return what the submission may know; a declared length stands in for the step hint."""
     params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
     return TaskView(
         params=params,
         param_info=workload.param_info,
         batch_size=workload.info.batch_size,
-        step_hint=workload.info.step_hint,
+        step_hint=declared_steps or workload.info.step_hint,
         budget_steps=budget_steps,
         num_train_examples=workload.info.num_train_examples,
         loss_kind=workload.info.loss_kind,
@@ -263,7 +268,7 @@ def ask_control(algorithm: Algorithm, spec: TrialSpec, book: Book, source: Path)
     """Return the submission's answer where a control call is due: before the first step and after every 4% of the
     step hint.
     """
-    due = book.control_calls * spec.step_hint * spec.batch_size // 25
+    due = book.control_calls * spec.horizon * spec.batch_size // 25
     if algorithm.control is None or book.examples < due:
         return None
     means = {name: total / book.metric_steps for name, total in book.metric_sums.items()}

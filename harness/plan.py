@@ -1,25 +1,30 @@
-"""From a RunSpec to trials: which folders take part, what identifies each trial, which are finished, which remain."""
+"""From a RunSpec to trials: which folders take part, what identifies each trial, which are finished, which remain.
+
+A plan is a function of the request and of the records below the output folder. Where the trials depend on the results
+of others (`rules=tuned`), the plan is made again once those are there.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
-import json
 import os
 import shutil
-import statistics
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import discover, records, submission
+from harness import discover, durations, records, strict, submission
+from harness.cell import Cell
+from harness.choice import Choice, choose, target_time
 from harness.data import store
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
+from harness.points import Points, plan_file, points_of, rules_for, write
+from harness.points import record as record_points
 from harness.records import Status
-from harness.spec import SCHEMA, Clock, Device, DeviceConfig, Options, RunSpec, TrialSpec, Value
-from harness.workload import WorkloadInfo
+from harness.spec import Device, DeviceConfig, Options, RunSpec, TrialSpec, Value
 
-OVERHEAD_S: dict[Device, float] = {"cpu": 20.0, "gpu": 60.0}  # starting, compiling, evaluating: a first guess
 _CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 
 
@@ -33,6 +38,7 @@ class PlannedTrial:
       status: where it stands.
       again: it failed, and is to be run again.
       expected_s: seconds it will take, a guess; None where nothing is known.
+      rivals: run folders of the other trials of its study, where it may end once it is slower than one of them.
     """
 
     spec: TrialSpec
@@ -42,6 +48,7 @@ class PlannedTrial:
     status: Status
     again: bool
     expected_s: float | None
+    rivals: tuple[Path, ...] = ()
 
     @property
     def runnable(self) -> bool:
@@ -50,12 +57,32 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True)
+class Later:
+    """Trials on fresh seeds whose point is not chosen yet: the tuning trials of this workload are not finished."""
+
+    workload: str
+    submission: str
+    studies: int
+    expected_s: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All trials that were asked for, and what is wrong with the submissions and run folders left out."""
+    """All trials that were asked for, and what is wrong with the submissions and run folders left out.
+
+    Attributes:
+      trials: in the order they run in.
+      later: what follows once tuning trials are finished.
+      points: of each submission.
+      choices: made by the tuning trials that are finished.
+    """
 
     run: RunSpec
     trials: tuple[PlannedTrial, ...]
     problems: tuple[HarnessError, ...]
+    later: tuple[Later, ...] = ()
+    points: tuple[Points, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     @property
     def runnable(self) -> tuple[PlannedTrial, ...]:
@@ -69,79 +96,97 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     A broken submission stops none of the others: it is a problem of the plan. Raises ConfigError for unknown names and
     WorkloadError where a trial would end at a target that is not set.
     """
-    folders = _submission_folders(names)
+    folders = submission_folders(names)
     workloads = [(folder, discover.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
     unset = [folder.name for folder, info in workloads if info.target.value is None]
-    if run.rules.stop == "target" and unset and run.variant is None and run.max_steps is None:
+    needs_target = run.rules.stop == "target" or run.rules.counts == "mean"
+    if needs_target and unset and run.variant is None and run.max_steps is None:
         command = f"python scripts/set_targets.py {' '.join(unset)}"
         raise WorkloadError(f"{', '.join(unset)}: no target is set; run `{command}`, or choose stop=horizon")
     device = resolve_device(run.device)
-    earlier = _earlier_wall_s(Path(run.out))
+    earlier = durations.earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []
-    submissions = []
+    entries = []
     for folder in folders:
         try:
-            submissions.append((folder, submission.read_info(folder)))
-        except SubmissionError as error:
+            about = submission.read_info(folder)
+            rules = rules_for(run.rules, about)
+            entries.append((folder, about, rules, points_of(folder, about, rules, run)))
+        except (SubmissionError, RunFolderError) as error:
             problems.append(error)
-    points = [(folder, _point(folder, info, run)) for folder, info in submissions]
-    trials = []
-    for (place, info), (folder, point), study, trial in itertools.product(
-        workloads, points, range(run.rules.studies), range(run.rules.trials)
-    ):
-        spec = trial_spec(run, info, place, folder, point, device=device, study=study, trial=trial)
-        options = Options(str(place.path), str(folder.path), run.checkpoint_s, run.hang_s)
-        path = Path(run.out) / spec.folder
-        try:
-            status = _status(path)
-        except RunFolderError as error:
-            problems.append(error)
-            continue
-        again = run.retry and status in records.FAILED
-        alike = earlier.get(_alike(spec))
-        expected = statistics.median(alike) if alike else _guess(spec, info)
-        trials.append(PlannedTrial(spec, options, Path(run.out), path, status, again, expected))
-    return Plan(run, tuple(trials), tuple(problems))
+    plan = Plan(run, (), (), points=tuple(points for *_, points in entries))
+    for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries):
+        cell = Cell(run, rules, device, place, info, folder, about, points)
+        plan = _extended(plan, cell, earlier, problems)
+    return replace(plan, problems=tuple(problems))
 
 
-def trial_spec(
-    run: RunSpec, info: WorkloadInfo, place: discover.Folder, folder: discover.Folder, point: dict[str, Value],
-    *, device: Device, study: int, trial: int,
-) -> TrialSpec:  # fmt: skip
-    """Return the identity of one trial of the submission in `folder` on the workload in `place`."""
-    rules = run.rules
-    budget = 2 * info.step_hint if info.target.value is None else info.target.budget_steps
-    automatic: Clock = "wall" if device == "gpu" else "steps"
-    return TrialSpec(
-        schema=SCHEMA,
-        workload=place.name,
-        workload_version=info.target.version,
-        workload_hash=place.source_hash,
-        metric=info.metric,
-        mode=info.mode,
-        target=info.target.value,
-        step_hint=info.step_hint,
-        batch_size=info.batch_size,
-        budget_steps=round(budget * rules.budget_factor),
-        reference_step_s=info.target.reference_step_s,
-        submission=folder.name,
-        submission_hash=folder.source_hash,
-        hyperparameters=point,
-        rules=rules.name,
-        stop=rules.stop if info.variant is None else "horizon",
-        clock=automatic if rules.clock == "auto" else rules.clock,
-        score_compile=rules.score_compile,
-        compile_cap_s=rules.compile_cap_gpu_s if device == "gpu" else rules.compile_cap_cpu_s,
-        free_batch_size=rules.free_batch_size,
-        study=study,
-        trial=trial,
-        seed=run.seed,
-        tuning=False,
-        device=device,
-        deterministic=run.device.deterministic,
-        max_steps=run.max_steps,
-        variant=info.variant,
-    )
+def _extended(
+    plan: Plan, cell: Cell, earlier: Mapping[durations.Alike, list[float]], problems: list[HarnessError]
+) -> Plan:
+    """Return the plan with the trials of one submission on one workload, and what they lead to."""
+
+    def planned(specs: list[TrialSpec]) -> list[PlannedTrial]:
+        found = []
+        for spec in specs:
+            try:
+                found.append(_planned(cell, spec, specs, durations.expected_s(spec, cell.info, earlier)))
+            except RunFolderError as error:
+                problems.append(error)
+        return found
+
+    def fresh(point: dict[str, Value]) -> list[TrialSpec]:
+        return [cell.spec(point, study, 0) for study in range(cell.rules.studies)]
+
+    lists = cell.points.studies
+    if cell.rules.counts != "fresh_seeds":
+        specs = [cell.spec(point, s, t) for s, points in enumerate(lists) for t, point in enumerate(points)]
+        return replace(plan, trials=plan.trials + tuple(planned(specs)))
+    if cell.points.trials == 1:  # nothing to choose from
+        return replace(plan, trials=plan.trials + tuple(planned(fresh(lists[0][0]))))
+    tuning = planned([cell.spec(point, 0, t, tuning=True) for t, point in enumerate(lists[0])])
+    plan = replace(plan, trials=plan.trials + tuple(tuning))
+    if len(tuning) < len(lists[0]) or any(trial.runnable for trial in tuning):
+        expected = durations.expected_s(fresh(lists[0][0])[0], cell.info, earlier)
+        later = Later(cell.place.name, cell.folder.name, cell.rules.studies, expected)
+        return replace(plan, later=(*plan.later, later))
+    choice = choose([records.read_trial(trial.path) for trial in tuning])
+    trials = plan.trials + tuple(planned(fresh(choice.point)))
+    return replace(plan, trials=trials, choices=(*plan.choices, choice))
+
+
+def _planned(cell: Cell, spec: TrialSpec, specs: list[TrialSpec], expected_s: float | None) -> PlannedTrial:
+    run, root = cell.run, Path(cell.run.out)
+    options = Options(str(cell.place.path), str(cell.folder.path), run.checkpoint_s, run.hang_s)
+    path = root / spec.folder
+    rivals: tuple[Path, ...] = ()
+    if cell.rules.stop_hopeless and not (cell.rules.counts == "fresh_seeds" and not spec.tuning):
+        rivals = tuple(root / other.folder for other in specs if other.study == spec.study and other != spec)
+    status = records.read_trial(path).status if (path / "spec.json").exists() else Status.PLANNED
+    again = run.retry and status in records.FAILED
+    again = again or (status is Status.HOPELESS and _least_time(rivals) is None)  # the rival is gone
+    return PlannedTrial(spec, options, root, path, status, again, expected_s, rivals)
+
+
+def _least_time(rivals: Iterable[Path]) -> float | None:
+    """Return the least time in which one of these trials reached the target on the ranking clock."""
+    times = []
+    for path in rivals:
+        with contextlib.suppress(RunFolderError):  # one that is damaged is told of where it is planned itself
+            if (path / "spec.json").exists():
+                times.append(target_time(records.read_trial(path)))
+    return min((time for time in times if time is not None), default=None)
+
+
+def record(plan: Plan) -> None:
+    """Write the points, before the first trial, and the choices that tuning trials have led to."""
+    root = Path(plan.run.out)
+    for points in plan.points:
+        record_points(root, points)
+        choices = [choice for choice in plan.choices if choice.submission == points.submission]
+        if choices:
+            file = plan_file(root, points)
+            write(file.with_suffix(".choices.json"), {"choices": strict.to_plain(choices)})
 
 
 def check_data(plan: Plan) -> None:
@@ -191,7 +236,8 @@ def make_ready(planned: PlannedTrial) -> Path:
         while (aside := planned.path.with_name(f"{planned.path.name}.failed-{number}")).exists():
             number += 1
         planned.path.rename(aside)
-    return records.prepare(planned.root, planned.spec, planned.options)
+    options = replace(planned.options, hopeless_s=_least_time(planned.rivals))
+    return records.prepare(planned.root, planned.spec, options)
 
 
 HEAD = ("workload", "submission", "study/trial", "status", ">minutes")
@@ -203,19 +249,30 @@ def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
         (
             t.spec.workload,
             t.spec.submission,
-            f"{t.spec.study}/{t.spec.trial}",
+            t.spec.number,
             f"{t.status}, again" if t.again else str(t.status),
             "-" if not t.runnable else "?" if t.expected_s is None else f"{t.expected_s / 60:.1f}",
         )
         for t in plan.trials
+    ] + [
+        (
+            later.workload,
+            later.submission,
+            f"0-{later.studies - 1}/0",
+            "waits for the tuning trials to choose its point",
+            "?" if later.expected_s is None else f"{later.studies * later.expected_s / 60:.1f}",
+        )
+        for later in plan.later
     ]
 
 
 def total(plan: Plan) -> str:
     """Return one line on what is left to run."""
-    count = len(plan.runnable)
-    text = f"{count} of {len(plan.trials)} trials to run"
-    known = [t.expected_s for t in plan.runnable if t.expected_s is not None]
+    following = [later.expected_s for later in plan.later for _ in range(later.studies)]
+    expected = [t.expected_s for t in plan.runnable] + following
+    count = len(expected)
+    text = f"{count} of {len(plan.trials) + len(following)} trials to run"
+    known = [seconds for seconds in expected if seconds is not None]
     if known:
         text += f", about {sum(known) / 60:.1f} minutes"
     if known and len(known) < count:
@@ -226,12 +283,24 @@ def total(plan: Plan) -> str:
     return text
 
 
+def everything() -> str:
+    """Return one line on what takes part where no submission is named."""
+    folders = submission_folders([])
+    own = [folder.name for folder in folders if not discover.bundled(folder)]
+    rest = len(folders) - len(own)
+    text = f"no submission is named, so all {len(folders)} take part: {rest} that come with the harness"
+    text += f", and {', '.join(own)}" if own else ""
+    example = (own or [folders[0].name])[0]
+    return f"{text}; `harness run {example}` runs that one alone"
+
+
 def _workload_folders(run: RunSpec) -> list[discover.Folder]:
     names = run.suite.workloads if run.workload is None else run.workload.split(",")
     return _once(discover.find("workloads", name.strip()) for name in names)
 
 
-def _submission_folders(names: list[str]) -> list[discover.Folder]:
+def submission_folders(names: list[str]) -> list[discover.Folder]:
+    """Return the folders of these submissions; without a name all that are found."""
     if not names:
         found = list(discover.find_all("submissions").values())
         if not found:
@@ -246,48 +315,3 @@ def _submission_folders(names: list[str]) -> list[discover.Folder]:
 
 def _once(folders: Iterable[discover.Folder]) -> list[discover.Folder]:
     return list({folder.path: folder for folder in folders}.values())
-
-
-def _point(folder: discover.Folder, info: submission.SubmissionInfo, run: RunSpec) -> dict[str, Value]:
-    """Return the hyperparameters; one that does not fit is the user's slip and stops all before it starts."""
-    try:
-        return submission.choose_point(folder, info, run.hp)
-    except SubmissionError as error:
-        raise ConfigError(str(error)) from None
-
-
-def _status(path: Path) -> Status:
-    return records.read_trial(path).status if (path / "spec.json").exists() else Status.PLANNED
-
-
-_Alike = tuple[str, str | None, Device, str, int | None]
-
-
-def _alike(spec: TrialSpec) -> _Alike:
-    """What trials share that take about the same time."""
-    return spec.workload, spec.variant, spec.device, spec.stop, spec.max_steps
-
-
-def _earlier_wall_s(root: Path) -> dict[_Alike, list[float]]:
-    """Return how long the finished trials below `root` took; folders that cannot be read do not count."""
-    found: dict[_Alike, list[float]] = {}
-    for path in records.find_trials(root):
-        try:
-            spec, _ = records.read_spec(path)
-            result = json.loads((path / "result.json").read_text())
-            status, wall_s = Status(result["status"]), float(result["wall_s"])
-        except (OSError, ValueError, KeyError, TypeError, RunFolderError):
-            continue
-        if status not in records.FAILED | records.UNFINISHED and wall_s > 0:
-            found.setdefault(_alike(spec), []).append(wall_s)
-    return found
-
-
-def _guess(spec: TrialSpec, info: WorkloadInfo) -> float | None:
-    """Return seconds from the recorded runs of the baseline; they were of one machine, which may be another."""
-    steps = info.step_hint if spec.stop == "horizon" else info.target.steps_to_target
-    if spec.max_steps is not None:
-        steps = min(steps or spec.max_steps, spec.max_steps)
-    if not steps or not info.target.reference_step_s:
-        return None
-    return steps * info.target.reference_step_s + OVERHEAD_S[spec.device]

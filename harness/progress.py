@@ -87,7 +87,7 @@ class Progress:
     @property
     def limit(self) -> int:
         """The step at which the trial ends at the latest, were its steps as dear as the baseline's."""
-        limit = self.spec.step_hint if self.spec.stop == "horizon" else self.spec.budget_steps
+        limit = self.spec.horizon if self.spec.stop == "horizon" else self.spec.budget_steps
         return limit if self.spec.max_steps is None else min(limit, self.spec.max_steps)
 
     @property
@@ -126,7 +126,7 @@ class Progress:
 
 def title(spec: TrialSpec) -> str:
     """Return the trial's name for people."""
-    return f"{spec.workload} / {spec.submission} {spec.study}/{spec.trial}"
+    return f"{spec.workload} / {spec.submission} {spec.number}"
 
 
 def line(p: Progress) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from harness import strict
 from harness.clock import Calibration, Reading, Scored
 from harness.errors import RunFolderError
-from harness.spec import SCHEMA, Options, TrialSpec
+from harness.spec import EXPECTED, SCHEMA, Options, TrialSpec
 
 
 class Status(StrEnum):
@@ -34,6 +34,7 @@ class Status(StrEnum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     STOPPED = "stopped"  # the submission's own control asked for it
     DIVERGED = "diverged"  # NaN or infinity in parameters or loss
+    HOPELESS = "hopeless"  # slower than another trial of its study that has reached the target: it cannot count
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
     HUNG = "hung"  # no sign of life
@@ -188,7 +189,7 @@ def prepare(root: Path, spec: TrialSpec, options: Options) -> Path:
     if (path / "spec.json").exists():
         held = strict.to_plain(read_spec(path)[0])
         for name, value in strict.to_plain(spec).items():
-            if held[name] != value:
+            if held[name] != value and name not in EXPECTED:
                 raise RunFolderError(
                     f"{path} holds another spec: {name} is {held[name]!r} there and {value!r} here; "
                     "move that folder away or choose another with out=DIR"
@@ -301,13 +302,7 @@ def read_trial(path: Path) -> Trial:
     """Read a run folder, whatever state it is in."""
     spec, _ = read_spec(path)
     events = read_events(path)
-    result = None
-    if (path / "result.json").exists():
-        data = json.loads((path / "result.json").read_text())
-        if data.get("calibration"):  # JSON has made its batch sizes strings
-            ratios = data["calibration"]["step_ratio"]
-            data["calibration"]["step_ratio"] = {int(size): ratio for size, ratio in ratios.items()}
-        result = strict.read(Result, data, str(path / "result.json"), RunFolderError)
+    result = read_result(path / "result.json") if (path / "result.json").exists() else None
     if holder(path):
         status, reason = Status.RUNNING, ""
     elif result is not None:
@@ -317,6 +312,24 @@ def read_trial(path: Path) -> Trial:
     else:
         status, reason = Status.PLANNED, ""
     return Trial(path, spec, status, reason, events, result)
+
+
+def read_result(file: Path) -> Result:
+    """Read `result.json`. Raises RunFolderError where it is damaged."""
+    try:
+        return to_result(json.loads(file.read_text()), str(file))
+    except ValueError as error:
+        raise RunFolderError(f"{file} cannot be read ({error}); remove the folder to run the trial anew") from None
+
+
+def to_result(data: Any, where: str) -> Result:
+    """Return the result that a JSON object holds; `where` names its source in messages."""
+    held = data.get("calibration") if isinstance(data, dict) else None
+    if isinstance(held, dict) and isinstance(ratios := held.get("step_ratio"), dict):
+        # JSON has made its batch sizes strings.
+        sizes = {int(size) if str(size).isdecimal() else size: ratio for size, ratio in ratios.items()}
+        data = data | {"calibration": held | {"step_ratio": sizes}}
+    return strict.read(Result, data, where, RunFolderError)
 
 
 def find_trials(root: Path) -> list[Path]:

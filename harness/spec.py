@@ -15,9 +15,24 @@ from harness.workload import Mode
 Clock = Literal["wall", "cpu", "steps", "energy"]
 Stop = Literal["target", "horizon"]
 Device = Literal["cpu", "gpu"]
+Points = Literal["defaults", "search"]
+Counts = Literal["fastest", "fresh_seeds", "mean"]
 Value = float | int | str | bool
 
 CLOCKS: tuple[Clock, ...] = ("wall", "cpu", "steps", "energy")
+
+
+@dataclass(frozen=True)
+class SelfTuning:
+    """What a ruleset has for submissions that say `tuning: self`: one trial a study, of their defaults.
+
+    Attributes:
+      rules: the ruleset's name in their records; they are scored apart from the others.
+      budget_factor: in place of the ruleset's own.
+    """
+
+    rules: str
+    budget_factor: float
 
 
 @dataclass(frozen=True)
@@ -27,8 +42,15 @@ class Rules:
     Attributes:
       name: its name, part of every record.
       studies: independent repetitions, each with its own seeds.
-      trials: hyperparameter points per study.
-      stop: a trial ends at the target, or runs the whole horizon (the step hint).
+      trials: hyperparameter points per study; with `fresh_seeds`, of the one search on tuning seeds.
+      points: the submission's "defaults", or points of its "search" space (or of its own list, in its order).
+      counts: which trial counts. "fastest": of each study the one that reached the target first. "fresh_seeds": none;
+        they choose a point for each workload, and fresh studies of it count. "mean": the mean of the final metric over
+        all studies is tested against the target.
+      self_tuning: see `SelfTuning`; None: submissions that tune themselves run their defaults by the same rules.
+      stop: a trial ends at the target, or runs the whole horizon (the step hint, or `steps`).
+      steps: the declared length of a trial where the mean counts; None: the submission's own, in step hints.
+      stop_hopeless: end a trial once it is slower than another of its study that has reached the target.
       clock: the ranking clock; "auto" is wall on a GPU and steps on a shared CPU.
       budget_factor: multiplies the workload's budget.
       score_compile: whether compile time beyond the cap is scored; the compile cache is off then.
@@ -39,7 +61,12 @@ class Rules:
     name: str
     studies: int = 1
     trials: int = 1
+    points: Points = "defaults"
+    counts: Counts = "fastest"
+    self_tuning: SelfTuning | None = None
     stop: Stop = "target"
+    steps: int | None = None
+    stop_hopeless: bool = True
     clock: Literal["auto", "wall", "cpu", "steps", "energy"] = "auto"
     budget_factor: float = 1.0
     score_compile: bool = False
@@ -123,6 +150,10 @@ class TrialSpec:
       study, trial, seed, tuning: what the random streams are drawn from.
       device, deterministic: where it runs.
       max_steps, variant: see RunSpec.
+      counts: which trial of the ruleset counts, see `Rules`.
+      steps: the declared length where the mean counts; None elsewhere.
+      studies, trials: how many of each there are to be (trials per study), so that a missing one is missed. They are no
+        part of the identity; None in records that are older than these fields.
     """
 
     schema: int
@@ -153,30 +184,51 @@ class TrialSpec:
     deterministic: bool
     max_steps: int | None = None
     variant: str | None = None
+    counts: Counts = "fastest"
+    steps: int | None = None
+    studies: int | None = None
+    trials: int | None = None
 
     @property
     def id(self) -> str:
-        """Stable short hash of the whole spec."""
-        return short_hash(strict.to_plain(self))
+        """Stable short hash of all that makes the experiment."""
+        plain = {name: value for name, value in strict.to_plain(self).items() if name not in EXPECTED}
+        return short_hash({k: v for k, v in plain.items() if k not in _LATER or v != _LATER[k]})
+
+    @property
+    def horizon(self) -> int:
+        """The length in steps that a submission plans for: the declared one, or else the step hint."""
+        return self.steps or self.step_hint
+
+    @property
+    def number(self) -> str:
+        """Study and trial for people."""
+        return f"tuning {self.trial}" if self.tuning else f"{self.study}/{self.trial}"
 
     @property
     def folder(self) -> str:
         """Path of the run folder below the output folder."""
         workload = self.workload if self.variant is None else f"{self.workload}+{self.variant}"
-        return f"{workload}/{self.submission}/study{self.study}-trial{self.trial}-{self.id}"
+        study = f"{'tuning' if self.tuning else 'study'}{self.study}-trial{self.trial}"
+        return f"{workload}/{self.submission}/{study}-{self.id}"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a trial is run, none of which changes its result: paths of the two folders and the intervals of RunSpec."""
+    """How a trial is run, none of which changes a score: paths of the two folders, the intervals of RunSpec, and the
+    ranking time at which it is hopeless, because another trial of its study reached the target in that time.
+    """
 
     workload_path: str
     submission_path: str
     checkpoint_s: float = 30.0
     hang_s: float = 600.0
+    hopeless_s: float | None = None
 
 
 SCHEMA = 1
+EXPECTED = ("studies", "trials")
+_LATER = {"counts": "fastest", "steps": None}  # newer than the first records, whose ids stand
 
 
 def short_hash(value: Any) -> str:

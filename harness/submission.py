@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -36,7 +38,8 @@ class SubmissionInfo:
       tuning: `external` (tuned by the harness over `space` or `points`) or `self` (no tuning by hand).
       defaults: the hyperparameters that `build` is given.
       space: search space by hyperparameter name, a subset of `defaults`.
-      points: explicit points instead of a space.
+      points: explicit points, which rulesets that tune take in this order instead of drawing from the space.
+      speedrun_length: length of a speedrun in step hints, where the user declares no number of steps.
     """
 
     name: str
@@ -48,6 +51,7 @@ class SubmissionInfo:
     references: tuple[str, ...] = ()
     space: dict[str, Dimension] = field(default_factory=dict)
     points: tuple[dict[str, Value], ...] = ()
+    speedrun_length: float = 1.0
 
 
 def read_info(folder: discover.Folder) -> SubmissionInfo:
@@ -60,6 +64,10 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
     except yaml.YAMLError as error:
         raise SubmissionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     info = strict.read(SubmissionInfo, data, str(path), SubmissionError)
+    if (file := folder.path / discover.SEARCH_SPACE).is_file():
+        if info.space or info.points:
+            raise SubmissionError(f"{path} has a search space, and so has {file.name} beside it; keep one of them")
+        info = replace(info, **read_search_space(file))
     for name, value in info.defaults.items():
         if isinstance(value, str) and _is_number(value):
             raise SubmissionError(f"{path}: defaults.{name}: YAML reads {value} as text; give it a dot, as in 1.0e-3")
@@ -92,7 +100,38 @@ def read_info(folder: discover.Folder) -> SubmissionInfo:
     for i, point in enumerate(info.points):
         for name, value in point.items():
             _fitted(value, info.defaults[name], f"{path}: points[{i}].{name}")
+    if not info.speedrun_length > 0:
+        raise SubmissionError(f"{path}: speedrun_length: expected step hints, a number above 0")
     return info
+
+
+def read_search_space(file: Path) -> dict[str, Any]:
+    """Read a search space in AlgoPerf's JSON: an object of dimensions, each with `min`, `max` and `scaling` or with
+    `feasible_points`; or a list of points. Returns the field of `SubmissionInfo` that it stands for.
+    """
+    try:
+        data = json.loads(file.read_text())
+    except ValueError as error:
+        raise SubmissionError(f"{file}: not valid JSON: {error}") from None
+    if isinstance(data, list):
+        held = strict.read(_Points, {"points": data}, str(file), SubmissionError).points
+        if not held:
+            raise SubmissionError(f"{file}: the list of points is empty")
+        return {"points": held}
+    if not isinstance(data, dict):
+        raise SubmissionError(f"{file}: expected an object of dimensions or a list of points, got {data!r}")
+    space = {}
+    for name, value in data.items():
+        entry = value
+        if isinstance(value, dict) and "feasible_points" in value:
+            entry = {"values" if k == "feasible_points" else k: v for k, v in value.items()}
+        space[name] = strict.read(Dimension, entry, f"{file}: {name}", SubmissionError)
+    return {"space": space}
+
+
+@dataclass(frozen=True)
+class _Points:
+    points: tuple[dict[str, Value], ...]
 
 
 def _fitted(value: Value, default: Value, where: str) -> Value:

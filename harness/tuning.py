@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from scipy.stats import qmc
-
 from harness.errors import SubmissionError, suggest
 from harness.spec import Value
 from harness.submission import Dimension, SubmissionInfo
@@ -27,10 +25,30 @@ def draw_points(info: SubmissionInfo, names: Sequence[str], count: int, seed: in
     for name in names:
         if name not in info.space:
             raise SubmissionError(f"{info.name}: no search space for '{name}'; {suggest(name, info.space, 'it has')}")
+    from scipy.stats import qmc  # slow to import, and only searches need it
+
     draws = qmc.Halton(d=len(names), scramble=True, seed=seed).random(count)
     return [
         info.defaults | {name: _at(info, name, float(u)) for name, u in zip(names, row, strict=True)} for row in draws
     ]
+
+
+def distinct_points(info: SubmissionInfo, names: Sequence[str], count: int, seed: int) -> list[dict[str, Value]]:
+    """Return the first `count` points of the same sequence that differ from one another.
+
+    Raises SubmissionError where the space has not as many.
+    """
+    length = 4 * count  # only values in a list, whole numbers and rounding make two points equal
+    while True:
+        found = {tuple(map(repr, point.values())): point for point in draw_points(info, names, length, seed)}
+        if len(found) >= count:
+            return list(found.values())[:count]
+        if length >= 64 * count:
+            raise SubmissionError(
+                f"{info.name}: {count} different points are needed, and its search space over {', '.join(names)} has "
+                f"only about {len(found)}; widen it, or list them under `points`, which every study then takes"
+            )
+        length *= 4
 
 
 def corner_points(info: SubmissionInfo) -> list[dict[str, Value]]:

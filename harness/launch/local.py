@@ -78,7 +78,9 @@ def run_trial(
     if presses:
         raise KeyboardInterrupt
     if not _ended(path, code):
-        late = (Status.HUNG, f"no sign of life for {hang_s:g} s; killed")
+        why = f"no sign of life for hang_s={hang_s:g} s; killed. What it printed is in {path / 'worker.log'}; "
+        why += f"if it is only slow, run it again with retry=true hang_s={3 * hang_s:g}"
+        late = (Status.HUNG, why)
         end = late if hung else verdict(code, output, oom_killed=oom_kills() > killed_before)
         if end is not None:
             _write_result(path, planned, *end)

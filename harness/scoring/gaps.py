@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.scoring.outcomes import Outcome
@@ -42,19 +42,20 @@ def find(
     submissions: Collection[str],
     workloads: Collection[str],
     studies: Collection[int],
-    trials: int,
+    trials: Mapping[str, int],
 ) -> tuple[Gap, ...]:
-    """Return the gaps, sorted, where every submission should have `trials` trials in each of `studies` everywhere."""
+    """Return the gaps, sorted, where a submission should have so many `trials` in each of `studies` everywhere."""
     finished = [one for one in outcomes if one.finished]
     found = Counter((one.submission, one.workload, one.study) for one in finished)
     gaps = []
     for submission in sorted(submissions):
         for workload in sorted(workloads):
             count = {study: found[submission, workload, study] for study in sorted(studies)}
-            missing = sum(max(0, trials - n) for n in count.values())
+            due = trials[submission]
+            missing = sum(max(0, due - n) for n in count.values())
             if missing:
                 absent = tuple(study for study, n in count.items() if n == 0)
-                gaps.append(Gap(submission, workload, absent, missing, len(studies), trials * len(studies)))
+                gaps.append(Gap(submission, workload, absent, missing, len(studies), due * len(studies)))
     return tuple(gaps)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.records import FAILED
+from harness.records import FAILED, Status
 from harness.scoring import bootstrap, gaps
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
 from harness.scoring.outcomes import Outcome
+from harness.spec import Clock
 
 
 def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: bool) -> list[str]:
@@ -54,6 +55,15 @@ def of_rules(outcomes: Sequence[Outcome], targets: Targets, self_tuning: bool) -
             f"{studies_found} studies are there, and version {targets.version} asks for {targets.studies}: all count"
         )
     return lines
+
+
+def of_hopeless(outcomes: Sequence[Outcome], ranking: Clock, stopped_by: Clock) -> list[str]:
+    """Trials that were ended early, and what that means where another clock ranks."""
+    number = sum(one.status == Status.HOPELESS and one.finished for one in outcomes)
+    if not number:
+        return []
+    text = f"{number} trial{'s' * (number > 1)} ended early, slower than another of the study on the {stopped_by} clock"
+    return [text + (f"; on the {ranking} clock it might have been faster" if ranking != stopped_by else "")]
 
 
 def of_studies(outcomes: Sequence[Outcome]) -> list[str]:

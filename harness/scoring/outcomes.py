@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from harness.errors import RunFolderError
-from harness.records import FAILED, UNFINISHED, Trial
+from harness.records import FAILED, UNFINISHED, Status, Trial
 from harness.spec import CLOCKS, Clock
 
 UNITS: dict[Clock, str] = {
@@ -96,6 +96,20 @@ def outcome(trial: Trial) -> Outcome:
             f"{trial.path}/log.jsonl: a measurement is damaged ({error!r}); remove the folder to run the trial anew"
         ) from None
     return base
+
+
+def settled(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the same, but that a trial which ended as hopeless has not finished where its study lacks the rival."""
+    found = list(outcomes)
+    reached = {_study(one) for one in found if one.reached}
+    return [
+        replace(one, finished=False) if one.status == Status.HOPELESS and _study(one) not in reached else one
+        for one in found
+    ]
+
+
+def _study(one: Outcome) -> tuple[str, str, int]:
+    return one.submission, one.workload, one.study
 
 
 def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, ...]]:

@@ -7,6 +7,7 @@ import io
 import math
 from typing import Any
 
+from harness import strict
 from harness.scoring import bootstrap, profiles, separability
 from harness.scoring.gaps import Gap
 from harness.scoring.sampling import Ends, Estimate
@@ -54,6 +55,8 @@ def as_json(found: Scores) -> dict[str, Any]:
         },
         "steps_to_target": {name: {w: _whole(found.steps(name, w)) for w in row} for name, row in found.cells.items()},
         "status": {name: {w: found.status(name, w) for w in row} for name, row in found.cells.items()},
+        "tuning": [strict.to_plain(choice) for choice in found.choices],
+        "verdicts": [strict.to_plain(verdict) for verdict in found.verdicts],
         "missing": [_gap(gap) for gap in found.gaps],
         "method": {
             "r_max": profiles.R_MAX,

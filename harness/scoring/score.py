@@ -11,14 +11,16 @@ from typing import TypeAlias
 
 import numpy as np
 
+from harness.choice import Choice
 from harness.errors import ConfigError
 from harness.records import Trial
-from harness.scoring import gaps, notes, selection
+from harness.scoring import gaps, notes, selection, speedrun, tuned
 from harness.scoring.algoperf import Logs
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
-from harness.scoring.outcomes import UNITS, Cells, Outcome, by_time, measured_clocks, outcome, studies
+from harness.scoring.outcomes import UNITS, Cells, Outcome, by_time, measured_clocks, outcome, settled, studies
 from harness.scoring.profiles import Integral
+from harness.scoring.speedrun import Verdict
 from harness.scoring.standings import Standings, standings
 from harness.scoring.studies import gather, medians
 from harness.spec import Clock, TrialSpec
@@ -44,6 +46,8 @@ class Scores:
       times: median time to target on each clock that was measured at every hit, the ranking clock first.
       standings: of the ranked workloads, on each of these clocks; empty where there are none.
       gaps: what is missing.
+      choices: of the points, where tuning trials made them.
+      verdicts: where the mean of the final metric counts; nothing is ranked then.
       notes: lines.
     """
 
@@ -58,6 +62,8 @@ class Scores:
     times: dict[Clock, Times] = field(default_factory=dict)
     standings: dict[Clock, Standings] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -122,18 +128,24 @@ def score(
     if not chosen.trials:
         return Scores(notes=chosen.notes)
     specs = {t.spec.workload: t.spec for t in chosen.trials}
-    outcomes = [outcome(trial) for trial in chosen.trials]
+    outcomes = settled(map(outcome, chosen.trials))
     ranked = tuple(sorted(w for w, spec in specs.items() if w not in unscored and spec.target is not None))
     ranking = clock or chosen.trials[0].spec.clock
-    expected = sorted({one.study for one in outcomes})
+    declared = max(t.spec.studies or 0 for t in chosen.trials)
+    expected = sorted({one.study for one in outcomes} | set(range(declared)))
     number = gaps.trials_in_a_study(outcomes)
-    names = {one.submission for one in outcomes}
-    missing = gaps.find(outcomes, names, ranked, expected, number)
+    told = {t.spec.submission: t.spec.trials or number for t in chosen.trials}
+    missing = gaps.find(outcomes, set(told), ranked, expected, told)
     lines = list(chosen.notes)
     if shown := sorted(set(specs) & set(unscored)):
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
     lines += notes.of_missing(outcomes, missing, allow_missing)
-    lines += notes.of_studies(outcomes)
+    found_choices, remarks = tuned.choices(chosen.tuning, chosen.trials)
+    lines += remarks + notes.of_hopeless(outcomes, ranking, chosen.trials[0].spec.clock)
+    if chosen.trials[0].spec.counts == "mean":
+        verdicts, ranked = speedrun.verdicts(chosen.trials, ranking, len(expected), allow_missing), ()
+    else:
+        verdicts, lines = (), lines + notes.of_studies(outcomes)
     return _scores(
         outcomes,
         Scores(
@@ -144,6 +156,8 @@ def score(
             metrics={w: spec.metric for w, spec in sorted(specs.items())},
             ranked=ranked,
             gaps=missing,
+            choices=found_choices,
+            verdicts=verdicts,
             notes=tuple(lines),
         ),
         expected=None if allow_missing else expected,
@@ -181,7 +195,8 @@ def score_logs(
     numbers = sorted({one.study for one in outcomes})
     numbers += [n for n in range(targets.studies) if n not in numbers][: max(0, targets.studies - len(numbers))]
     columns = (*targets.base, *targets.held_out)
-    missing = gaps.find(outcomes, {o.submission for o in outcomes}, columns, numbers, 1 if self_tuning else 5)
+    told = dict.fromkeys((o.submission for o in outcomes), 1 if self_tuning else 5)
+    missing = gaps.find(outcomes, set(told), columns, numbers, told)
     lines = [*logs.notes, *notes.of_rules(outcomes, targets, self_tuning)]
     lines += [f"missing: {gap.text}" for gap in missing]
     lines += notes.of_studies([one for one in outcomes if one.workload in targets.base])

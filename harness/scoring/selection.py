@@ -9,7 +9,16 @@ from typing import Any
 from harness.errors import RunFolderError
 from harness.records import UNFINISHED, Trial
 
-_SAME_EVERYWHERE = ("rules", "clock", "score_compile", "compile_cap_s", "free_batch_size", "device", "deterministic")
+_SAME_EVERYWHERE = (
+    "rules",
+    "counts",
+    "clock",
+    "score_compile",
+    "compile_cap_s",
+    "free_batch_size",
+    "device",
+    "deterministic",
+)
 _SAME_PER_WORKLOAD = (
     "workload_version", "target", "workload_hash", "metric", "mode", "step_hint", "batch_size", "budget_steps",
     "reference_step_s",
@@ -19,10 +28,14 @@ _SAME_MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}  # keys of the fin
 
 @dataclass(frozen=True)
 class Selection:
-    """The trials that count, and a line on each thing that was left out or has to be known."""
+    """The trials that count, and a line on each thing that was left out or has to be known.
+
+    `tuning` holds the trials on tuning seeds that chose the points of those that count.
+    """
 
     trials: tuple[Trial, ...]
     notes: tuple[str, ...]
+    tuning: tuple[Trial, ...] = ()
 
 
 def select(trials: Iterable[Trial]) -> Selection:
@@ -44,11 +57,16 @@ def select(trials: Iterable[Trial]) -> Selection:
     remaining = _leave_out(
         remaining, notes, lambda t: t.spec.variant is not None, "on held-out variants, which have no target"
     )
+    tuning = [t for t in remaining if t.spec.tuning]
     remaining = _leave_out(remaining, notes, lambda t: t.spec.tuning, "run on tuning seeds, which are never scored")
     check_comparable(remaining)
     remaining = _newest_sources(remaining, notes)
     remaining = _newest_specs(remaining, notes)
-    return Selection(tuple(remaining), tuple(notes + _remarks(remaining)))
+    scored = {(t.spec.rules, t.spec.workload, t.spec.submission, t.spec.submission_hash) for t in remaining}
+    of_these = [
+        t for t in tuning if (t.spec.rules, t.spec.workload, t.spec.submission, t.spec.submission_hash) in scored
+    ]
+    return Selection(tuple(remaining), tuple(notes + _remarks(remaining)), tuple(_newest_specs(of_these, notes)))
 
 
 def check_comparable(trials: Sequence[Trial]) -> None:
@@ -137,9 +155,12 @@ def _remarks(trials: Sequence[Trial]) -> list[str]:
 
 def _check_equal(what: str, first: Trial, expected: object, trial: Trial, value: object) -> None:
     if value != expected:
+        apart = "move one kind to a folder of its own, or run with out=DIR"
+        if what == "rules":
+            apart = f"--rules {value} takes those alone"
         raise RunFolderError(
             f"trials that cannot be compared: {what} is {expected!r} in {first.path} and {value!r} in {trial.path}; "
-            "score them apart: move one kind to a folder of its own, or run with out=DIR"
+            f"score them apart: {apart}"
         )
 
 

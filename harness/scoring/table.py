@@ -12,7 +12,7 @@ from typing import Any
 from harness import discover
 from harness.errors import ConfigError, HarnessError, RunFolderError
 from harness.records import Trial
-from harness.scoring import profiles, score
+from harness.scoring import profiles, score, speedrun
 from harness.scoring.output import as_csv, as_json
 from harness.scoring.sampling import Ends, Estimate
 from harness.scoring.score import Scores
@@ -31,18 +31,22 @@ def print_scores(
     where: Path | str | None = None,
     csv: Path | None = None,
     pairs: bool = False,
+    unscored: Collection[str] | None = None,
     **options: Any,
 ) -> None:
     """Score these trials and show it, for people or as one JSON object; write scores.csv to `csv`.
 
-    `options` are those of `harness.scoring.score.score`. Raises RunFolderError where there are no trials (`where` names
-    the place looked at), or where they cannot be compared.
+    `unscored` names the workloads that are not part of the score (default: toys); `options` are those of
+    `harness.scoring.score.score`. Raises RunFolderError where there are no trials (`where` names the place looked at),
+    or where they cannot be compared.
     """
     if not trials:
         looked = f" in {where}" if where else ""
         raise RunFolderError(f"no trials found{looked}; `harness run` makes some, and out=DIR says where they lie")
+    if unscored is None:
+        unscored = unscored_workloads({t.spec.workload for t in trials})
     show(
-        score.score(trials, unscored_workloads({t.spec.workload for t in trials}), **options),
+        score.score(trials, unscored, **options),
         json=json,
         csv=csv,
         pairs=pairs,
@@ -77,8 +81,11 @@ def unscored_workloads(names: Collection[str]) -> set[str]:
 
 def _print(found: Scores, all_pairs: bool) -> None:
     if found.clock:
-        print_line(f"ruleset {found.rules}, ranked by the {found.clock} clock: {found.unit}", style="bold")
-        if found.held_out or len(found.targets) > 4:
+        by = "times on" if found.verdicts else "ranked by"
+        print_line(f"ruleset {found.rules}, {by} the {found.clock} clock: {found.unit}", style="bold")
+        if found.verdicts:
+            _print_verdicts(found)
+        elif found.held_out or len(found.targets) > 4:
             _print_matrix(found)
         else:
             for workload in found.targets:
@@ -86,6 +93,8 @@ def _print(found: Scores, all_pairs: bool) -> None:
     if found.ranking:
         _print_suite(found, found.ranking)
         _print_pairs(found.ranking, all_pairs)
+    if found.choices:
+        _print_choices(found)
     if found.notes:
         print_line()
     for note in found.notes:
@@ -116,6 +125,43 @@ def _print_workload(found: Scores, workload: str) -> None:
     head = ["submission", "status", *([">reached"] if found.several else []), f">time to target{_title(ranked)}"]
     head += [">x best", ">steps", *(f">{clock} {_SHORT_UNITS[clock]}" for clock in other)]
     print_table([*head, f">test {found.metrics[workload]}"], rows)
+
+
+def _print_verdicts(found: Scores) -> None:
+    for workload, group in itertools.groupby(found.verdicts, key=lambda one: one.workload):
+        print_line(f"\n{workload}: mean {found.targets[workload]}, at p < {speedrun.ALPHA:g}", style="bold")
+        rows = [
+            [
+                one.submission,
+                f"{one.runs} of {one.expected}",
+                str(one.steps),
+                _metric(one.mean),
+                _metric(one.sd),
+                "-" if one.p is None else f"{one.p:.2g}",
+                "open" if one.met is None else "met" if one.met else "not met",
+                _number(one.time),
+                one.why,
+            ]
+            for one in group
+        ]
+        metric = found.metrics[workload]
+        head = ["submission", ">runs", ">steps", f">mean {metric}", ">sd", ">p (one-sided)", "verdict", ">median time"]
+        print_table([*head, ""], rows)
+
+
+def _print_choices(found: Scores) -> None:
+    print_line("\npoints, chosen on tuning seeds", style="bold")
+    rows = [
+        [
+            choice.workload,
+            choice.submission,
+            f"{choice.winner} of {len(choice.compared)}",
+            ", ".join(f"{name}={value}" for name, value in choice.varied.items()),
+            choice.why,
+        ]
+        for choice in sorted(found.choices, key=lambda one: (one.workload, one.submission))
+    ]
+    print_table(["workload", "submission", ">point", "hyperparameters that differ", "chosen because it"], rows)
 
 
 def _print_matrix(found: Scores) -> None:

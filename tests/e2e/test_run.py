@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import records
+from harness.choice import choose
 from harness.records import Status
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -118,6 +119,32 @@ def test_a_killed_run_takes_its_worker_along_and_goes_on(desk):
     assert harness(*words).returncode == 0
     trial = records.read_trial(folder())
     assert (trial.status, trial.result.steps, trial.result.attempts) == (Status.HORIZON_REACHED, 96, 2)
+
+
+def test_a_tuned_campaign_goes_on_after_kill_9(desk):
+    words = ("run", "adamw", "workload=quadratic", "rules=tuned", "trials=2", "studies=1")
+    words += ("rules.budget_factor=20", "tensorboard=false", "device=cpu")
+    run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tuning = desk / "runs/quadratic/adamw"
+    while not any(tuning.glob("tuning0-trial1-*/log.jsonl")):
+        assert run.poll() is None
+        time.sleep(0.05)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    (plans,) = (desk / "runs/plans").iterdir()
+    (first,) = tuning.glob("tuning0-trial0-*/result.json")
+    before = plans.read_bytes(), first.stat().st_mtime_ns
+    done = harness(*words)
+    assert done.returncode == 0, done.stderr
+    assert (plans.read_bytes(), first.stat().st_mtime_ns) == before, "the same points; nothing is run twice"
+    trials = [records.read_trial(path) for path in records.find_trials(desk / "runs")]
+    by_role = {(t.spec.tuning, t.spec.trial): t for t in trials}
+    assert set(by_role) == {(True, 0), (True, 1), (False, 0)}
+    choice = choose([by_role[True, 0], by_role[True, 1]])
+    assert by_role[False, 0].spec.hyperparameters == choice.point
+    points = json.loads(before[0])["studies"][0]
+    assert [by_role[True, i].spec.hyperparameters for i in (0, 1)] == points
+    assert choice.text in done.stdout
 
 
 def test_the_ledger_sums_to_wall_time(make_trial):

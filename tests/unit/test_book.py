@@ -57,6 +57,21 @@ def test_the_next_measurement_is_later_and_follows_from_any_step(hint, done):
     assert next_measurement(step_hint, after - 1) == after
 
 
+@given(st.integers(25, 3000))
+def test_a_declared_length_is_measured_at_its_end(length):
+    steps = grid(length)
+    assert steps[-1] == length
+    assert steps == sorted(set(steps))
+
+
+def test_hopeless_is_what_only_gets_slower():
+    timing, ledger, book = Timing(make_spec(clock="wall"), CALIBRATION), Ledger(now=lambda: 0.0), Book(32)
+    ledger.restore({"train": Reading(5.0, 1.0), "eval": Reading(100.0, 1.0), "init": Reading(1.0, 1.0)})
+    assert timing.scored(ledger, book, ledger.zero, 0).wall == 6.0
+    assert [timing.past(limit, ledger, book) for limit in (5.9, 6.0, 6.1, None)] == [True, False, False, False]
+    assert not Timing(make_spec(clock="energy"), CALIBRATION).past(0.0, ledger, book), "not measured: never hopeless"
+
+
 def play(spec: specs.TrialSpec, dispatch: int, sizes: list[int], total: int) -> tuple[list[int], list[int]]:
     """Run a trial's bookkeeping to `total` examples as the loop does; return the examples at measurements and at
     controls.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness import cli, progress, records
+from harness import cli, discover, progress, records
 from harness.errors import DataError
 from harness.launch import local
 from harness.records import Status, Trial
@@ -35,6 +35,7 @@ SURFACE = {
         "--help",
         "--json",
         "--pairs",
+        "--rules",
         "--self-tuning",
         "--targets",
         "-h",
@@ -229,6 +230,18 @@ def test_dry_run_prints_the_plan_and_writes_nothing(place, printed, capsys):
     assert not printed
 
 
+def test_without_a_name_the_plan_says_what_takes_part(place, printed, capsys):
+    assert run("--dry-run") == 0
+    out = capsys.readouterr().out
+    number = len(list(discover.find_all("submissions")))
+    assert out.startswith(
+        f"no submission is named, so all {number} take part: {number - 2} that come with the harness, and "
+    )
+    assert "and diverge, good; `harness run diverge` runs that one alone" in out.splitlines()[0]
+    assert run("--dry-run", "good") == 0
+    assert "no submission is named" not in capsys.readouterr().out
+
+
 def test_a_crash_stops_none_of_the_others_and_exits_1(place, printed, capsys):
     add(place, "crash")
     assert run("crash", "good") == 1
@@ -321,6 +334,16 @@ def test_score_reads_folders_and_passes_over_none_in_silence(place, printed, cap
     assert cli.main(["score", "runs"]) == 1
     assert names(printed[3]) == [GOOD]
     assert "spec.json cannot be read" in capsys.readouterr().err
+
+
+def test_score_takes_the_runs_of_one_ruleset(place, printed, capsys):
+    run("good", "diverge")
+    run("good", "rules=self", "studies=2")
+    printed.clear()
+    assert cli.main(["score", "--rules", "self"]) == cli.main(["score", "--rules", "quick"]) == 0
+    assert [len(trials) for trials in printed] == [2, 2]
+    assert cli.main(["score", "--rules", "slf"]) == 2
+    assert "no run by rules slf; did you mean 'self'" in capsys.readouterr().err
 
 
 def test_doctor_is_handed_the_composed_request(monkeypatch):

@@ -212,7 +212,11 @@ def test_a_worker_without_a_sign_of_life_is_killed(run, planned, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     trial = run("time.sleep(600)", trial=with_hang_s(planned, 0.2))
-    assert (trial.status, trial.reason) == (Status.HUNG, "no sign of life for 0.2 s; killed")
+    assert trial.status == Status.HUNG
+    assert trial.reason.startswith(
+        f"no sign of life for hang_s=0.2 s; killed. What it printed is in {trial.path}/worker.log"
+    )
+    assert trial.reason.endswith("run it again with retry=true hang_s=0.6"), "how to wait longer"
     assert started[0].returncode == -signal.SIGKILL
 
 

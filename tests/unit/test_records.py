@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from harness import records, strict
 from harness.clock import Calibration, Reading, Scored
 from harness.errors import RunFolderError
 from harness.records import Measurement, Result, RunFolder, Status
-from harness.spec import Options, TrialSpec
+from harness.spec import EXPECTED, Options, TrialSpec
 
 OPTIONS = Options("/w", "/s")
 
@@ -194,20 +195,35 @@ def test_another_spec_is_refused_by_the_first_field_that_differs(tmp_path, path)
 def test_each_field_of_the_spec_is_in_its_identity(path):
     changed = {
         "mode": "max", "target": None, "hyperparameters": {"lr": 0.2}, "stop": "horizon", "clock": "wall",
-        "device": "gpu", "max_steps": 7, "variant": "wide",
+        "device": "gpu", "max_steps": 7, "variant": "wide", "counts": "mean", "steps": 300,
     }  # fmt: skip
     ids = {make_spec().id}
     for f in dataclasses.fields(TrialSpec):
         old = getattr(make_spec(), f.name)
-        if f.name in changed:
+        if f.name in EXPECTED:
+            new = 7
+        elif f.name in changed:
             new = changed[f.name]
         elif isinstance(old, bool):
             new = not old
         else:
             new = old + ("x" if isinstance(old, str) else 1)
         ids.add(make_spec(**{f.name: new}).id)
-    assert len(ids) == 1 + len(dataclasses.fields(TrialSpec))
+    assert len(ids) == 1 + len(dataclasses.fields(TrialSpec)) - len(EXPECTED), "all but how many there are beside it"
     assert records.read_spec(path)[0].id == path.name.rsplit("-", 1)[1] == make_spec().id
+
+
+def test_older_records_keep_their_ids_and_are_read(tmp_path):
+    """A spec as the first version wrote it: without the fields that came later."""
+    old = strict.to_plain(make_spec())
+    for name in ("counts", "steps", *EXPECTED):
+        del old[name]
+    plain = json.dumps(old, sort_keys=True, separators=(",", ":"))
+    assert make_spec(studies=3, trials=5).id == hashlib.sha256(plain.encode()).hexdigest()[:10]
+    path = records.prepare(tmp_path / "old", make_spec(), OPTIONS)
+    (path / "spec.json").write_text(json.dumps({"id": path.name, "spec": old, "options": strict.to_plain(OPTIONS)}))
+    assert records.read_spec(path)[0] == make_spec()
+    assert records.prepare(tmp_path / "old", make_spec(studies=6), OPTIONS) == path, "more studies are no other trial"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import cli
+from harness import cli, records
+from harness.errors import RunFolderError
 from harness.records import Result, Status, Trial
 from harness.scoring import output, score, table
 from harness.scoring.score import Scores
@@ -98,6 +99,15 @@ SCHEMA = {
     "pairs": [
         {"a": str, "b": str, "ratio": MAYBE, "range": (NULL, ENDS), "win_probability": float, "test": (str, NULL),
          "p": MAYBE, "p_holm": MAYBE, "separable": (bool, NULL), "faster": (str, NULL), "seeds": (int, NULL)} | ENDS
+    ],
+    "tuning": [
+        {"submission": str, "workload": str, "clock": str, "metric": str, "winner": int, "why": str,
+         "compared": [{"trial": int, "id": str, "hyperparameters": {str: object}, "status": str, "time": MAYBE,
+                       "best": MAYBE}]}
+    ],
+    "verdicts": [
+        {"submission": str, "workload": str, "metric": str, "target": NUMBER, "runs": int, "expected": int,
+         "steps": int, "mean": MAYBE, "sd": MAYBE, "p": MAYBE, "met": (bool, NULL), "time": MAYBE, "why": str}
     ],
     "missing": [
         {"submission": str, "workload": str, "studies": [int], "trials": int, "studies_expected": int,
@@ -257,11 +267,13 @@ def test_a_csv_that_cannot_be_written_is_an_error(
     assert (tmp_path / "scores.csv").read_text().startswith("rank,submission,score,low,high")
 
 
-def test_a_result_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    def read(path: Path) -> Trial:
-        return trial("adamw", "w1", 0, 1.0) if path.name == "good" else json.loads("{")
-
-    monkeypatch.setattr("harness.records.find_trials", lambda path: [path])
-    monkeypatch.setattr("harness.records.read_trial", read)
-    assert cli.main(["score", "good", "bad"]) == 1
-    assert "error: bad/result.json cannot be read" in capsys.readouterr().err
+def test_a_result_that_is_no_json_is_named(
+    tmp_path: Path, make_trial, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    bad = make_trial("quadratic", "adamw")
+    for text, why in ("{", "cannot be read"), ("[]", "expected a mapping"), ('{"calibration": {}}', "is missing"):
+        (bad / "result.json").write_text(text)
+        with pytest.raises(RunFolderError, match=rf"{re.escape(str(bad / 'result.json'))}.*{why}"):
+            records.read_trial(bad)
+    assert cli.main(["score", str(bad)]) == 2
+    assert f"error: {bad}/result.json" in capsys.readouterr().err

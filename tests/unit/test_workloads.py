@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -39,6 +40,21 @@ def test_dispatches_end_on_every_measurement(name: str) -> None:
         steps.append(next_measurement(info.step_hint, steps[-1]))
     for platform, length in info.dispatch_steps.items():
         assert [step for step in steps if step % length] == [], f"{length} steps a call on {platform}"
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_value_on_each_side_of_the_target(name: str) -> None:
+    """A metric in the wrong direction would be met at once, or never."""
+    info = discover.workload_info(FOLDERS[name])
+    assert info.mode == {"loss": "min", "accuracy": "max"}[info.metric]
+    if info.target.value is None:
+        return
+    better, worse = (math.nextafter(info.target.value, sign * math.inf) for sign in (-1, 1))
+    if info.mode == "max":
+        better, worse = worse, better
+    assert [info.meets(value) for value in (better, info.target.value, worse)] == [True, True, False]
+    assert info.floor is None or info.meets(info.floor), "the target can be reached"
+    assert not info.meets(None)
 
 
 def test_information_needs_no_jax() -> None:

@@ -1,0 +1,38 @@
+"""Which points the fresh seeds were run with, and whether that is what their tuning trials chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from harness.choice import Choice, choose
+from harness.records import UNFINISHED, Trial
+from harness.scoring.outcomes import outcome, settled
+
+_Cell: TypeAlias = tuple[str, str]
+
+
+def choices(tuning: Sequence[Trial], scored: Sequence[Trial]) -> tuple[tuple[Choice, ...], list[str]]:
+    """Return the choice of each submission and workload, sorted, and a line on each that does not add up."""
+    found: dict[_Cell, list[Trial]] = {}
+    for trial in tuning:
+        found.setdefault((trial.spec.submission, trial.spec.workload), []).append(trial)
+    made, notes = [], []
+    for (submission, workload), trials in sorted(found.items()):
+        finished = [trial for trial in trials if trial.status not in UNFINISHED]
+        due = max(trial.spec.trials or 0 for trial in trials)
+        whole = all(one.finished for one in settled(map(outcome, trials)))
+        if len(finished) < max(due, 1) or not whole:
+            notes.append(f"{len(finished)} of {due} tuning trials of {submission} on {workload} are here and finished")
+            continue
+        choice = choose(finished)
+        made.append(choice)
+        points = [
+            t.spec.hyperparameters for t in scored if (t.spec.submission, t.spec.workload) == (submission, workload)
+        ]
+        if any(point != choice.point for point in points):
+            notes.append(
+                f"the fresh seeds of {submission} on {workload} were run with another point than {choice.winner}, "
+                "which the tuning trials here choose; `harness run` runs that one"
+            )
+    return tuple(made), notes

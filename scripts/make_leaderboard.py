@@ -1,0 +1,50 @@
+"""Write the leaderboard in README.md from the published records in results/; publish run folders.
+
+    python scripts/make_leaderboard.py --add runs      publish the runs below ./runs, then write the table
+    python scripts/make_leaderboard.py                 write the table
+    python scripts/make_leaderboard.py --check         exit 1 where README.md and the records differ
+
+What is published are complete campaigns of one ruleset on one machine: `harness run NAME ... rules=tuned suite=cpu`.
+The records go to results/<device>/<suite>-<rules>.jsonl, which `harness score` reads as it does run folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness import leaderboard
+from harness.errors import HarnessError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Publish, write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--add", nargs="+", type=Path, metavar="RUNS", help="folders with runs to publish")
+    what.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--suite", help="name of the suite (default: the smallest that holds the workloads)")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="published records (default: results/)")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="default: README.md")
+    args = parser.parse_args()
+    try:
+        for file in leaderboard.add(args.add, args.results, args.suite) if args.add else ():
+            print(f"wrote {file}")
+        text = args.readme.read_text()
+        new = leaderboard.replaced(text, args.results, str(args.readme))
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if args.check:
+        print("the leaderboard is as the records say" if new == text else f"{args.readme}: write the leaderboard anew")
+        return int(new != text)
+    args.readme.write_text(new)
+    print(f"wrote {args.readme}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
