@@ -9,7 +9,8 @@ at its defaults, on a tuning seed, which is never a scoring seed. All workloads 
 worse half of the points, by mean rank over the workloads, ends at 25% of the step hint, the worse half of the rest at
 50%; what is left runs to the target or the end of the budget. A point's score is the geometric mean over workloads of
 its steps to the target over the baseline's, where a miss counts as twice the budget. Within one submission steps rank
-as the ranking clock does: a step costs the same at every point.
+as the ranking clock does: a step costs the same at every point. The length of a schedule is not among the two: at 25%
+and 50% the shorter one looks better whatever comes of it.
 
 Writes results/tuning/<suite>/<workload>/<submission>.jsonl after each run, so that it can be stopped and started at any
 time. Prints what it costs before it starts.
