@@ -18,6 +18,7 @@ record is not run again. The step time is best measured when nothing else runs; 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -28,11 +29,14 @@ from harness import discover, records, strict, submission, targets, tuning
 from harness.errors import HarnessError
 from harness.launch import sweeps
 from harness.search import Search, described, machine, shown
+from harness.submission import Dimension
 from harness.targets import Point, StepTime, TargetRun
 
 ROOT = Path(__file__).resolve().parent.parent
-BASELINES = ("adamw", "nadamw", "sgd_momentum")
 DIMENSIONS = ("learning_rate", "weight_decay")
+_ADAM = (Dimension(1e-3, 1e-1, "log"), Dimension(5e-3, 0.5, "log"))
+_SGD = (Dimension(1e-2, 1.0, "log"), Dimension(1e-5, 1e-2, "log"))
+BASELINES = {"adamw": _ADAM, "nadamw": _ADAM, "sgd_momentum": _SGD}  # the ranges of their dimensions, wide on purpose
 SEARCH_SEED = 0  # of the quasi-random points
 
 
@@ -122,8 +126,9 @@ def measure_step(folder: discover.Folder) -> StepTime:
 def search_points(count: int) -> list[Point]:
     """Return the points of all baselines, whose schedules are as long as the step hint."""
     found = []
-    for name in BASELINES:
+    for name, ranges in BASELINES.items():
         info = submission.read_info(discover.find("submissions", name))
+        info = dataclasses.replace(info, space=dict(zip(DIMENSIONS, ranges, strict=True)))
         points = tuning.draw_points(info, DIMENSIONS, count, SEARCH_SEED)
         found += [(name, point | {"horizon": 1.0}) for point in points]
     return found
