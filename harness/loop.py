@@ -117,7 +117,7 @@ def run_trial(
         before = ledger.totals()["train"]
         with ledger.span("train"):
             stacked = []
-            for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps)):
+            for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps, workload.info.grid)):
                 state, metrics = programs.steps[book.batch_size](state, keys, train)
                 stacked.append(metrics)
             jax.block_until_ready((state, stacked))
@@ -135,7 +135,7 @@ def run_trial(
             status, reason = Status.DIVERGED, f"NaN or infinity in loss or parameters at step {at}"
             break
 
-        if book.examples >= next_measured(spec, book):
+        if book.examples >= next_measured(spec, book, workload.info.grid):
             variables, measurement = measure(
                 workload, programs, state, keys, (train, validation_slice), ledger, timing, book
             )
