@@ -123,7 +123,7 @@ def state_hash(state: TrainState) -> str:
 def make_result(
     spec: TrialSpec, status: Status, reason: str, book: Book, timing: Timing, ledger: Ledger, *,
     state: TrainState, cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]],
-    attempt: int, fingerprint: dict[str, Any],
+    attempt: int, fingerprint: dict[str, Any], card: dict[str, Any] | None = None,
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
     values = [m.metrics[spec.metric] for m in book.measurements]
@@ -155,4 +155,5 @@ def make_result(
         attempts=attempt,
         bitwise=spec.device == "cpu" or spec.deterministic or attempt == 1,
         fingerprint=fingerprint,
+        card=card,
     )

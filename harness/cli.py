@@ -234,6 +234,9 @@ def _show_scores(planned: Plan) -> int:
         _print_unranked(unranked)
     if len(unranked) < len(trials):
         print_scores([trial for trial in trials if trial not in unranked])
+    for trial in trials:
+        for warning in (trial.result and trial.result.card or {}).get("warnings", ()):
+            print(f"{trial.path}: {warning}", file=sys.stderr)
     short = [trial for trial in trials if trial.status in records.FAILED | records.UNFINISHED]
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)

@@ -138,7 +138,7 @@ def trial_spec(
         seed=run.seed,
         tuning=False,
         device=device,
-        deterministic=run.device.deterministic,
+        deterministic=run.device.deterministic or device == "cpu",  # a CPU always is
         max_steps=run.max_steps,
         variant=info.variant,
     )

@@ -16,6 +16,7 @@ from harness.spec import TrialSpec
 Event = dict[str, Any]
 
 PHASES = {
+    "priming": "starting",  # on a GPU: compiled once beforehand, untimed, where that was not done before
     "setup": "loading",
     "build": "building",
     "compile": "compiling",
