@@ -1,8 +1,8 @@
 """What XLA, CUDA and NVML read once, before jax is imported: set here and nowhere else, alike for all submissions.
 
-On a GPU XLA times several kernels for each matrix product, convolution and fusion when it compiles, and takes the fastest:
-another one each time, with another speed and other bits. So the harness owns one cache of these choices: a first,
-untimed process compiles a trial's programs and writes to it (`harness.priming`), and the trial only reads it.
+On a GPU XLA times several kernels for each matrix product, convolution and fusion when it compiles, and takes the
+fastest: another one each time, with another speed and other bits. So the harness owns one cache of these choices: a
+first, untimed process compiles a trial's programs and writes to it (`harness.priming`); the trial only reads it.
 """
 
 from __future__ import annotations

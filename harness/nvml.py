@@ -125,7 +125,9 @@ def warnings(looks: Sequence[Look]) -> list[str]:
     found = []
     for reason in SLOWED.values():
         if times := sum(reason in look.reasons for look in looks):
-            found.append(f"the card was slowed down ({reason}) in {times} of {len(looks)} looks; its times are doubtful")
+            found.append(
+                f"the card was slowed down ({reason}) in {times} of {len(looks)} looks; its times are doubtful"
+            )
     if others := max((look.other_processes for look in looks), default=0):
         found.append(f"{others} other process(es) ran on the card; its times are doubtful")
     return found

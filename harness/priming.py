@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness import discover, flags, hardware, records, submission
 from harness.calibration_cache import machine_key
@@ -51,7 +52,7 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
     check_sources(spec, home, source)
     workload = discover.load_workload(home, spec.variant)
     splits = workload.splits()
-    shapes = {
+    shapes: dict[str, Any] = {  # will do: nothing is run
         name: {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in getattr(splits, name).items()}
         for name in ("train", "validation_slice", "validation", "test")
     }

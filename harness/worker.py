@@ -1,9 +1,10 @@
 """The subprocess of one trial: `python -m harness.worker RUN_FOLDER`. Sets the platform's flags, then imports jax,
-then runs.
+then runs. With a plan in a file (`harness.planfile`) it runs each of its trials in a subprocess of its own:
+`python -m harness.worker plan.json --out runs`.
 
 Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder cannot
 be used; 6, data are missing (nothing is recorded, so the same command goes on once they are there).
-Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
+Needs no Hydra, so a bare JAX machine can work on what was prepared elsewhere.
 """
 
 from __future__ import annotations
@@ -32,9 +33,23 @@ EXIT_HELD, EXIT_UNUSABLE, EXIT_DATA = 4, 5, 6
 def main(argv: list[str] | None = None) -> int:
     """Run the trial of a prepared run folder; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m harness.worker", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it")
+    parser.add_argument(
+        "folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it; or a plan in a file"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="with a plan: where run folders go")
     parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
     args = parser.parse_args(argv)
+    if args.folder.is_file():
+        from harness import planfile
+
+        try:
+            return planfile.run(args.folder, args.out)
+        except HarnessError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted; type the same again to go on", file=sys.stderr, flush=True)
+            return 130
     ledger_offset = time.monotonic() - args.started if args.started else 0.0
     if args.started:
         _end_with_parent()
@@ -113,8 +128,9 @@ def out_of_memory(message: str) -> str:
 
     wanted = re.search(r"allocat(?:e|ing) (\d+)(?: bytes)?", message)
     limit, used = hardware.device_memory()
+    asked = _gib(int(wanted[1])) if wanted else "more than there is"
     return (
-        f"wanted {_gib(int(wanted[1])) if wanted else 'more than there is'}, of {_gib(limit)} {_gib(used)} were in use; "
+        f"wanted {asked}, of {_gib(limit)} {_gib(used)} were in use; "
         "lower what the submission keeps (state, candidates, batch_sizes), "
         + (
             "end what else runs on the card, or raise XLA_PYTHON_CLIENT_MEM_FRACTION (the share that jax takes, 0.75)"

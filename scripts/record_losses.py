@@ -3,9 +3,9 @@
     python scripts/record_losses.py             all workloads
     python scripts/record_losses.py lm_grammar
 
-Trains 20 steps of the harness's own AdamW on fixed streams, workloads for an accelerator in their small form, and writes tests/golden/data/losses.json, which
-tests/golden/test_losses.py compares with. To be run when a workload is made or gets a new version, and never to make a
-failing test pass.
+Trains 20 steps of the harness's own AdamW on fixed streams, workloads for an accelerator in their small form, and
+writes tests/golden/data/losses.json, which tests/golden/test_losses.py compares with. To be run when a workload is made
+or gets a new version, and never to make a failing test pass.
 """
 
 from __future__ import annotations

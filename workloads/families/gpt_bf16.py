@@ -68,9 +68,7 @@ def make(info: WorkloadInfo, spec: specs.GPT, splits: Callable[[], Splits]) -> W
     ) -> tuple[jax.Array, ModelState]:
         del key  # the model draws nothing
         module = model.bind(params, model_state, train=train)
-        losses_BT = token_losses(
-            module(batch["inputs"]), module.head.kernel[...], batch["targets"], label_smoothing
-        )
+        losses_BT = token_losses(module(batch["inputs"]), module.head.kernel[...], batch["targets"], label_smoothing)
         return losses_BT.mean(axis=1), model_state
 
     def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

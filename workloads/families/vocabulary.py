@@ -57,11 +57,11 @@ def _losses_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     mean_N = log_p_NV.mean(axis=1)
     losses_N = -(1 - smoothing) * hit_N - smoothing * mean_N
     slope_NV = jnp.exp(log_p_NV) - jnp.where(here_NV, 1 - smoothing, 0.0) - smoothing / V
-    # Kept and multiplied in bf16; and the tangent is bf16, so that what comes back through it is.
+    # Kept for the backward pass in bf16; and the tangent is bf16, so that what comes back through it is.
     slope_NV = slope_NV.astype(x_ND.dtype)
     dlogits_NV = dx_ND @ kernel_DV.astype(x_ND.dtype) + x_ND @ dkernel_DV.astype(x_ND.dtype)
-    product_NV = slope_NV.astype(jnp.float32) * dlogits_NV.astype(jnp.float32)
-    return losses_N, product_NV.sum(axis=1) + dsmoothing * (hit_N - mean_N)
+    along_N = jnp.einsum("nv,nv->n", slope_NV, dlogits_NV, preferred_element_type=jnp.float32)
+    return losses_N, along_N + dsmoothing * (hit_N - mean_N)
 
 
 def logits(x_ND: jax.Array, kernel_DV: jax.Array) -> jax.Array:
