@@ -36,6 +36,7 @@ def environment(
     """
     flags = given.get("XLA_FLAGS", "").split()
     if device == "gpu":
+        autotune_cache().mkdir(parents=True, exist_ok=True)
         flags.append(f"--xla_gpu_per_fusion_autotune_cache_dir={autotune_cache()}")
         flags.append(f"--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_{autotune.upper()}")
         if deterministic:
@@ -52,8 +53,6 @@ def environment(
 
 def apply(device: Device, *, deterministic: bool, autotune: Autotune = "read") -> None:
     """Set them in this process."""
-    if device == "gpu":
-        autotune_cache().mkdir(parents=True, exist_ok=True)
     os.environ.update(environment(device, deterministic=deterministic, autotune=autotune))
 
 

@@ -91,7 +91,10 @@ def test_no_float32_logits_of_a_whole_batch(small_chunks):
 def test_attention_falls_back_and_says_why(monkeypatch):
     attention.choose.cache_clear()
     assert attention.choose(512, 4, 128, causal=True) == attention.Choice("xla", "no GPU")
-    assert (attention.trouble("cudnn", 16, 2, 8, causal=True) or "").split(":")[0] in ("RuntimeError", "JaxRuntimeError")
+    assert (attention.trouble("cudnn", 16, 2, 8, causal=True) or "").split(":")[0] in (
+        "RuntimeError",
+        "JaxRuntimeError",
+    )
     assert attention.trouble("xla", 16, 2, 8, causal=True) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     attention.choose.cache_clear()
