@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
     flags.configure_jax(device, compile_cache=how == "cached")
     import jax
 
-    from harness.calibration import baseline
-    from harness.programs import compile_programs, Keys
     from harness import seeds
+    from harness.calibration import baseline
+    from harness.programs import Keys, compile_programs
 
     found = discover.find("workloads", path)
     workload = discover.load_workload(found, None if variant == "-" else variant)

@@ -24,7 +24,9 @@ def keys() -> Keys:
 
 
 def ceiling(size: int, seconds: float) -> float:
-    """Return the FLOP/s of a size x size x size product in bf16 on random numbers: zeros take less power and are faster."""
+    """Return the FLOP/s of a product of two size x size matrices in bf16; of random numbers, since zeros take less
+    power and are faster.
+    """
     a, b = (jax.random.normal(key, (size, size), jnp.bfloat16) for key in jax.random.split(jax.random.key(0)))
     multiply = jax.jit(lambda a, b: a @ b)
     jax.block_until_ready(multiply(a, b))
@@ -61,7 +63,7 @@ class HarnessSteps:
 
 
 def step_row(folder: discover.Folder, variant: str | None, *, seconds: float, matrix: int) -> dict[str, Any]:
-    """Return the values of row (a) for one workload: seconds per step with one and with several steps a call, in turn."""
+    """Return the values of row (a): the step with one and with several steps a call, in turn."""
     workload = discover.load_workload(folder, variant)
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,9 +48,12 @@ def test_priming_compiles_a_trial_once_and_leaves_its_folder_alone(make_trial, m
     spec, options = records.read_spec(path)
     before = sorted(path.iterdir())
     commands = []
-    monkeypatch.setattr(
-        priming.subprocess, "run", lambda c, **_: commands.append(c) or subprocess.CompletedProcess(c, 0)
-    )
+
+    def run(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(priming, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
     assert not priming.prime(spec, path), "on a CPU nothing is chosen by timing"
     object.__setattr__(spec, "device", "gpu")
     assert priming.prime(spec, path)
