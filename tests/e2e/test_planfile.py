@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import config, plan, planfile, records
+from harness import config, discover, plan, planfile, records
 from harness.records import Status
+from harness.workload import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,3 +46,19 @@ def test_a_worker_runs_a_plan_without_hydra(tmp_path):
         [sys.executable, "-c", "import hydra"], env=environment, capture_output=True, text=True, check=False
     )
     assert "No module named 'hydra'" in blocked.stderr, "this test would pass anywhere otherwise"
+
+
+def test_the_suite_of_the_gpu_runs_in_small_on_a_cpu(make_trial, run_worker, with_data):
+    with_data(["classic_books"])
+    info = discover.workload_info(discover.find("workloads", "lm_books"), SMALL)
+    path = make_trial(
+        "lm_books", "adamw", variant=SMALL, target=None, batch_size=info.batch_size, step_hint=info.step_hint,
+        budget_steps=400, stop="horizon", max_steps=26,
+    )  # fmt: skip
+    trial = run_worker(path)
+    assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 26)
+    assert trial.result.fingerprint["choices"] == {"attention": "xla: no GPU"}
+    (measurement,) = trial.measurements
+    assert measurement.metrics["loss"] < 9.0
+    assert 2 < measurement.metrics["bits_per_byte"] < measurement.metrics["loss"]
+    assert set(trial.result.test) == {"loss", "bits_per_byte"}
