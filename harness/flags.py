@@ -16,6 +16,8 @@ from harness.spec import Device
 
 Autotune = Literal["read", "update"]
 
+_OURS = ("--xla_gpu_per_fusion_autotune_cache_dir", "--xla_gpu_experimental_autotune_cache_mode")
+
 PLATFORMS: dict[Device, str] = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
 
 
@@ -29,12 +31,13 @@ def autotune_cache() -> Path:
 def environment(
     device: Device, *, deterministic: bool, autotune: Autotune = "read", given: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Return the variables to set for a process that computes on `device`. The user's own XLA_FLAGS stay, before ours.
+    """Return the variables to set for a process that computes on `device`. The user's own XLA_FLAGS stay, but for those
+    that are set here, as they are in what a parent process handed down.
 
     `deterministic`: on a GPU, take only operations that give the same bits each time, at some cost in speed; a CPU's
     always do.
     """
-    flags = given.get("XLA_FLAGS", "").split()
+    flags = [flag for flag in given.get("XLA_FLAGS", "").split() if not flag.startswith(_OURS)]
     if device == "gpu":
         autotune_cache().mkdir(parents=True, exist_ok=True)
         flags.append(f"--xla_gpu_per_fusion_autotune_cache_dir={autotune_cache()}")

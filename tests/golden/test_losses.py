@@ -25,5 +25,6 @@ def test_first_losses(name: str, with_data) -> None:
     small = discover.workload_info(FOLDERS[name]).small
     losses = first_losses(discover.load_workload(FOLDERS[name], SMALL if small else None))
     assert len(losses) == len(LOSSES[name]) == STEPS
-    np.testing.assert_allclose(losses, LOSSES[name], rtol=1e-4)
+    # In bf16 every value is rounded to 8 bits, and where depends on how XLA fuses.
+    np.testing.assert_allclose(losses, LOSSES[name], rtol=2e-3 if small else 1e-4)
     assert min(losses[10:]) < losses[0], "it learns"

@@ -22,6 +22,9 @@ def test_a_trial_reads_the_autotune_cache_and_priming_writes_it():
     assert xla_flags("gpu", deterministic=False, given={}) == [cache, f"{mode}READ"]
     assert xla_flags("gpu", deterministic=False, autotune="update", given={}) == [cache, f"{mode}UPDATE"]
     assert xla_flags("cpu", deterministic=True, given={}) == []
+    # A trial's variables are those that the process which primes it is handed down.
+    handed = flags.environment("gpu", deterministic=False, given={})
+    assert xla_flags("gpu", deterministic=False, autotune="update", given=handed) == [cache, f"{mode}UPDATE"]
 
 
 def test_deterministic_is_told_to_xla_on_a_gpu_and_the_users_flags_stay():
