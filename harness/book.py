@@ -19,7 +19,7 @@ from harness.clock import Calibration, Ledger, Reading, Scored, scored
 from harness.loss import StepCost
 from harness.records import Measurement, Result, Status, interpolated_crossing
 from harness.spec import TrialSpec
-from harness.workload import next_measurement
+from harness.workload import CPU_GRID, Grid, next_measurement
 
 MAX_CHUNK_STEPS = 100  # between two looks at the clock
 
@@ -84,16 +84,16 @@ class Timing:
         return "wall" if self.spec.clock == "energy" else self.spec.clock
 
 
-def next_measured(spec: TrialSpec, book: Book) -> int:
+def next_measured(spec: TrialSpec, book: Book, grid: Grid = CPU_GRID) -> int:
     """Return the examples at which the next measurement is due: the grid is in examples, whatever the batch size."""
     done = book.measurements[-1].examples // spec.batch_size if book.measurements else 0
-    return next_measurement(spec.horizon, done) * spec.batch_size
+    return next_measurement(spec.horizon, done, grid) * spec.batch_size
 
 
-def chunk_dispatches(spec: TrialSpec, book: Book, dispatch_steps: int) -> int:
+def chunk_dispatches(spec: TrialSpec, book: Book, dispatch_steps: int, grid: Grid = CPU_GRID) -> int:
     """Return how many calls of the step program the next chunk takes: up to the next measurement or control at most."""
     control = (book.examples * 25 // (spec.horizon * spec.batch_size) + 1) * spec.horizon * spec.batch_size // 25
-    examples = min(next_measured(spec, book), control) - book.examples
+    examples = min(next_measured(spec, book, grid), control) - book.examples
     steps = min(-(-examples // book.batch_size), MAX_CHUNK_STEPS)
     if spec.max_steps is not None:
         steps = min(steps, spec.max_steps - book.step)
@@ -128,7 +128,7 @@ def state_hash(state: TrainState) -> str:
 def make_result(
     spec: TrialSpec, status: Status, reason: str, book: Book, timing: Timing, ledger: Ledger, *,
     state: TrainState, cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]],
-    attempt: int, fingerprint: dict[str, Any],
+    attempt: int, fingerprint: dict[str, Any], card: dict[str, Any] | None = None,
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
     values = [m.metrics[spec.metric] for m in book.measurements]
@@ -160,4 +160,5 @@ def make_result(
         attempts=attempt,
         bitwise=spec.device == "cpu" or spec.deterministic or attempt == 1,
         fingerprint=fingerprint,
+        card=card,
     )

@@ -52,13 +52,14 @@ def machine_key(device: str) -> str:
 def _identity(device: str) -> dict[str, Any]:
     versions = hardware.packages()
     return hardware.machine() | {
-        "device": _gpu_names() if device == "gpu" else device,
+        "device": gpu_names() if device == "gpu" else device,
         "jax": versions["jax"],
         "jaxlib": versions["jaxlib"],
     }
 
 
-def _gpu_names() -> str:
+def gpu_names() -> str:
+    """Return the names of this machine's GPUs; "gpu" where they cannot be told."""
     command = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)

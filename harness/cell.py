@@ -59,7 +59,7 @@ class Cell:
             seed=self.run.seed,
             tuning=tuning,
             device=self.device,
-            deterministic=self.run.device.deterministic,
+            deterministic=self.run.device.deterministic or self.device == "cpu",  # a CPU always is
             max_steps=self.run.max_steps,
             variant=info.variant,
             counts=rules.counts,

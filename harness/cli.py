@@ -1,4 +1,4 @@
-"""The command line: `harness run | list | show | new | check | score | data | doctor`.
+"""The command line: `harness run | plan | list | show | new | check | score | data | doctor`.
 
 Each command imports what it needs when it is called, so that help appears at once; jax is left to the worker.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -19,6 +20,7 @@ from harness import __version__
 from harness.errors import ConfigError, HarnessError, RunFolderError, suggest
 
 if TYPE_CHECKING:
+    from harness.launch import devices
     from harness.plan import Plan, PlannedTrial
     from harness.records import Trial
 
@@ -43,6 +45,16 @@ examples:
 
 keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s,
 hang_s, retry, tensorboard, stop, clock, studies, trials, steps, and fields of the groups, as in rules.budget_factor=2
+"""
+
+PLAN_HELP = """\
+examples:
+  harness plan adamw muon suite=gpu device=h200 -o plan.json
+  python -m harness.worker plan.json --out runs       on the other machine, which needs jax but no Hydra
+  harness score runs                                  wherever the run folders end up
+
+The words are those of `harness run`. Submissions and workloads are looked for by name on the machine that runs the plan
+and must have the same sources there. Finished trials are not run again, so an interrupted plan goes on.
 """
 
 SCORE_HELP = """\
@@ -109,6 +121,7 @@ Does your optimizer really train faster? Run submissions on fixed workloads and 
 
 commands:
   run      run submissions, then show the scores
+  plan     write the trials of a run to a file, for another machine
   list     list the submissions, workloads, suites and rules that are found
   show     show one of them
   new      write a submission to start from
@@ -198,6 +211,7 @@ def _run_parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     from harness import config, plan
+    from harness.launch import devices
     from harness.tables import print_table
 
     names = [word for word in args.words if "=" not in word]
@@ -215,15 +229,13 @@ def _run(args: argparse.Namespace) -> int:
         return code
     plan.check_data(planned)
     tried: set[Path] = set()
+    run_one = functools.partial(_run_trial, tensorboard=request.tensorboard)
     while left := [trial for trial in planned.runnable if trial.path not in tried]:
         plan.record(planned)
-        for trial in left:
-            tried.add(trial.path)
-            try:
-                _run_trial(trial, tensorboard=request.tensorboard)
-            except HarnessError as error:
-                _report(error)
-                code = max(code, error.exit_code)
+        tried.update(trial.path for trial in left)
+        for problem in devices.run_all(left, run_one):
+            _report(problem)
+            code = max(code, problem.exit_code)
         if planned.later:  # what was waiting for these trials
             planned = plan.make_plan(replace(request, retry=False), names)
             for choice in planned.choices:
@@ -232,12 +244,13 @@ def _run(args: argparse.Namespace) -> int:
     return max(code, _show_scores(planned))
 
 
-def _run_trial(trial: PlannedTrial, *, tensorboard: bool) -> Trial:
+def _run_trial(trial: PlannedTrial, slot: devices.Slot, *, tensorboard: bool) -> Trial:
     from harness import progress, records
     from harness.launch import local
 
     with contextlib.ExitStack() as stack:
-        view = stack.enter_context(progress.shown(trial.spec, [] if trial.again else records.read_events(trial.path)))
+        history = [] if trial.again else records.read_events(trial.path)
+        view = stack.enter_context(progress.shown(trial.spec, history, alone=slot.alone))
         sinks = [view.add]
 
         def on_start() -> None:
@@ -248,7 +261,9 @@ def _run_trial(trial: PlannedTrial, *, tensorboard: bool) -> Trial:
             for sink in sinks:
                 sink(event)
 
-        return local.run_trial(trial, on_event, on_start=on_start, note=view.note)
+        return local.run_trial(
+            trial, on_event, on_start=on_start, note=view.note, environment=slot.environment, presses=slot.presses
+        )
 
 
 @contextlib.contextmanager
@@ -274,6 +289,9 @@ def _show_scores(planned: Plan) -> int:
     ranked = [trial for trial in trials if trial not in unranked]
     for rules in dict.fromkeys(trial.spec.rules for trial in ranked):  # that of self-tuning has a table of its own
         print_scores([trial for trial in ranked if trial.spec.rules == rules])
+    for trial in trials:
+        for warning in ((trial.result and trial.result.card) or {}).get("warnings", ()):
+            print(f"{trial.path}: {warning}", file=sys.stderr)
     short = [trial for trial in trials if trial.status in records.FAILED | records.UNFINISHED]
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
@@ -297,6 +315,28 @@ def _print_unranked(trials: Sequence[Trial]) -> None:
         steps = str(result.steps) if result else "-"
         rows.append([spec.workload, spec.variant or "-", spec.submission, str(trial.status), steps, spec.metric, last])
     print_table(["workload", "variant", "submission", "status", ">steps", "metric", ">last"], rows)
+
+
+def _plan_parser() -> argparse.ArgumentParser:
+    parser = _parser("plan", "Write the trials of a run to a file, for a machine without a configuration.", PLAN_HELP)
+    parser.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="as for `harness run`")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the file (default: show the plan)")
+    return parser
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from harness import config, plan, planfile
+    from harness.tables import print_table
+
+    run = config.compose([word for word in args.words if "=" in word])
+    planned = plan.make_plan(run, [word for word in args.words if "=" not in word], elsewhere=True)
+    print_table(plan.HEAD, plan.rows(planned))
+    for problem in planned.problems:
+        _report(problem)
+    if args.output is not None:
+        count = planfile.write(args.output, planned.trials)
+        print(f"{count} trials in {args.output}; run them with: python -m harness.worker {args.output.name} --out runs")
+    return 1 if planned.problems else 0
 
 
 def _list_parser() -> argparse.ArgumentParser:
@@ -474,6 +514,7 @@ def _data(args: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": Command(_run_parser, _run),
+    "plan": Command(_plan_parser, _plan),
     "list": Command(_list_parser, _list),
     "show": Command(_show_parser, _show),
     "new": Command(_new_parser, _new),

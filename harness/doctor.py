@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import calibration_cache, discover, hardware, listing
+from harness import calibration_cache, discover, flags, hardware, listing
 from harness.data import store
 from harness.data.specs import DATASETS
 from harness.discover import Folder
 from harness.errors import ConfigError, HarnessError
 from harness.plan import resolve_device
-from harness.spec import DeviceConfig, RunSpec
+from harness.spec import Device, DeviceConfig, RunSpec
 from harness.tables import print_line, print_table
 
 OK, BROKEN, DATA_MISSING = 0, 2, 3  # exit codes
@@ -32,7 +32,6 @@ _PROBE_S = 120.0  # a first look at a GPU may take a while
 _CALIBRATION_S = 1800.0
 _LITTLE_SPACE = 2**30  # bytes; checkpoints and the compile cache of a small suite
 _CHOICES = {"cache": "the environment variable HARNESS_CACHE", "data": "the environment variable HARNESS_DATA"}
-_PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _devices(config: DeviceConfig) -> list[Finding]:
     except ConfigError as error:
         return [Finding("device", "not there", "broken", str(error))]
     name = f"jax devices ({platform})"
-    environment = os.environ | {"JAX_PLATFORMS": _PLATFORMS[platform], "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = os.environ | {"JAX_PLATFORMS": flags.PLATFORMS[platform], "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     answer = _ask([sys.executable, "-c", _PROBE], environment, _PROBE_S)
     if isinstance(answer, str):
         other = "; device=cpu does without a GPU" if platform == "gpu" else ""
@@ -223,9 +222,9 @@ def _calibration(run: RunSpec, workloads: Iterable[Folder], *, measure: bool) ->
     return findings
 
 
-def _measured(folder: Folder, platform: str, before: float | None) -> Finding:
+def _measured(folder: Folder, platform: Device, before: float | None) -> Finding:
     """Measure the baseline's step in a process of its own, and keep it."""
-    environment = os.environ | {"JAX_PLATFORMS": _PLATFORMS[platform]}
+    environment = os.environ | flags.environment(platform, deterministic=False)
     command = [sys.executable, "-m", "harness.calibration", str(folder.path), platform]
     answer = _ask(command, environment, _CALIBRATION_S)
     seconds = answer.get("baseline_step_s") if isinstance(answer, dict) else None

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import nvml
+
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -69,8 +71,9 @@ def packages() -> dict[str, str | None]:
 
 def flags() -> dict[str, str]:
     """Return the environment variables that steer XLA, threads and memory."""
-    names = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "GLIBC_TUNABLES")
-    return {k: v for k, v in sorted(os.environ.items()) if k in names or k.startswith("JAX_")}
+    names = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "OMP_NUM_THREADS", "HARNESS_ATTENTION", "GLIBC_TUNABLES")
+    kinds = ("JAX_", "CUDA_", "XLA_PYTHON_CLIENT_")
+    return {k: v for k, v in sorted(os.environ.items()) if k in names or k.startswith(kinds)}
 
 
 def keep_memory() -> None:
@@ -113,22 +116,20 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def device_memory() -> tuple[int, int]:
+    """Return (all, in use) in bytes: of the device as far as jax may take it, else of the machine and this process."""
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"]), int(stats.get("bytes_in_use", 0))
+    return memory_bytes(), peak_bytes()
+
+
 def energy_counter(device: str) -> Callable[[], float | None]:
     """Return a function that reads the device's total energy counter in joules; it returns None where there is none."""
-    if device != "gpu":
-        return lambda: None
-    try:
-        import pynvml  # comes with jax's CUDA wheels' tooling, not with the harness
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except (ImportError, OSError, RuntimeError):
-        return lambda: None
-    except Exception as error:  # noqa: BLE001 - pynvml.NVMLError cannot be named without pynvml
-        print(f"energy is not recorded: {error}", file=sys.stderr)
-        return lambda: None
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000.0
+    card = nvml.card() if device == "gpu" else None
+    return (lambda: None) if card is None else card.energy_j
 
 
 def _device() -> dict[str, Any]:

@@ -77,7 +77,7 @@ def target_text(info: WorkloadInfo) -> str:
 
 def set_target_command(info: WorkloadInfo) -> str:
     """Return what to type to set the target of a workload."""
-    return f"python scripts/set_targets.py {info.name}"
+    return f"python scripts/set_targets.py {info.name}{' --device gpu' if info.small else ''}"
 
 
 def _print_options(group: str, columns: list[str], row: Callable[[dict[str, Any]], list[str]]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from harness import calibration_cache, discover, hardware, seeds, strict, submission
+from harness import calibration_cache, discover, hardware, nvml, seeds, strict, submission
 from harness.api import Algorithm, Control, ModelState, Params, Progress, TaskView, TrainState
 from harness.book import Book, Timing, chunk_dispatches, count, make_result, next_measured
 from harness.calibration import calibrate
@@ -54,6 +54,8 @@ def run_trial(
     workload: Workload = discover.load_workload(home, spec.variant)
     splits: Splits = workload.splits()
     train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
+    fingerprint["choices"] = dict(workload.choices)
+    watch = nvml.Watch(nvml.card() if spec.device == "gpu" else None)
     keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
     jax.block_until_ready((train, validation_slice))
 
@@ -115,11 +117,12 @@ def run_trial(
                 )
 
         before = ledger.totals()["train"]
-        with ledger.span("train"):
+        with ledger.span("train"), jax.transfer_guard("disallow"):
             stacked = []
-            for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps)):
+            for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps, workload.info.grid)):
                 state, metrics = programs.steps[book.batch_size](state, keys, train)
                 stacked.append(metrics)
+            watch.look()  # while the device works off what is queued: at most a chunk
             jax.block_until_ready((state, stacked))
         series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
         count(book, series)
@@ -135,7 +138,7 @@ def run_trial(
             status, reason = Status.DIVERGED, f"NaN or infinity in loss or parameters at step {at}"
             break
 
-        if book.examples >= next_measured(spec, book):
+        if book.examples >= next_measured(spec, book, workload.info.grid):
             variables, measurement = measure(
                 workload, programs, state, keys, (train, validation_slice), ledger, timing, book
             )
@@ -185,7 +188,7 @@ def run_trial(
     checkpoints.close()
     return make_result(
         spec, status, reason, book, timing, ledger,
-        state=state, cost=programs.cost, full=full, attempt=attempt, fingerprint=fingerprint,
+        state=state, cost=programs.cost, full=full, attempt=attempt, fingerprint=fingerprint, card=watch.summary(),
     )  # fmt: skip
 
 

@@ -90,10 +90,11 @@ class Plan:
         return tuple(trial for trial in self.trials if trial.runnable)
 
 
-def make_plan(run: RunSpec, names: list[str]) -> Plan:
+def make_plan(run: RunSpec, names: list[str], *, elsewhere: bool = False) -> Plan:
     """Plan the trials of the submissions `names` (names or paths; none: all that are found) on the workloads of `run`.
 
-    A broken submission stops none of the others: it is a problem of the plan. Raises ConfigError for unknown names and
+    A broken submission stops none of the others: it is a problem of the plan. One that is to be run `elsewhere` names
+    its device, which need not be here. Raises ConfigError for unknown names and
     WorkloadError where a trial would end at a target that is not set.
     """
     folders = submission_folders(names)
@@ -103,7 +104,9 @@ def make_plan(run: RunSpec, names: list[str]) -> Plan:
     if needs_target and unset and run.variant is None and run.max_steps is None:
         command = f"python scripts/set_targets.py {' '.join(unset)}"
         raise WorkloadError(f"{', '.join(unset)}: no target is set; run `{command}`, or choose stop=horizon")
-    device = resolve_device(run.device)
+    if elsewhere and run.device.platform == "auto":
+        raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu or h200")
+    device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)
     earlier = durations.earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []
     entries = []

@@ -16,6 +16,7 @@ from harness.spec import TrialSpec
 Event = dict[str, Any]
 
 PHASES = {
+    "priming": "starting",  # on a GPU: compiled once beforehand, untimed, where that was not done before
     "setup": "loading",
     "build": "building",
     "compile": "compiling",
@@ -166,16 +167,17 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(spec: TrialSpec, history: Iterable[Event] = ()) -> Iterator[View]:
+def shown(spec: TrialSpec, history: Iterable[Event] = (), *, alone: bool = True) -> Iterator[View]:
     """Show a trial while the block runs; yield where to hand its events to, and how to print a line above them.
 
-    `history` holds the events of earlier attempts, which are not shown again.
+    One that is not `alone` is shown in plain lines. `history` holds the events of earlier attempts, which are not shown
+    again.
     """
     progress = Progress(spec)
     for event in history:
         progress.add(event)
     progress.status, progress.phase = None, "starting"
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if alone and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         with _live(progress) as view:
             yield view
     else:

@@ -86,7 +86,8 @@ class Result:
       final_hash: SHA-256 over the bytes of the final state: equal for runs that are the same bit for bit.
       attempts: processes that worked on it.
       bitwise: whether a resumed or repeated run gives the same bits.
-      fingerprint: versions, hardware, flags, hashes.
+      fingerprint: versions, hardware, flags, hashes, and what the workload chose for the device.
+      card: clocks, power, temperature, slow-downs and other processes of the GPU, and warnings; None without one.
     """
 
     status: Status
@@ -112,6 +113,7 @@ class Result:
     attempts: int = 1
     bitwise: bool = True
     fingerprint: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] | None = None
     schema: int = SCHEMA
 
 

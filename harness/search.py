@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import discover, hardware, targets
+from harness.calibration_cache import gpu_names
 from harness.launch.sweeps import Answer, Request, Sweeps
+from harness.spec import Device
 from harness.targets import Point, StepTime, TargetRun
 from harness.workload import WorkloadInfo
 
@@ -26,6 +28,7 @@ class Search:
       moved: the hyperparameters in which points differ.
       cores: of a run, for the record.
       on_run: called with each new run.
+      device: where runs run.
     """
 
     folder: discover.Folder
@@ -34,6 +37,7 @@ class Search:
     moved: tuple[str, ...]
     cores: int
     on_run: Callable[[TargetRun], None]
+    device: Device = "cpu"
     runs: list[TargetRun] = field(default_factory=list)
     step_time: StepTime | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -92,7 +96,7 @@ class Search:
             steps=answer.steps,
             values=answer.values,
             seconds=answer.seconds,
-            machine=machine(self.cores),
+            machine=machine(self.cores, self.device),
         )
         same = (run.role, run.study, run.point)
         with self.lock:
@@ -112,7 +116,8 @@ def described(run: TargetRun, metric: str, names: Sequence[str]) -> str:
     return f"{run.role} {shown(run.point, names)} study={run.study}: {value} at step {run.steps[-1]}"
 
 
-def machine(cores: int | None = None) -> str:
+def machine(cores: int | None = None, device: Device = "cpu") -> str:
     """Return what a run runs on, in a line; with all cores unless told otherwise."""
     here, versions = hardware.machine(), hardware.packages()
-    return f"{here['cpu']}, {cores or here['cores']} core(s), Python {here['python']}, jax {versions['jax']}"
+    card = f"{gpu_names()}, " if device == "gpu" else ""
+    return f"{card}{here['cpu']}, {cores or here['cores']} core(s), Python {here['python']}, jax {versions['jax']}"

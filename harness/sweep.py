@@ -76,7 +76,7 @@ class Sweep:
         start = time.monotonic()
         info = self.workload.info
         while run.step < request.until and not run.diverged and not _met(run, request.target, info.mode):
-            due = min(request.until, next_measurement(info.step_hint, run.step))
+            due = min(request.until, next_measurement(info.step_hint, run.step, info.grid))
             losses = []
             for _ in range(due - run.step):
                 run.state, metrics = programs.step(run.state, run.keys, self._train, moved)

@@ -1,15 +1,17 @@
 """The subprocess of one trial: `python -m harness.worker RUN_FOLDER`. Sets the platform's flags, then imports jax,
-then runs.
+then runs. With a plan in a file (`harness.planfile`) it runs each of its trials in a subprocess of its own:
+`python -m harness.worker plan.json --out runs`.
 
 Exit codes: 0, the result is written, whatever its status; 4, another process holds the run folder; 5, the folder cannot
 be used; 6, data are missing (nothing is recorded, so the same command goes on once they are there).
-Needs no Hydra, so a bare JAX machine can work on a folder prepared elsewhere.
+Needs no Hydra, so a bare JAX machine can work on what was prepared elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import stat
 import sys
@@ -19,11 +21,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from harness import hardware, records
+from harness import flags, hardware, priming, records
 from harness.clock import Ledger
 from harness.errors import DataError, HarnessError, RunFolderError
 from harness.records import Result, RunFolder, Status
-from harness.spec import Device, Options, TrialSpec
+from harness.spec import Options, TrialSpec
 
 EXIT_HELD, EXIT_UNUSABLE, EXIT_DATA = 4, 5, 6
 
@@ -31,9 +33,23 @@ EXIT_HELD, EXIT_UNUSABLE, EXIT_DATA = 4, 5, 6
 def main(argv: list[str] | None = None) -> int:
     """Run the trial of a prepared run folder; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m harness.worker", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it")
+    parser.add_argument(
+        "folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it; or a plan in a file"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="with a plan: where run folders go")
     parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
     args = parser.parse_args(argv)
+    if args.folder.is_file():
+        from harness import planfile
+
+        try:
+            return planfile.run(args.folder, args.out)
+        except HarnessError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted; type the same again to go on", file=sys.stderr, flush=True)
+            return 130
     ledger_offset = time.monotonic() - args.started if args.started else 0.0
     if args.started:
         end_with_parent()
@@ -51,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
-    set_flags(spec.device, deterministic=spec.deterministic)
+    flags.apply(spec.device, deterministic=spec.deterministic)
     attempt = 1 + sum(e["event"] == "start" for e in records.read_events(folder.path))
     folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
     (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
@@ -67,7 +83,9 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, on_signal)
     try:
-        configure_jax(cache=not spec.score_compile)
+        folder.append("phase", phase="priming")
+        priming.prime(spec, folder.path)
+        flags.configure_jax(spec.device, compile_cache=not spec.score_compile)
         from harness.loop import run_trial
 
         result = run_trial(spec, options, folder, ledger, asked_to_stop.is_set, attempt)
@@ -85,31 +103,9 @@ def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float)
         traceback.print_exc()
         full = any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
         status = Status.OUT_OF_MEMORY if full else Status.CRASHED
-        result = _ended(spec, ledger, attempt, status, describe(error, Path(options.submission_path)))
+        reason = describe(error, Path(options.submission_path))
+        result = _ended(spec, ledger, attempt, status, f"{reason}; {out_of_memory(str(error))}" if full else reason)
     folder.write_result(result)
-
-
-def set_flags(device: Device, *, deterministic: bool) -> None:
-    """Set what XLA reads once, before jax is imported. The one place where flags are set."""
-    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    if device == "gpu" and deterministic:
-        flags.append("--xla_gpu_deterministic_ops=true")
-    os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
-
-
-def configure_jax(*, cache: bool) -> None:
-    """Set jax's own options. The compile cache is to be off where compile time is scored."""
-    import jax
-
-    from harness.calibration_cache import hardware_cache
-
-    jax.config.update("jax_enable_compilation_cache", cache)
-    jax.config.update("jax_compilation_cache_dir", str(hardware_cache() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    jax.config.update("jax_numpy_rank_promotion", "allow")
 
 
 def describe(error: BaseException, submission: Path) -> str:
@@ -120,6 +116,30 @@ def describe(error: BaseException, submission: Path) -> str:
             return f"SubmissionError: {text.strip()}: {cause}"
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def out_of_memory(message: str) -> str:
+    """Say how many bytes were wanted, how many are there, and what to lower."""
+    import jax
+
+    from harness import hardware
+
+    wanted = re.search(r"allocat(?:e|ing) (\d+)(?: bytes)?", message)
+    limit, used = hardware.device_memory()
+    asked = _gib(int(wanted[1])) if wanted else "more than there is"
+    return (
+        f"wanted {asked}, of {_gib(limit)} {_gib(used)} were in use; "
+        "lower what the submission keeps (state, candidates, batch_sizes), "
+        + (
+            "end what else runs on the card, or raise XLA_PYTHON_CLIENT_MEM_FRACTION (the share that jax takes, 0.75)"
+            if jax.default_backend() == "gpu"
+            else "or end what else runs on this machine"
+        )
+    )
+
+
+def _gib(count: int) -> str:
+    return f"{count} bytes ({count / 2**30:.1f} GiB)"
 
 
 def _ended(spec: TrialSpec, ledger: Ledger, attempt: int, status: Status, reason: str) -> Result:

@@ -72,6 +72,34 @@ VARIANTS: Mapping[str, str] = {
 }
 """Held-out variants: the same task with one thing changed, which no submission was tuned on. They have no target."""
 
+SMALL = "small"
+"""The variant of a workload for an accelerator that runs the same code on a CPU: a smaller model, batch and schedule.
+No task of its own, and not held out: it shows that the code works."""
+
+
+@dataclass(frozen=True)
+class Small:
+    """What is smaller in the variant `SMALL`: see `WorkloadInfo`."""
+
+    batch_size: int
+    step_hint: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """When the validation slice is measured, in parts of the step hint: so many in a whole one up to half of it, then
+    so many. Every measurement is on a step where the step hint is a multiple of both.
+    """
+
+    coarse: int
+    fine: int
+
+
+CPU_GRID = Grid(8, 25)
+"""Every 12.5% to 50%, then every 4%."""
+GPU_GRID = Grid(20, 50)
+"""Every 5% to 50%, then every 2%."""
+
 
 @dataclass(frozen=True)
 class WorkloadInfo:
@@ -93,7 +121,9 @@ class WorkloadInfo:
         times slower.
       scored: False for toys, which no suite holds and no leaderboard shows.
       floor: the smallest loss any model can reach, where it is known exactly (nats).
-      variants: the held-out variants there are, of `VARIANTS`.
+      grid: when the validation slice is measured.
+      variants: the held-out variants there are, of `VARIANTS`, and `SMALL` where there is one.
+      small: what is smaller in that one.
       variant: which of them this is; None for the workload itself.
     """
 
@@ -110,7 +140,9 @@ class WorkloadInfo:
     dispatch_steps: Mapping[str, int] = field(default_factory=dict)
     scored: bool = True
     floor: float | None = None
+    grid: Grid = CPU_GRID
     variants: tuple[str, ...] = ()
+    small: Small | None = None
     variant: str | None = None
 
     def meets(self, value: float | None) -> bool:
@@ -130,6 +162,11 @@ def held_out(info: WorkloadInfo, variant: str | None) -> WorkloadInfo:
     if variant not in info.variants:
         known = suggest(variant, info.variants, f"variants of {info.name}") if info.variants else "it has none"
         raise ConfigError(f"{info.name} has no variant '{variant}'; {known}")
+    if variant == SMALL and info.small is not None:
+        small = info.small
+        return replace(
+            info, variant=variant, target=UNSET, batch_size=small.batch_size, step_hint=small.step_hint, grid=CPU_GRID
+        )
     factor = 2 if variant == "batch" else 1
     return replace(info, variant=variant, target=UNSET, batch_size=factor * info.batch_size)
 
@@ -165,6 +202,9 @@ class Workload:
       evaluate: (params, model_state, arrays of a split) -> flat dict of f32 scalars, `info.metric` among them; a
         whole split in one compiled call.
       sample_targets: (params, model_state, batch, key) -> batch; None for a loss without a likelihood.
+      choices: what was chosen for this device, by name, for the record: {"attention": "cudnn"}.
+      flops: floating-point operations of the model's matrix products and convolutions, forward and backward, for one
+        training example; None where nobody has counted them.
     """
 
     info: WorkloadInfo
@@ -176,16 +216,16 @@ class Workload:
     evaluate: Callable[[Params, ModelState, Mapping[str, jax.Array]], dict[str, jax.Array]]
     loss_options: Mapping[str, float] = field(default_factory=dict)
     sample_targets: Callable[[Params, ModelState, Batch, Key], dict[str, Any]] | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
+    flops: float | None = None
 
 
-def next_measurement(step_hint: int, done: int) -> int:
+def next_measurement(step_hint: int, done: int, grid: Grid = CPU_GRID) -> int:
     """Return the first step after `done` at which the validation slice is measured (steps at the workload's batch
-    size).
-
-    Every 12.5% of the step hint to 50%, then every 4%, and at the horizon itself.
+    size): those of the grid, and the horizon itself.
     """
-    half, fine = step_hint // 2, step_hint // 25
+    half, coarse, fine = step_hint // 2, step_hint // grid.coarse, step_hint // grid.fine
     if done < half:
-        return (done // (step_hint // 8) + 1) * (step_hint // 8)
+        return (done // coarse + 1) * coarse
     following = half + ((done - half) // fine + 1) * fine
     return step_hint if done < step_hint < following else following

@@ -82,9 +82,9 @@ class BareLoop:
         return time.perf_counter() - start
 
 
-def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
-    """Return the row of one workload."""
-    workload: Workload = discover.load_workload(folder)
+def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> dict[str, Any]:
+    """Return the row of one workload, or of a variant of it."""
+    workload: Workload = discover.load_workload(folder, variant)
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))
     bare, same = (BareLoop(workload, train, same_batches=which) for which in (False, True))
@@ -112,7 +112,7 @@ def bench(folder: discover.Folder, rounds: int) -> dict[str, Any]:
         reference_step_s=0.0, submission="interleaved", submission_hash=SUBMISSION.source_hash,
         hyperparameters={"learning_rate": 1e-3}, rules="bench", stop="horizon", clock="wall", score_compile=False,
         compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device=jax.default_backend(),
-        deterministic=False, max_steps=min(info.step_hint, rounds * info.step_hint // 25),
+        deterministic=False, max_steps=min(info.step_hint, rounds * info.step_hint // 25), variant=variant,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         options = spec.Options(str(folder.path), str(SUBMISSION.path), checkpoint_s=1e9)

@@ -3,9 +3,9 @@
     python scripts/record_losses.py             all workloads
     python scripts/record_losses.py lm_grammar
 
-Trains 20 steps of the harness's own AdamW on fixed streams and writes tests/golden/data/losses.json, which
-tests/golden/test_losses.py compares with. To be run when a workload is made or gets a new version, and never to make a
-failing test pass.
+Trains 20 steps of the harness's own AdamW on fixed streams, workloads for an accelerator in their small form, and
+writes tests/golden/data/losses.json, which tests/golden/test_losses.py compares with. To be run when a workload is made
+or gets a new version, and never to make a failing test pass.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness import discover, records
 from harness.golden import STEPS, first_losses
+from harness.workload import SMALL
 
 LOSSES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "data" / "losses.json"
 
@@ -29,7 +30,8 @@ def main() -> int:
     held = json.loads(LOSSES.read_text()) if LOSSES.is_file() else {}
     for name in args.workloads or discover.find_all("workloads"):
         folder = discover.find("workloads", name)
-        held[name] = first_losses(discover.load_workload(folder), STEPS)
+        small = discover.workload_info(folder).small
+        held[name] = first_losses(discover.load_workload(folder, SMALL if small else None), STEPS)
         print(f"{name}: {held[name][0]:.4f} to {held[name][-1]:.4f}", flush=True)
     records.write_atomic(LOSSES, dict(sorted(held.items())))
     return 0

@@ -2,6 +2,7 @@
 
     python scripts/set_targets.py lm_grammar resnet_digits mae_digits
     python scripts/set_targets.py lm_shakespeare --points 4 --seeds 5      a shorter search: provisional, version 0
+    python scripts/set_targets.py lm_books --device gpu --baselines adamw --points 4 --seeds 5
     python scripts/set_targets.py lm_grammar --dry-run                     what is left to do, and what it costs
 
 The protocol (harness/targets.py): AdamW, NadamW and momentum SGD, each at the same number of quasi-random points over
@@ -23,12 +24,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness import discover, records, strict, submission, targets, tuning
+from harness import discover, flags, records, strict, submission, targets, tuning
 from harness.errors import HarnessError
 from harness.launch import sweeps
 from harness.search import Search, described, machine, shown
+from harness.spec import Device
 from harness.submission import Dimension
 from harness.targets import Point, StepTime, TargetRun
 
@@ -46,18 +49,28 @@ def main() -> int:
     parser.add_argument("workloads", nargs="+")
     parser.add_argument("--points", type=int, default=targets.MIN_POINTS, help="of each baseline (default %(default)s)")
     parser.add_argument("--seeds", type=int, default=targets.MIN_SEEDS, help="of the best point (default %(default)s)")
-    parser.add_argument("--jobs", type=int, default=len(sweeps.cores()), help="runs at a time (default: one a core)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (default: one a core; one on a GPU)")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to run (default %(default)s)")
+    parser.add_argument(
+        "--baselines",
+        nargs="+",
+        choices=BASELINES,
+        default=list(BASELINES),
+        help="fewer than all: provisional (default: all)",
+    )
     parser.add_argument("--time-step", action="store_true", help="measure the baseline's step again")
     parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
     args = parser.parse_args()
+    jobs = args.jobs or (1 if args.device == "gpu" else len(sweeps.cores()))
     code = 0
     for name in args.workloads:
         try:
             folder = discover.find("workloads", name)
-            search = search_of(folder, args.jobs)
-            print(cost(search, args.points, args.seeds), flush=True)
+            search = search_of(folder, jobs, args.device)
+            points = search_points(args.points, args.baselines)
+            print(cost(search, len(points), args.seeds), flush=True)
             if not args.dry_run:
-                set_target(search, args.points, args.seeds, args.jobs, time_step=args.time_step)
+                set_target(search, points, args.seeds, jobs, args.device, time_step=args.time_step)
         except HarnessError as error:  # of one workload; the others go on
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = error.exit_code
@@ -67,7 +80,7 @@ def main() -> int:
     return code
 
 
-def search_of(folder: discover.Folder, jobs: int) -> Search:
+def search_of(folder: discover.Folder, jobs: int, device: Device) -> Search:
     """Return the search of one workload with what is in its record."""
     info = discover.workload_info(folder)
 
@@ -75,16 +88,18 @@ def search_of(folder: discover.Folder, jobs: int) -> Search:
         print(f"  {described(run, info.metric, DIMENSIONS)}", flush=True)
 
     record = ROOT / "results/targets" / f"{folder.name}.jsonl"
-    search = Search(folder, info, record, DIMENSIONS, 1 if jobs > 1 else len(sweeps.cores()), on_run)
+    search = Search(folder, info, record, DIMENSIONS, 1 if jobs > 1 else len(sweeps.cores()), on_run, device)
     search.load()
     return search
 
 
-def set_target(search: Search, points: int, seeds: int, jobs: int, *, time_step: bool) -> None:
+def set_target(
+    search: Search, points: Sequence[Point], seeds: int, jobs: int, device: Device, *, time_step: bool
+) -> None:
     """Run what is missing for one workload, then write its record and its target."""
     info, horizon = search.info, search.info.step_hint
-    left = search_points(points)
-    with sweeps.started(search.folder, jobs) as pool:
+    left = list(points)
+    with sweeps.started(search.folder, jobs, device=device) as pool:
         for rung in (*targets.RUNGS, 1.0):
             step = round(rung * horizon)
             runs = search.run_all(pool, [(point, 0) for point in left], tuning=True, until=step)
@@ -95,7 +110,7 @@ def set_target(search: Search, points: int, seeds: int, jobs: int, *, time_step:
         print(f"{info.name}: best is {shown(best, DIMENSIONS)}", flush=True)
         search.run_all(pool, [(best, study) for study in range(seeds)], tuning=False, until=horizon)
     if time_step or search.step_time is None:
-        search.step_time = measure_step(search.folder)
+        search.step_time = measure_step(search.folder, device)
     search.save()
     record = str(search.record.relative_to(ROOT))
     target = targets.derive_target(search.runs, search.step_time, info.mode, horizon, record)
@@ -113,30 +128,29 @@ def set_target(search: Search, points: int, seeds: int, jobs: int, *, time_step:
     )
 
 
-def measure_step(folder: discover.Folder) -> StepTime:
+def measure_step(folder: discover.Folder, device: Device) -> StepTime:
     """Time the baseline's step in a process of its own."""
-    command = [sys.executable, "-m", "harness.calibration", str(folder.path), "cpu"]
-    done = subprocess.run(
-        command, env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "harness.calibration", str(folder.path), device]
+    environment = os.environ | flags.environment(device, deterministic=False, autotune="update")
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     answer = json.loads(done.stdout.splitlines()[-1])
-    return StepTime(folder.name, folder.source_hash, answer["baseline_step_s"], answer["steps"], machine())
+    return StepTime(folder.name, folder.source_hash, answer["baseline_step_s"], answer["steps"], machine(device=device))
 
 
-def search_points(count: int) -> list[Point]:
-    """Return the points of all baselines, whose schedules are as long as the step hint."""
+def search_points(count: int, baselines: Iterable[str] = BASELINES) -> list[Point]:
+    """Return the points of the baselines, whose schedules are as long as the step hint."""
     found = []
-    for name, ranges in BASELINES.items():
+    for name in baselines:
         info = submission.read_info(discover.find("submissions", name))
-        info = dataclasses.replace(info, space=dict(zip(DIMENSIONS, ranges, strict=True)))
+        info = dataclasses.replace(info, space=dict(zip(DIMENSIONS, BASELINES[name], strict=True)))
         points = tuning.draw_points(info, DIMENSIONS, count, SEARCH_SEED)
         found += [(name, point | {"horizon": 1.0}) for point in points]
     return found
 
 
-def cost(search: Search, points: int, seeds: int) -> str:
+def cost(search: Search, tried: int, seeds: int) -> str:
     """Return a line on what the search takes, with the minutes where the step was timed before."""
-    info, tried = search.info, points * len(BASELINES)
+    info = search.info
     horizons, left, before = 0.0, tried, 0.0
     for rung in (*targets.RUNGS, 1.0):
         horizons += left * (rung - before)

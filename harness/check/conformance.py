@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from harness import discover, submission, worker
+from harness import discover, flags, submission, worker
 from harness.errors import HarnessError
 from harness.submission import SubmissionInfo
 from harness.workload import Workload
@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the submission prints is no answer
     worker.end_with_parent()
-    worker.set_flags("cpu", deterministic=True)
-    worker.configure_jax(cache=True)
+    flags.apply("cpu", deterministic=True)
+    flags.configure_jax("cpu", compile_cache=True)
     folder = discover.Folder("submissions", Path(path).name, Path(path))
     info = submission.read_info(folder)
     for number, (name, place) in enumerate(toys().items()):

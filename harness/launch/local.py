@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,31 @@ def run_trial(
     on_start: Callable[[], None] = lambda: None,
     note: Callable[[str], None] = print,
     command: Sequence[str] = WORKER,
+    environment: Mapping[str, str] | None = None,
+    presses: list[int] | None = None,
 ) -> Trial:
     """Run one trial to its end and return it as its folder then reads.
 
     Each new event of the log is handed to `on_event`; `on_start` is called once the worker is on its way. The first
     SIGINT or SIGTERM asks the worker to save and stop, the second kills it; either way KeyboardInterrupt is raised once
-    it has ended. Raises RunFolderError where another process holds the folder, HarnessError where it cannot be used.
+    it has ended. `environment` is added to the worker's; `presses` holds the interrupts where somebody else collects
+    them, for several trials at once (`interrupts`). Raises RunFolderError where another process holds the folder,
+    HarnessError where it cannot be used.
     """
     _refuse_held(planned.path)
     path = make_ready(planned)
     events = _new_events(path / "log.jsonl")
     hang_s = planned.options.hang_s
     killed_before = oom_kills()
-    with (path / "worker.log").open("ab") as log, _interrupts() as presses:
+    collected = interrupts() if presses is None else contextlib.nullcontext(presses)
+    with (path / "worker.log").open("ab") as log, collected as presses:
         output_from = log.tell()
         worker = subprocess.Popen(
             [*command, str(path), "--started", repr(time.monotonic())],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=os.environ | dict(environment or {}),
             start_new_session=True,
         )
         try:
@@ -131,7 +137,7 @@ def _refuse_held(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def interrupts() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list instead of being ended by them."""
     presses: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import discover, strict
+from harness import discover, flags, strict
 from harness.errors import HarnessError
-from harness.spec import Value, short_hash
+from harness.spec import Device, Value, short_hash
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,13 @@ class Sweeps:
 
 
 @contextmanager
-def started(workload: discover.Folder, jobs: int) -> Iterator[Sweeps]:
-    """Start `jobs` processes for a workload, one to a core where there are that many, and end them."""
+def started(workload: discover.Folder, jobs: int, *, device: Device = "cpu") -> Iterator[Sweeps]:
+    """Start `jobs` processes for a workload, on a CPU one to a core where there are that many, and end them."""
     available = cores()
-    pinned = 1 < jobs <= len(available)
+    pinned = device == "cpu" and 1 < jobs <= len(available)
     command = [sys.executable, "-m", "harness.sweep", str(workload.path)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": _python_path()}
+    variables = flags.environment(device, deterministic=False, autotune="update")
+    environment = os.environ | variables | {"PYTHONPATH": _python_path()}
 
     def start(job: int) -> subprocess.Popen[str]:
         if pinned:

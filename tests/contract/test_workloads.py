@@ -1,4 +1,7 @@
-"""Every folder in workloads/, found by itself, keeps the contract of `harness.workload.Workload`."""
+"""Every folder in workloads/, found by itself, keeps the contract of `harness.workload.Workload`.
+
+A workload for an accelerator is checked in its small form; of the whole one the shapes are looked at.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from harness.api import ParamInfo, ParamKind
 from harness.data.order import batch_indices
 from harness.errors import ConfigError, SubmissionError
 from harness.loss import WorkloadLoss, count_cost
-from harness.workload import Splits, Workload
+from harness.workload import SMALL, Splits, Workload
 
 FOLDERS = discover.find_all("workloads")
 KEY = jax.random.key(0)
@@ -57,7 +60,8 @@ class Case:
 
 @cache
 def load(name: str) -> Case:
-    return Case(discover.load_workload(FOLDERS[name]))
+    small = discover.workload_info(FOLDERS[name]).small
+    return Case(discover.load_workload(FOLDERS[name], SMALL if small else None))
 
 
 @pytest.fixture(params=FOLDERS)
@@ -259,7 +263,9 @@ def examples(arrays: Any) -> list[bytes]:
 
 # ---- held-out variants ----
 
-VARIED = [(name, v) for name, folder in FOLDERS.items() for v in discover.workload_info(folder).variants]
+INFOS = {name: discover.workload_info(folder) for name, folder in FOLDERS.items()}
+VARIED = [(name, v) for name, info in INFOS.items() if info.small is None for v in info.variants]
+LARGE = [(name, v) for name, info in INFOS.items() if info.small for v in (None, *info.variants)]
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -295,6 +301,34 @@ def test_each_variant_trains(name: str, variant: str, with_data) -> None:
         doubled = [k for k in jax.tree.leaves(params) if k.ndim > 1]
         ratios = [float(jnp.std(d) / jnp.std(k)) for d, k in zip(doubled, kernels, strict=True)]
         assert sum(abs(r - 2) < 1e-3 for r in ratios) >= len(ratios) - 1, "all but the output layer of the ResNets"
+
+
+@cache
+def shapes_of_training_set(name: str) -> dict[str, jax.ShapeDtypeStruct]:
+    arrays = discover.load_workload(FOLDERS[name]).splits().train
+    assert {len(array) for array in arrays.values()} == {INFOS[name].num_train_examples}
+    return {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in arrays.items()}
+
+
+@pytest.mark.parametrize(("name", "variant"), LARGE)
+def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str | None, with_data) -> None:
+    """Traced and never run: the loss of a whole batch, and which shapes a variant changes."""
+    with_data(INFOS[name].datasets)
+    workload, base = (discover.load_workload(FOLDERS[name], v) for v in (variant, None))
+    (params, model_state), (own, _) = (jax.eval_shape(w.init, KEY) for w in (workload, base))
+    index = jax.ShapeDtypeStruct((workload.info.batch_size,), jnp.int32)
+    batch = jax.eval_shape(workload.batch, shapes_of_training_set(name), index, KEY)
+    value, _ = jax.eval_shape(WorkloadLoss(workload).value, params, model_state, batch, KEY)
+    assert (value.shape, value.dtype) == ((), jnp.float32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert (workload.info.variant, workload.info.target.value) == (
+        variant,
+        INFOS[name].target.value if not variant else None,
+    )
+    same_model = jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, own)
+    assert same_model == (variant in (None, "batch", "init", "activation") or (variant, name[:6]) == ("norm", "resnet"))
+    assert workload.flops is not None
+    assert workload.flops > 0
 
 
 def test_a_variant_that_is_not_there_is_refused() -> None:

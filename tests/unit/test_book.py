@@ -13,7 +13,7 @@ from harness import spec as specs
 from harness.book import MAX_CHUNK_STEPS, Book, Timing, chunk_dispatches, count, next_measured
 from harness.clock import Calibration, Ledger, Reading, Scored
 from harness.records import Measurement
-from harness.workload import next_measurement
+from harness.workload import GPU_GRID, next_measurement
 
 
 def make_spec(**fields: Any) -> specs.TrialSpec:
@@ -44,6 +44,8 @@ def test_grid_by_hand():
     assert grid(400) == [50, 100, 150, 200, 216, 232, 248, 264, 280, 296, 312, 328, 344, 360, 376, 392, 400]
     assert grid(600) == [75, 150, 225, 300, 324, 348, 372, 396, 420, 444, 468, 492, 516, 540, 564, 588, 600]
     assert grid(1000) == [125, 250, 375, 500, 540, 580, 620, 660, 700, 740, 780, 820, 860, 900, 940, 980, 1000]
+    fine = [next_measurement(200, done, GPU_GRID) for done in (0, 10, 90, 100, 104, 198)]
+    assert fine == [10, 20, 100, 104, 108, 200], "every 20th of the hint to the half, then every 50th"
     # Past the horizon the budget may still run.
     assert [next_measurement(200, done) for done in (200, 203, 204, 396)] == [204, 204, 212, 404]
 

@@ -13,7 +13,16 @@ import pytest
 from harness import discover
 from harness.api import LossKind
 from harness.errors import WorkloadError
-from harness.workload import UNSET, Target, WorkloadInfo, next_measurement, read_target
+from harness.workload import (
+    CPU_GRID,
+    GPU_GRID,
+    SMALL,
+    UNSET,
+    Target,
+    WorkloadInfo,
+    next_measurement,
+    read_target,
+)
 
 FOLDERS = discover.find_all("workloads")
 INFO = WorkloadInfo(
@@ -37,7 +46,7 @@ def test_dispatches_end_on_every_measurement(name: str) -> None:
     info = discover.workload_info(FOLDERS[name])
     steps = [0]
     while steps[-1] < info.step_hint:
-        steps.append(next_measurement(info.step_hint, steps[-1]))
+        steps.append(next_measurement(info.step_hint, steps[-1], info.grid))
     for platform, length in info.dispatch_steps.items():
         assert [step for step in steps if step % length] == [], f"{length} steps a call on {platform}"
 
@@ -55,6 +64,14 @@ def test_a_value_on_each_side_of_the_target(name: str) -> None:
     assert [info.meets(value) for value in (better, info.target.value, worse)] == [True, True, False]
     assert info.floor is None or info.meets(info.floor), "the target can be reached"
     assert not info.meets(None)
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if discover.workload_info(FOLDERS[name]).small])
+def test_the_small_form_changes_batch_schedule_and_grid_and_has_no_target(name: str) -> None:
+    info, small = (discover.workload_info(FOLDERS[name], variant) for variant in (None, SMALL))
+    assert info.small is not None
+    assert (small.batch_size, small.step_hint) == (info.small.batch_size, info.small.step_hint)
+    assert (info.grid, small.grid, small.target, small.variant) == (GPU_GRID, CPU_GRID, UNSET, SMALL)
 
 
 def test_information_needs_no_jax() -> None:

@@ -1,0 +1,91 @@
+"""A plan in a file: trials that one machine plans and another one runs, which needs neither Hydra nor a configuration.
+
+    harness plan adamw suite=gpu device=h200 -o plan.json      here
+    python -m harness.worker plan.json --out runs              there, with the same submissions and workloads
+
+Folders are looked for by name on the machine that runs them (`harness.discover`), and their sources must be those that
+were planned.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness import discover, records, strict
+from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.launch import devices, local
+from harness.plan import PlannedTrial
+from harness.records import Status
+from harness.spec import Options, TrialSpec
+
+SCHEMA = 1
+
+
+def write(path: Path, trials: Iterable[PlannedTrial]) -> int:
+    """Write the trials to `path`; return how many. Raises ConfigError where it cannot be written."""
+    plain = [{"spec": strict.to_plain(t.spec), "options": strict.to_plain(t.options)} for t in trials]
+    try:
+        records.write_atomic(path, {"schema": SCHEMA, "trials": plain})
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    return len(plain)
+
+
+def read(path: Path, out: Path) -> list[PlannedTrial]:
+    """Return the trials of a plan as they stand below `out`, with the folders of this machine.
+
+    Raises ConfigError for a file that is no plan, an unknown name, or sources other than the planned ones.
+    """
+    try:
+        data = json.loads(path.read_text())
+        pairs = [(entry["spec"], entry["options"]) for entry in data["trials"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no plan ({error}); make one with: harness plan ... -o {path}") from None
+    if data.get("schema") != SCHEMA:
+        raise ConfigError(f"{path}: schema {data.get('schema')}, this harness reads {SCHEMA}; plan anew")
+    trials = []
+    for plain, held in pairs:
+        spec, options = strict.read(TrialSpec, plain, str(path)), strict.read(Options, held, str(path))
+        here = {}
+        for kind, name, planned in (
+            ("workloads", spec.workload, spec.workload_hash),
+            ("submissions", spec.submission, spec.submission_hash),
+        ):
+            folder = discover.find(kind, name)  # type: ignore[arg-type]
+            if folder.source_hash != planned:
+                raise ConfigError(
+                    f"{path}: {folder.path} has sources {folder.source_hash}, planned were {planned}; copy those here, "
+                    "or plan anew"
+                )
+            here[kind] = str(folder.path)
+        options = Options(here["workloads"], here["submissions"], options.checkpoint_s, options.hang_s)
+        place = out / spec.folder
+        status = records.read_trial(place).status if (place / "spec.json").exists() else Status.PLANNED
+        trials.append(PlannedTrial(spec, options, out, place, status, again=False, expected_s=None))
+    return trials
+
+
+def run(path: Path, out: Path) -> int:
+    """Run what is left of a plan, telling on standard output how each trial ends; return the exit code: 0, or 1 where
+    one failed.
+    """
+    trials = read(path, out)
+    left = [trial for trial in trials if trial.runnable]
+    print(f"{path}: {len(left)} of {len(trials)} trials to run", flush=True)
+    ended: list[Status] = []
+
+    def one(trial: PlannedTrial, slot: devices.Slot) -> None:
+        end = local.run_trial(trial, environment=slot.environment, presses=slot.presses)
+        ended.append(end.status)
+        print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
+
+    problems: list[HarnessError] = []
+    for problem in devices.run_all(left, one):
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+        problems.append(problem)
+    if any(isinstance(problem, RunFolderError) for problem in problems):
+        return 2
+    return int(bool(problems) or any(status in records.FAILED | records.UNFINISHED for status in ended))

@@ -1,0 +1,67 @@
+"""Row (e): seconds of compiling everything of a trial of AdamW, in processes of their own.
+
+    python scripts/bench/cold.py WORKLOAD VARIANT|- PLATFORM
+
+prints the seconds as JSON; `row` starts it three times on one empty cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from harness import discover, flags
+from harness.data import store
+
+
+def row(folder: discover.Folder, variant: str | None, platform: str) -> dict[str, Any]:
+    """Return seconds with no cache at all; with the autotuner's choices alone; and with the compile cache as well."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"HARNESS_CACHE": cache, "HARNESS_DATA": str(store.root())}
+
+        def run(how: str) -> float:
+            command = [sys.executable, __file__, str(folder.path), variant or "-", platform, how]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"compiling failed: {done.stderr[-2000:]}")
+            return float(json.loads(done.stdout.splitlines()[-1]))
+
+        cold = run("cold")
+        tuned = run("cold")
+        run("cached")
+        return {"cold_s": cold, "tuned_s": tuned, "cached_s": run("cached")}
+
+
+def main(argv: list[str]) -> int:
+    """Compile once and print the seconds."""
+    path, variant, platform, how = argv
+    device = "gpu" if platform == "gpu" else "cpu"
+    flags.apply(device, deterministic=False, autotune="update")
+    flags.configure_jax(device, compile_cache=how == "cached")
+    import jax
+
+    from harness import seeds
+    from harness.calibration import baseline
+    from harness.programs import Keys, compile_programs
+
+    found = discover.find("workloads", path)
+    workload = discover.load_workload(found, None if variant == "-" else variant)
+    splits = workload.splits()
+    shapes: list[Any] = [
+        {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in part.items()}
+        for part in (splits.train, splits.validation_slice)
+    ]
+    keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
+    start = time.perf_counter()
+    compile_programs(workload, baseline(), keys, *shapes, platform=platform, source=found.path)
+    print(json.dumps(time.perf_counter() - start))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""Rows (a) and (d): the step by itself, its share of the device's ceiling, and what each submission's step costs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from harness import discover, seeds, submission
+from harness.calibration import baseline, calibrate
+from harness.errors import HarnessError
+from harness.loop import task_view
+from harness.programs import Keys, compile_programs, compile_step, init_function
+from harness.workload import Workload
+
+
+def keys() -> Keys:
+    """Return the keys of streams that no trial takes."""
+    return Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
+
+
+def ceiling(size: int, seconds: float) -> float:
+    """Return the FLOP/s of a product of two size x size matrices in bf16; of random numbers, since zeros take less
+    power and are faster.
+    """
+    a, b = (jax.random.normal(key, (size, size), jnp.bfloat16) for key in jax.random.split(jax.random.key(0)))
+    multiply = jax.jit(lambda a, b: a @ b)
+    jax.block_until_ready(multiply(a, b))
+    times: list[float] = []
+    while sum(times) < seconds:
+        start = time.perf_counter()
+        for _ in range(10):
+            product = multiply(a, b)
+        jax.block_until_ready(product)
+        times.append((time.perf_counter() - start) / 10)
+    return 2.0 * size**3 / statistics.median(times)
+
+
+class HarnessSteps:
+    """The harness's compiled AdamW step, `dispatch` of them a call."""
+
+    def __init__(self, workload: Workload, train: Any, dispatch: int):
+        self._keys, self._train, self.dispatch = keys(), train, dispatch
+        init = jax.jit(init_function(workload, baseline()))
+        self._state = init(self._keys)
+        shapes = jax.eval_shape(init, self._keys)
+        size = workload.info.batch_size
+        self._step, self.compile_s, _ = compile_step(workload, baseline(), size, dispatch, shapes, self._keys, train)
+        self.run(2)
+
+    def run(self, calls: int) -> float:
+        """Make so many calls and return seconds per step."""
+        jax.block_until_ready(self._state)
+        start = time.perf_counter()
+        for _ in range(calls):
+            self._state, metrics = self._step(self._state, self._keys, self._train)
+        jax.block_until_ready((self._state, metrics))
+        return (time.perf_counter() - start) / calls / self.dispatch
+
+
+def step_row(folder: discover.Folder, variant: str | None, *, seconds: float, matrix: int) -> dict[str, Any]:
+    """Return the values of row (a): the step with one and with several steps a call, in turn."""
+    workload = discover.load_workload(folder, variant)
+    info = workload.info
+    train = jax.device_put(dict(workload.splits().train))
+    several = max(2, info.dispatch_steps.get("gpu", 2)) if jax.default_backend() == "gpu" else 2
+    runners = [HarnessSteps(workload, train, dispatch) for dispatch in (1, several)]
+    each = [max(1, round(seconds / 10 / (runner.run(1) * runner.dispatch))) for runner in runners]
+    times = [[runner.run(calls) for runner, calls in zip(runners, each, strict=True)] for _ in range(5)]
+    one, more = (statistics.median(column) for column in zip(*times, strict=True))
+    best, top = min(one, more), ceiling(matrix, seconds / 5)
+    assert workload.flops is not None
+    flops = workload.flops * info.batch_size
+    examples = jax.tree.leaves(jax.eval_shape(workload.batch, train, jnp.arange(info.batch_size), jax.random.key(0)))
+    tokens = examples[0].shape[1] if info.name.startswith("lm_") else 1
+    return {
+        "step_ms": 1e3 * one,
+        f"step_ms_{several}_a_call": 1e3 * more,
+        "unit": "tokens" if tokens > 1 else "images",
+        "units_per_s": info.batch_size * tokens / best,
+        "model_tflop_per_step": flops / 1e12,
+        "model_tflop_per_s": flops / best / 1e12,
+        "ceiling_tflop_per_s": top / 1e12,
+        "share_of_ceiling": flops / best / top,
+        "choices": dict(workload.choices),
+    }
+
+
+def submissions_row(folder: discover.Folder, variant: str | None, platform: str) -> dict[str, Any]:
+    """Return the values of row (d): the step of every submission over AdamW's, in turn; None where it does not run."""
+    workload = discover.load_workload(folder, variant)
+    splits = workload.splits()
+    train, slice_ = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
+    ratios: dict[str, float | None] = {}
+    for name, source in discover.find_all("submissions").items():
+        try:
+            hp = submission.choose_point(source, submission.read_info(source), {})
+            algorithm = submission.build(source, task_view(workload, 2 * workload.info.step_hint), hp)
+            programs = compile_programs(
+                workload, algorithm, keys(), train, slice_, platform=platform, source=Path(source.path)
+            )
+            measured = calibrate(workload, programs, keys(), train, platform=platform)
+            ratios[name] = measured.step_ratio[workload.info.batch_size]
+        except HarnessError as error:
+            print(f"  {name}: {error}")
+            ratios[name] = None
+    return {"step_over_adamw": ratios}

@@ -1,0 +1,64 @@
+"""A plan made here runs where neither Hydra nor OmegaConf is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import config, discover, plan, planfile, records
+from harness.records import Status
+from harness.workload import SMALL
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BARE = """if True:
+    import sys
+    from importlib.abc import MetaPathFinder
+
+    class Missing(MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("hydra", "omegaconf", "antlr4", "rich"):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_a_worker_runs_a_plan_without_hydra(tmp_path):
+    run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", f"out={tmp_path / 'here'}"])
+    planfile.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
+    bare = tmp_path / "bare"  # every Python started below is without them, the trials' own too
+    bare.mkdir()
+    (bare / "sitecustomize.py").write_text(BARE)
+    command = [sys.executable, "-m", "harness.worker", str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(bare), str(ROOT)])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "1 of 1 trials to run" in done.stdout
+    (path,) = records.find_trials(tmp_path / "there")
+    trial = records.read_trial(path)
+    assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 5)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
+    assert (again.returncode, again.stdout.splitlines()[0].split(": ")[1]) == (0, "0 of 1 trials to run")
+    blocked = subprocess.run(
+        [sys.executable, "-c", "import hydra"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "No module named 'hydra'" in blocked.stderr, "this test would pass anywhere otherwise"
+
+
+def test_the_suite_of_the_gpu_runs_in_small_on_a_cpu(make_trial, run_worker, with_data):
+    with_data(["classic_books"])
+    info = discover.workload_info(discover.find("workloads", "lm_books"), SMALL)
+    path = make_trial(
+        "lm_books", "adamw", variant=SMALL, target=None, batch_size=info.batch_size, step_hint=info.step_hint,
+        budget_steps=400, stop="horizon", max_steps=26,
+    )  # fmt: skip
+    trial = run_worker(path)
+    assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 26)
+    assert trial.result.fingerprint["choices"] == {"attention": "xla: no GPU"}
+    (measurement,) = trial.measurements
+    assert measurement.metrics["loss"] < 9.0
+    assert 2 < measurement.metrics["bits_per_byte"] < measurement.metrics["loss"]
+    assert set(trial.result.test) == {"loss", "bits_per_byte"}

@@ -1,0 +1,87 @@
+"""The benchmark's record and table, and the script for the card, without running either on anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def test_the_journal_finds_what_was_measured_alike_and_nothing_else(tmp_path):
+    from bench.journal import Journal
+
+    path = tmp_path / "deep" / "bench.jsonl"
+    journal = Journal(path, {"device": "A", "small": False})
+    journal.add("a", "lm", "123", {"x": 1}, 2.0)
+    journal.add("a", "lm", "123", {"x": 2}, 2.0)
+    again = Journal(path, {"device": "A", "small": False})
+    assert again.find("a", "lm", "123")["values"] == {"x": 2}, "the newest"
+    assert again.find("b", "lm", "123") is None
+    assert again.find("a", "lm", "456") is None, "other sources"
+    assert Journal(path, {"device": "B", "small": False}).find("a", "lm", "123") is None
+    assert Journal(path, {"device": "A", "small": True}).find("a", "lm", "123") is None
+
+
+def test_the_table_shows_every_row_with_its_goal(tmp_path, capsys):
+    from bench.journal import Journal
+    from bench.table import show
+
+    from harness import discover
+
+    journal = Journal(tmp_path / "bench.jsonl", {"device": "made up", "small": True})
+    sources = discover.find("workloads", "lm_books").source_hash
+    rows = {
+        "a": {
+            "step_ms": 40.0, "step_ms_4_a_call": 39.0, "unit": "tokens", "units_per_s": 1.68e6,
+            "model_tflop_per_step": 12.4, "model_tflop_per_s": 318.0, "ceiling_tflop_per_s": 780.0,
+            "share_of_ceiling": 0.41, "choices": {"attention": "xla: no GPU"},
+        },
+        "b": {"bare_ms": 40.0, "harness_ms": 40.4, "ratio": 0.99, "same_ratio": 1.0, "eval_share": 0.03},
+        "c": {"harness_ms": 40.0, "torch_ms": 44.0, "times_as_fast": 1.1, "torch": "2.13"},
+        "d": {"step_over_adamw": {"muon": 1.05, "broken": None}},
+        "e": {"cold_s": 60.0, "tuned_s": 30.0, "cached_s": 2.0},
+        "g": {"what": "160 steps", "seconds": [6.4, 6.5], "spread": 0.0109},
+    }  # fmt: skip
+    for row, values in rows.items():
+        journal.add(row, "lm_books", sources, values, 1.0)
+    show(journal, ["lm_books", "resnet18_cifar10"])
+    table = capsys.readouterr().out
+    for text in (
+        "| 41.0% | 45% |",
+        "| f | lm_books | evaluation over training | 3.0% |",
+        "| 1.10 |",
+        "muon 1.05, broken -",
+    ):
+        assert text in table
+    assert "| 60.0, 30.0, 2.0 |" in table
+    assert "| 1.09% of 2 |" in table
+    assert table.count("| resnet18_cifar10 | not measured |") == 6
+    assert "say nothing about speed" in table
+
+
+def test_the_script_for_the_card_lists_what_is_left(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "h200.py"), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    names = [line[:30].strip() for line in done.stdout.splitlines()]
+    assert names[0] == "bench"
+    assert names[1:4] == [f"target of {n}" for n in ("lm_books", "resnet18_cifar10", "mae_small_cifar10")]
+    assert names[-1] == "in all"
+    assert "min of the card" in done.stdout
+
+
+def test_without_a_card_the_scripts_refuse_and_say_why():
+    for script in ("bench_gpu.py", "h200.py"):
+        command = [sys.executable, str(ROOT / "scripts" / script)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+        assert done.returncode == 2, done.stdout
+        assert "a GPU was asked for, but" in done.stderr

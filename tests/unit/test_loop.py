@@ -1,0 +1,74 @@
+"""What the loop promises of the device, run in this process on the toy workload."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from harness import loop, records
+from harness.clock import Ledger
+from harness.records import Status
+
+
+def run(path):
+    spec, options = records.read_spec(path)
+    with records.hold(path) as folder:
+        return loop.run_trial(spec, options, folder, Ledger(), lambda: False)
+
+
+def test_nothing_goes_between_host_and_device_within_a_chunk(make_trial, monkeypatch):
+    path = make_trial("quadratic", "adamw", max_steps=5)
+    compile_programs = loop.compile_programs
+    armed = []
+
+    def leaking(*args, **kwargs):
+        programs = compile_programs(*args, **kwargs)
+
+        def step(state, keys, train, own=programs.steps[32]):
+            if armed:  # as a host that looks at, or feeds, each step would
+                jax.block_until_ready(jax.numpy.add(state.step, np.int32(0)))
+            return own(state, keys, train)
+
+        return dataclasses.replace(programs, steps={32: step})
+
+    size = records.read_spec(path)[0].batch_size
+    assert size == 32
+    monkeypatch.setattr(loop, "compile_programs", leaking)
+    assert run(path).status == Status.HORIZON_REACHED
+    calibrate = loop.calibrate
+
+    def arm(*args, **kwargs):
+        found = calibrate(*args, **kwargs)
+        armed.append(True)
+        return found
+
+    monkeypatch.setattr(loop, "calibrate", arm)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        run(make_trial("quadratic", "adamw", max_steps=6))
+
+
+def test_a_card_is_looked_at_once_a_chunk_and_recorded(make_trial, monkeypatch):
+    looks = []
+
+    class Card:
+        def look(self):
+            looks.append(1)
+            return loop.nvml.Look(1800, 600.0, 60, ("power brake",), 0)
+
+        def describe(self):
+            return {"name": "made up"}
+
+    monkeypatch.setattr(loop.nvml, "card", lambda: Card())
+    path = make_trial("quadratic", "adamw", max_steps=5)
+    assert run(path).card is None, "on a CPU"
+    assert not looks
+    path = make_trial("quadratic", "adamw", max_steps=6, device="gpu")
+    monkeypatch.setattr(loop.hardware, "fingerprint", dict)
+    monkeypatch.setattr(loop.calibration_cache, "cached_baseline_step_s", lambda *_: None)
+    card = run(path).card
+    assert card["looks"] == len(looks) == len([e for e in records.read_events(path) if e["event"] == "chunk"])
+    assert card["slowed"] == {"power brake": 1.0}
+    assert "slowed down (power brake)" in card["warnings"][0]

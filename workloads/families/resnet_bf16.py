@@ -1,0 +1,145 @@
+"""Image classifiers for accelerators: the ResNet of `resnet.py` in bf16 (He et al. 2015, arXiv:1512.03385).
+
+Shapes: B images, H height, W width, C channels, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from harness.api import Batch, Key, ModelState, ParamKind, Params
+from harness.nnx_adapter import Model, conv, matrix, vector
+from harness.workload import Splits, Workload, WorkloadInfo
+
+from . import flops
+from . import spec as specs
+from .bf16 import LOW, normalised, over_chunks
+from .layers import ACTIVATIONS, cross_entropy, he_normal, normalisation
+
+EVALUATION_CHUNK = 1000  # images run at a time
+CHANNELS = 8  # of which the inputs of a convolution are a multiple, as tensor cores want them
+
+
+class Conv(nnx.Module):
+    """A convolution in bf16 without bias, "SAME" padding; channels are filled up with zeros to a multiple of 8."""
+
+    def __init__(
+        self, spec: specs.ResNet, c_in: int, c_out: int, size: int, stride: int, rngs: nnx.Rngs,
+        kind: ParamKind = ParamKind.CONV,
+    ):  # fmt: skip
+        kernel = he_normal(spec.init_scale)(rngs.params(), (size, size, c_in, c_out))
+        self.kernel = nnx.Param(kernel, **conv(kind))
+        self.stride = stride
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        x_BHWC, kernel = x_BHWC.astype(LOW), self.kernel[...].astype(LOW)
+        if missing := -x_BHWC.shape[-1] % CHANNELS:
+            x_BHWC = jnp.pad(x_BHWC, ((0, 0), (0, 0), (0, 0), (0, missing)))
+            kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0)))
+        return jax.lax.conv_general_dilated(
+            x_BHWC, kernel, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+class Block(nnx.Module):
+    """act(shortcut(x) + norm(conv(act(norm(conv(x)))))), as `resnet.Block`."""
+
+    def __init__(self, spec: specs.ResNet, c_in: int, c_out: int, stride: int, rngs: nnx.Rngs):
+        self.conv1 = Conv(spec, c_in, c_out, 3, stride, rngs)
+        self.norm1 = normalisation(spec.norm, c_out, rngs, groups=spec.groups)
+        self.conv2 = Conv(spec, c_out, c_out, 3, 1, rngs)
+        # The second gain starts at 0, so a block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, 5.1).
+        self.norm2 = normalisation(spec.norm, c_out, rngs, groups=spec.groups, gain=0.0)
+        self.shortcut = Conv(spec, c_in, c_out, 1, stride, rngs) if c_in != c_out or stride != 1 else None
+        self.activation = spec.activation
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        act = ACTIVATIONS[self.activation]
+        y_BHWC = act(normalised(self.norm1, self.conv1(x_BHWC)))
+        y_BHWC = normalised(self.norm2, self.conv2(y_BHWC))
+        return act(y_BHWC + (x_BHWC if self.shortcut is None else self.shortcut(x_BHWC)))
+
+
+class ResNet(nnx.Module):
+    """A 3x3 stem, the stages, the mean over positions, a linear output layer in float32."""
+
+    def __init__(self, spec: specs.ResNet, rngs: nnx.Rngs):
+        self.stem = Conv(spec, spec.channels, spec.widths[0], 3, 1, rngs, ParamKind.EMBEDDING)
+        self.norm = normalisation(spec.norm, spec.widths[0], rngs, groups=spec.groups)
+        blocks, c_in = [], spec.widths[0]
+        for stage, c_out in enumerate(spec.widths):
+            for block in range(spec.blocks):
+                blocks.append(Block(spec, c_in, c_out, 2 if stage and not block else 1, rngs))
+                c_in = c_out
+        self.blocks = nnx.List(blocks)
+        self.head = nnx.Linear(
+            c_in,
+            spec.classes,
+            kernel_metadata=matrix(ParamKind.HEAD),
+            bias_metadata=vector(ParamKind.BIAS),
+            rngs=rngs,
+        )
+        self.activation = spec.activation
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        """Return the logits, float32[B, N]."""
+        x_BHWC = ACTIVATIONS[self.activation](normalised(self.norm, self.stem(x_BHWC)))
+        for block in self.blocks:
+            x_BHWC = block(x_BHWC)
+        return self.head(x_BHWC.astype(jnp.float32).mean(axis=(1, 2)))
+
+
+def make(
+    info: WorkloadInfo,
+    spec: specs.ResNet,
+    size: int,
+    splits: Callable[[], Splits],
+    scaled: Callable[[jax.Array], jax.Array],
+    augment: Callable[[jax.Array, Key], jax.Array],
+) -> Workload:
+    """Return the workload, on images of `size` x `size` pixels; the rest is as in `resnet.make`."""
+    model = Model(lambda rngs: ResNet(spec, rngs))
+
+    def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
+        return {"image": augment(train["image"][index], key), "label": train["label"][index].astype(jnp.int32)}
+
+    def loss(
+        params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool, *, label_smoothing: float
+    ) -> tuple[jax.Array, ModelState]:
+        del key  # the model draws nothing
+        module = model.bind(params, model_state, train=train)
+        losses = cross_entropy(module(batch["image"]), batch["label"], label_smoothing)
+        return losses, model.state_of(module) if train else model_state
+
+    def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        module = model.bind(params, model_state, train=False)
+
+        def measures_of(chunk: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+            logits_BN, labels = module(scaled(chunk["image"])), chunk["label"].astype(jnp.int32)
+            hits = logits_BN.argmax(axis=1) == labels
+            return {"loss": cross_entropy(logits_BN, labels), "accuracy": hits.astype(jnp.float32)}
+
+        measures = over_chunks(measures_of, dict(arrays), EVALUATION_CHUNK)
+        return {name: values.mean() for name, values in measures.items()}
+
+    def sample_targets(params: Params, model_state: ModelState, batch: Batch, key: Key) -> dict[str, jax.Array]:
+        # Batch statistics, as in the training loss, whose curvature the draws are for.
+        logits_BN = model.bind(params, model_state, train=True)(batch["image"])
+        return dict(batch) | {"label": jax.random.categorical(key, logits_BN).astype(jnp.int32)}
+
+    return Workload(
+        info=info,
+        init=model.init,
+        param_info=model.param_info,
+        splits=splits,
+        batch=batch,
+        loss=loss,
+        evaluate=evaluate,
+        loss_options={"label_smoothing": 0.0},
+        sample_targets=sample_targets,
+        flops=flops.resnet(spec, size),
+    )

@@ -1,0 +1,69 @@
+"""A GPT on classic books, for one GPU. No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.api import LossKind
+from harness.data import bpe, store
+from harness.workload import GPU_GRID, SMALL, VARIANTS, Small, Splits, Workload, WorkloadInfo, held_out, read_target
+
+from ..families.spec import GPT, varied
+
+MODEL = GPT(vocabulary=8192, length=512, layers=8, width=512, heads=4)
+SMALL_MODEL = GPT(vocabulary=8192, length=64, layers=2, width=64, heads=2)
+SLICE = 512  # windows: 262,144 tokens
+SMALL_SLICE = 32
+
+INFO = WorkloadInfo(
+    name="lm_books",
+    description="GPT with 34M parameters on books up to 1929, 8,192 byte-pair tokens, in bf16",
+    metric="loss",
+    mode="min",
+    target=read_target(__file__),
+    batch_size=128,
+    step_hint=800,
+    num_train_examples=59_887,  # windows
+    loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
+    datasets={"classic_books": "f2ee273b00c5f7ab95ca943f6ee82e98ddb9fce0bc79e05685d02de5be14eb37"},
+    dispatch_steps={"cpu": 1, "gpu": 4},
+    grid=GPU_GRID,
+    variants=(*VARIANTS, SMALL),
+    small=Small(batch_size=8, step_hint=200),
+)
+
+
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, a held-out variant, or the small form, with its model."""
+    from ..families import gpt_bf16
+
+    model = SMALL_MODEL if variant == SMALL else varied(MODEL, variant)
+    return gpt_bf16.make(held_out(INFO, variant), model, lambda: splits(model.length, small=variant == SMALL))
+
+
+def splits(length: int = MODEL.length, *, small: bool = False) -> Splits:
+    """Return {"tokens": uint16[windows, length + 1]}, windows that overlap by one token, so that all are predicted; and
+    for evaluation {"bytes": int32[windows]}, of the text behind the predicted ones.
+
+    The small form takes the beginning of each window of the full one, and little to evaluate on.
+    """
+    arrays = store.load("classic_books", INFO.datasets["classic_books"])
+    lengths = np.array([len(text) for text in bpe.spellings(arrays["merges"])], np.int32)
+
+    def part(name: str, count: int | None = None) -> dict[str, np.ndarray]:
+        tokens = windows(arrays[name])[:count, : length + 1]
+        return {"tokens": tokens, "bytes": lengths[tokens[:, 1:]].sum(axis=1, dtype=np.int32)}
+
+    validation = part("validation", 4 * SMALL_SLICE if small else None)
+    return Splits(
+        train={"tokens": part("train")["tokens"]},
+        validation_slice={name: array[: SMALL_SLICE if small else SLICE] for name, array in validation.items()},
+        validation=validation,
+        test=part("test", 4 * SMALL_SLICE if small else None),
+    )
+
+
+def windows(tokens: np.ndarray) -> np.ndarray:
+    """Return uint16[windows, 513]: the stream cut every 512 tokens; what is left at the end is dropped."""
+    T = MODEL.length
+    return np.lib.stride_tricks.sliding_window_view(tokens, T + 1)[::T].copy()

@@ -1,0 +1,82 @@
+"""A ResNet-18 on CIFAR-10, for one GPU. No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.api import LossKind
+from harness.data import store
+from harness.workload import GPU_GRID, SMALL, VARIANTS, Small, Splits, Workload, WorkloadInfo, held_out, read_target
+
+from ..families.spec import ResNet, varied
+
+MODEL = ResNet(channels=3, classes=10, widths=(64, 128, 256, 512), blocks=2, norm="batch")
+SMALL_MODEL = ResNet(channels=3, classes=10, widths=(8, 16), blocks=1, norm="batch")
+SIZE, SMALL_SIZE = 32, 16  # pixels; the small form sees the middle of each image
+VALIDATION, SLICE = 10_000, 5_000  # images
+SMALL_SLICE = 256
+SHIFT = 4  # pixels
+MEAN, SCALE = 0.47, 0.25  # of the pixels, from 0 to 1, over all channels
+
+INFO = WorkloadInfo(
+    name="resnet18_cifar10",
+    description="ResNet-18 with 11M parameters on CIFAR-10, in bf16",
+    metric="accuracy",
+    mode="max",
+    target=read_target(__file__),
+    batch_size=512,
+    step_hint=2400,  # 31 epochs
+    num_train_examples=50_000 - VALIDATION,
+    loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
+    datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
+    dispatch_steps={"cpu": 1, "gpu": 8},  # a scanned convolution is slow on a CPU
+    grid=GPU_GRID,
+    variants=(*VARIANTS, SMALL),
+    small=Small(batch_size=32, step_hint=200),
+)
+
+
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, a held-out variant, or the small form, with its model."""
+    import jax
+    import jax.numpy as jnp
+
+    from ..families import images, resnet_bf16
+
+    small = variant == SMALL
+
+    def scaled(stored: jax.Array) -> jax.Array:
+        return (stored.astype(jnp.float32) / 255 - MEAN) / SCALE
+
+    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+        shift_key, flip_key = jax.random.split(key)
+        return scaled(images.flipped(images.shifted(stored, shift_key, SHIFT), flip_key))
+
+    info, model = held_out(INFO, variant), SMALL_MODEL if small else varied(MODEL, variant)
+    size = SMALL_SIZE if small else SIZE
+    return resnet_bf16.make(info, model, size, lambda: splits(small=small), scaled, augment)
+
+
+def splits(*, small: bool = False) -> Splits:
+    """Return {"image": uint8[n, 32, 32, 3], "label": uint8[n]}; the slice is the first part of validation.
+
+    The small form takes the middle 16x16 pixels, and little to evaluate on.
+    """
+    arrays = store.load("cifar10", INFO.datasets["cifar10"])
+    start = len(arrays["image"]) - VALIDATION
+
+    def part(prefix: str, which: slice) -> dict[str, np.ndarray]:
+        edge = (SIZE - SMALL_SIZE) // 2 if small else 0
+        inner = slice(edge, SIZE - edge)
+        return {
+            "image": np.ascontiguousarray(arrays[f"{prefix}image"][which, inner, inner]),
+            "label": np.asarray(arrays[f"{prefix}label"][which]),
+        }
+
+    count = 4 * SMALL_SLICE if small else VALIDATION
+    return Splits(
+        train=part("", slice(start)),
+        validation_slice=part("", slice(start, start + (SMALL_SLICE if small else SLICE))),
+        validation=part("", slice(start, start + count)),
+        test=part("test_", slice(count)),
+    )
