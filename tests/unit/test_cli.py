@@ -19,6 +19,7 @@ from harness.spec import SCHEMA, TrialSpec
 
 # Changing these is changing what people type: say so in CHANGELOG.md.
 SURFACE = {
+    "plan": ["--help", "--output", "-h", "-o"],
     "run": ["--dry-run", "--help", "-h"],
     "list": ["--help", "-h"],
     "show": ["--help", "-h"],
