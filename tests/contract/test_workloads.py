@@ -265,7 +265,7 @@ def examples(arrays: Any) -> list[bytes]:
 
 INFOS = {name: discover.workload_info(folder) for name, folder in FOLDERS.items()}
 VARIED = [(name, v) for name, info in INFOS.items() if info.small is None for v in info.variants]
-LARGE = [(name, v) for name, info in INFOS.items() if info.small for v in (None, *info.variants)]
+LARGE = [(name, v) for name, info in INFOS.items() if info.small for v in (None, "wide", "norm")]  # other shapes
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -326,7 +326,7 @@ def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str
         INFOS[name].target.value if not variant else None,
     )
     same_model = jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, own)
-    assert same_model == (variant in (None, "batch", "init", "activation") or (variant, name[:6]) == ("norm", "resnet"))
+    assert same_model == (variant is None or (variant, name[:6]) == ("norm", "resnet"))
     assert workload.flops is not None
     assert workload.flops > 0
 

@@ -181,7 +181,7 @@ def test_flops_of_the_workloads():
 @pytest.mark.parametrize("name", FOLDERS)
 def test_products_are_in_bf16(name, with_data):
     with_data(discover.workload_info(FOLDERS[name]).datasets)
-    workload = discover.load_workload(FOLDERS[name])  # the whole one, traced
+    workload = discover.load_workload(FOLDERS[name], SMALL)
     params, model_state = jax.eval_shape(workload.init, KEY)
     arrays = {k: jax.ShapeDtypeStruct((64, *a.shape[1:]), a.dtype) for k, a in workload.splits().train.items()}
     batch = jax.eval_shape(workload.batch, arrays, jax.ShapeDtypeStruct((64,), jnp.int32), KEY)
@@ -192,7 +192,7 @@ def test_products_are_in_bf16(name, with_data):
             assert one.shape[3] % 8 == 0 or one.shape[0] % 8 == 0, (one, other)
         elif name_of != "dot_general" or eqn.params["dimension_numbers"][1][0]:
             continue  # a product for each head, within attention, may be what the implementation likes
-        if {512, 10} <= {*one.shape, *other.shape}:
+        if {16, 10} <= {*one.shape, *other.shape}:
             continue  # the output layer of the ResNet, in float32
         assert {one.dtype, other.dtype} == {jnp.dtype(jnp.bfloat16)}, (one, other)
 
