@@ -33,6 +33,7 @@ from harness.targets import RUNGS, Point, TargetRun, at, first_step
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCH_SEED = 0  # of the quasi-random points
+BEGIN, END = "<!-- tuning: written by scripts/tune.py -->", "<!-- end of tuning -->"
 
 
 def main() -> int:
@@ -61,9 +62,11 @@ def main() -> int:
                 for search in searches:
                     if search.info.name not in pools:
                         pools[search.info.name] = stack.enter_context(sweeps.started(search.folder, args.jobs))
-                best = tune(name, searches, pools, args.points)
+                best, table = tune(name, searches, pools, args.points)
                 if args.write:
                     write_defaults(name, best, searches[0].moved)
+                    readme = discover.find("submissions", name).path / "README.md"
+                    readme.write_text(on_page(readme.read_text(), page(name, suite, searches, args.points, table)))
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -89,8 +92,8 @@ def search_of(folder: discover.Folder, name: str, suite: str, jobs: int) -> Sear
     return search
 
 
-def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> Point:
-    """Run what is missing of one submission's search; print and return the best point."""
+def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> tuple[Point, list[list[str]]]:
+    """Run what is missing of one submission's search; return the best point, and a row for each of the last."""
     info = submission.read_info(discover.find("submissions", name))
     left: list[Point] = [(name, point) for point in tuning.draw_points(info, searches[0].moved, count, SEARCH_SEED)]
     for rung in RUNGS:
@@ -100,7 +103,7 @@ def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int
             runs = search.run_all(pools[search.info.name], [(point, 0) for point in left], tuning=True, until=step)
             columns.append(tuning.ranks([at(run, step) for run in runs], search.info.mode))
         left = tuning.better_half(left, columns)
-    scores = []
+    scores, table = [], []
     for point in left:
         steps, baseline, budgets = [], [], []
         for search in searches:
@@ -113,10 +116,36 @@ def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int
             budgets.append(until)
         scores.append(tuning.geometric_score(steps, baseline, budgets))
         reached = ", ".join(f"{s.info.name} {n or 'missed'}" for s, n in zip(searches, steps, strict=True))
+        values = [f"{point[1][name]:g}" for name in searches[0].moved]
+        table.append([*values, *(str(n or "missed") for n in steps), f"{scores[-1]:.3f}"])
         print(f"{shown(point, searches[0].moved)}: {scores[-1]:.3f} times the baseline's steps ({reached})", flush=True)
     best = left[scores.index(min(scores))]
     print(f"{name}: best is {shown(best, searches[0].moved)} at {min(scores):.3f}", flush=True)
-    return best
+    return best, table
+
+
+def page(name: str, suite: str, searches: list[Search], count: int, table: list[list[str]]) -> str:
+    """Return what a submission's README says of its tuning, in Markdown."""
+    columns = [*searches[0].moved, *(f"{s.info.name} (of {s.info.target.budget_steps})" for s in searches), "score"]
+    rows = [columns, ["---"] * len(columns), *table]
+    runs = sum(len(search.runs) for search in searches)
+    lines = [
+        f"{count} points over {' and '.join(searches[0].moved)}, {runs} runs on tuning seeds; of those that were not",
+        "halved away the steps to the target (of the budget), and the geometric mean of steps over the baseline's:",
+        "",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"Records: `results/tuning/{suite}/`, made by `python scripts/tune.py {name} suite={suite} --points {count}`.",
+    ]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def on_page(text: str, section: str) -> str:
+    """Return a README with the section on tuning in its place; without one, it comes at the end."""
+    head, begin, rest = text.partition(BEGIN)
+    if not begin:
+        return f"{text.rstrip()}\n\n## Tuning\n\n{section}\n"
+    return head + section + rest.partition(END)[2]
 
 
 def write_defaults(name: str, best: Point, moved: tuple[str, ...]) -> None:
