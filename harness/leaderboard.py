@@ -104,6 +104,8 @@ def _table(file: Path, results: Path) -> str:
     if not rows:
         return f"{title}: no workload of it has a target that ranks."
     notes = [f"Times are in {found.unit}. `harness score results/{place.as_posix()}` shows it in full."]
+    if found.ranking and not next(iter(found.ranking.score.values())).interval:
+        notes.append("Too few seeds for an interval, so nothing is ranked: a first look.")
     if shown := sorted(set(found.targets) - set(found.ranked)):
         notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
     head, *body = rows
@@ -128,7 +130,9 @@ def _standings(found: Scores, ranking: Standings) -> list[list[str]]:
         same = [other for other in ranking.rank if other not in apart[name]]
         rows.append(
             [
-                str(ranking.rank[name]),
+                str(ranking.rank[name])
+                if one.interval
+                else "-",  # too few seeds for an interval are too few for a rank
                 name,
                 f"{one.value:.4f}{spread}",
                 _number(ranking.mean_ratio[name].value, ".3f"),

@@ -210,3 +210,10 @@ def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[s
     readme.write_text("no markers")
     assert call() == 2
     assert "expected the lines" in capsys.readouterr().err
+
+
+def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
+    text = leaderboard.section(ROOT / "results")
+    first_look = text[text.index("rules `quick`") :].split("\n\n")[1].splitlines()[2:]
+    assert first_look, "the committed records hold a campaign of single runs"
+    assert all(row.startswith("| - |") for row in first_look)
