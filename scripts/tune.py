@@ -8,9 +8,11 @@ Each submission gets the same number of quasi-random points over the first two d
 at its defaults, on a tuning seed, which is never a scoring seed. All workloads of the suite share one setting: the
 worse half of the points, by mean rank over the workloads, ends at 25% of the step hint, the worse half of the rest at
 50%; what is left runs to the target or the end of the budget. A point's score is the geometric mean over workloads of
-its steps to the target over the baseline's, where a miss counts as twice the budget. Within one submission steps rank
-as the ranking clock does: a step costs the same at every point. The length of a schedule is not among the two: at 25%
-and 50% the shorter one looks better whatever comes of it.
+its steps to the target over the baseline's, where a miss counts as twice the budget; between points that miss alike the
+better final metric decides. Within one submission steps rank as the ranking clock does: a step costs the same at every
+point. The length of a schedule is not among the two, for at 25% and 50% the shorter one looks better whatever comes of
+it: where the search space has a `horizon`, all points are drawn at one step hint, and in the end the best one runs to
+the target at four other lengths too.
 
 Writes results/tuning/<suite>/<workload>/<submission>.jsonl after each run, so that it can be stopped and started at any
 time. Prints what it costs before it starts.
@@ -22,6 +24,7 @@ import argparse
 import contextlib
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import config, discover, submission, tuning
@@ -30,9 +33,12 @@ from harness.launch import sweeps
 from harness.launch.sweeps import Sweeps
 from harness.search import Search, described, shown
 from harness.targets import RUNGS, Point, TargetRun, at, first_step
+from harness.workload import Mode
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCH_SEED = 0  # of the quasi-random points
+HORIZON = 1.0  # length of the schedule during the search, in step hints
+HORIZONS = (0.6, 0.8, 1.0, 1.25, 1.5)  # lengths that the best point is tried at
 BEGIN, END = "<!-- tuning: written by scripts/tune.py -->", "<!-- end of tuning -->"
 
 
@@ -62,11 +68,11 @@ def main() -> int:
                 for search in searches:
                     if search.info.name not in pools:
                         pools[search.info.name] = stack.enter_context(sweeps.started(search.folder, args.jobs))
-                best, table = tune(name, searches, pools, args.points)
+                best, finished = tune(name, searches, pools, args.points)
                 if args.write:
-                    write_defaults(name, best, searches[0].moved)
+                    write_defaults(name, best)
                     readme = discover.find("submissions", name).path / "README.md"
-                    readme.write_text(on_page(readme.read_text(), page(name, suite, searches, args.points, table)))
+                    readme.write_text(on_page(readme.read_text(), page(name, suite, searches, args.points, finished)))
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -92,46 +98,95 @@ def search_of(folder: discover.Folder, name: str, suite: str, jobs: int) -> Sear
     return search
 
 
-def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> tuple[Point, list[list[str]]]:
-    """Run what is missing of one submission's search; return the best point, and a row for each of the last."""
+@dataclass(frozen=True)
+class Finished:
+    """A point that ran to the target, or the end of the budget, on every workload.
+
+    Attributes:
+      steps: to the target on each workload, None for a miss.
+      finals: the last measurement on each workload.
+      score: the geometric mean of steps over the baseline's; lower is better.
+    """
+
+    point: Point
+    steps: tuple[int | None, ...]
+    finals: tuple[float | None, ...]
+    score: float
+
+
+def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> tuple[Point, list[Finished]]:
+    """Run what is missing of one submission's search; return the best point, and all that ran to the end."""
     info = submission.read_info(discover.find("submissions", name))
-    left: list[Point] = [(name, point) for point in tuning.draw_points(info, searches[0].moved, count, SEARCH_SEED)]
+    modes = [search.info.mode for search in searches]
+    fixed = {"horizon": HORIZON} if "horizon" in info.space else {}
+    drawn = tuning.draw_points(info, searches[0].moved, count, SEARCH_SEED)
+    left: list[Point] = [(name, point | fixed) for point in drawn]
     for rung in RUNGS:
         columns = []
-        for search in searches:
+        for search, mode in zip(searches, modes, strict=True):
             step = round(rung * search.info.step_hint)
             runs = search.run_all(pools[search.info.name], [(point, 0) for point in left], tuning=True, until=step)
-            columns.append(tuning.ranks([at(run, step) for run in runs], search.info.mode))
+            columns.append(tuning.ranks([at(run, step) for run in runs], mode))
         left = tuning.better_half(left, columns)
-    scores, table = [], []
-    for point in left:
-        steps, baseline, budgets = [], [], []
-        for search in searches:
-            target = search.info.target
-            until, pool = target.budget_steps, pools[search.info.name]
-            assert target.value is not None
-            (run,) = search.run_all(pool, [(point, 0)], tuning=True, until=until, target=target.value)
-            steps.append(first_step(run, target.value, search.info.mode))
-            baseline.append(target.steps_to_target)
-            budgets.append(until)
-        scores.append(tuning.geometric_score(steps, baseline, budgets))
+    finished = finish(left, searches, pools)
+    if fixed:
+        _, point = best_of(finished, modes).point
+        finished += finish([(name, point | {"horizon": h}) for h in HORIZONS if h != HORIZON], searches, pools)
+    best = best_of(finished, modes)
+    print(f"{name}: best is {shown(best.point, varied(name))} at {best.score:.3f}", flush=True)
+    return best.point, finished
+
+
+def finish(points: list[Point], searches: list[Search], pools: dict[str, Sweeps]) -> list[Finished]:
+    """Run points to the target, or the end of the budget, on every workload."""
+    by_workload = []
+    for search in searches:
+        pool, until = pools[search.info.name], search.info.target.budget_steps
+        target = search.info.target.value
+        runs = search.run_all(pool, [(point, 0) for point in points], tuning=True, until=until, target=target)
+        by_workload.append(runs)
+    finished = []
+    for point, runs in zip(points, zip(*by_workload, strict=True), strict=True):
+        targets = [search.info.target for search in searches]
+        steps = tuple(first_step(r, t.value, s.info.mode) for r, t, s in zip(runs, targets, searches, strict=True))
+        score = tuning.geometric_score(steps, [t.steps_to_target for t in targets], [t.budget_steps for t in targets])
+        finished.append(Finished(point, steps, tuple(run.values[-1] for run in runs), score))
         reached = ", ".join(f"{s.info.name} {n or 'missed'}" for s, n in zip(searches, steps, strict=True))
-        values = [f"{point[1][name]:g}" for name in searches[0].moved]
-        table.append([*values, *(str(n or "missed") for n in steps), f"{scores[-1]:.3f}"])
-        print(f"{shown(point, searches[0].moved)}: {scores[-1]:.3f} times the baseline's steps ({reached})", flush=True)
-    best = left[scores.index(min(scores))]
-    print(f"{name}: best is {shown(best, searches[0].moved)} at {min(scores):.3f}", flush=True)
-    return best, table
+        print(f"{shown(point, varied(point[0]))}: {score:.3f} times the baseline's steps ({reached})", flush=True)
+    return finished
 
 
-def page(name: str, suite: str, searches: list[Search], count: int, table: list[list[str]]) -> str:
+def best_of(finished: list[Finished], modes: list[Mode]) -> Finished:
+    """Return the best point: by score, then by the mean rank of its final metrics, then the earlier."""
+    finals = zip(*(f.finals for f in finished), strict=True)
+    columns = [tuning.ranks(values, mode) for values, mode in zip(finals, modes, strict=True)]
+    return finished[min(range(len(finished)), key=lambda i: (finished[i].score, sum(c[i] for c in columns)))]
+
+
+def varied(name: str) -> tuple[str, ...]:
+    """Return the hyperparameters that a submission's search changes: two at once, then the length of the schedule."""
+    space = submission.read_info(discover.find("submissions", name)).space
+    return (*tuple(space)[:2], *(["horizon"] if "horizon" in space else []))
+
+
+def page(name: str, suite: str, searches: list[Search], count: int, finished: list[Finished]) -> str:
     """Return what a submission's README says of its tuning, in Markdown."""
-    columns = [*searches[0].moved, *(f"{s.info.name} (of {s.info.target.budget_steps})" for s in searches), "score"]
-    rows = [columns, ["---"] * len(columns), *table]
+    info = submission.read_info(discover.find("submissions", name))
+    names = varied(name)
+    columns = [*names, *(f"{s.info.name} (of {s.info.target.budget_steps})" for s in searches), "score"]
+    rows = [columns, ["---"] * len(columns)]
+    for f in finished:
+        cells = (
+            str(n) if n else f"missed, {'diverged' if final is None else format(final, '.4g')}"
+            for n, final in zip(f.steps, f.finals, strict=True)
+        )
+        rows.append([*(f"{f.point[1][n]:g}" for n in names), *cells, f"{f.score:.3f}"])
     runs = sum(len(search.runs) for search in searches)
+    lengths = ", then the best at other schedule lengths" if "horizon" in info.space else ""
     lines = [
-        f"{count} points over {' and '.join(searches[0].moved)}, {runs} runs on tuning seeds; of those that were not",
-        "halved away the steps to the target (of the budget), and the geometric mean of steps over the baseline's:",
+        f"{count} points over {' and '.join(searches[0].moved)}{lengths}; {runs} runs on tuning seeds. Of those that were",
+        "not halved away, the steps to the target (of the budget; at a miss the final metric), and the geometric mean of",
+        "steps over the baseline's, with a miss as twice the budget:",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
@@ -148,14 +203,14 @@ def on_page(text: str, section: str) -> str:
     return head + section + rest.partition(END)[2]
 
 
-def write_defaults(name: str, best: Point, moved: tuple[str, ...]) -> None:
-    """Put what the search moved into the defaults of submission.yaml; every other byte stays."""
+def write_defaults(name: str, best: Point) -> None:
+    """Put what the search changed into the defaults of submission.yaml; every other byte stays."""
     path = discover.find("submissions", name).path / "submission.yaml"
     head, defaults, rest = re.split(r"^(defaults:\n)", path.read_text(), maxsplit=1, flags=re.MULTILINE)
-    for dimension in moved:
+    for dimension in varied(name):
         rest = re.sub(rf"^(  {dimension}: )[^ \n]+", rf"\g<1>{best[1][dimension]!r}", rest, count=1, flags=re.MULTILINE)
     path.write_text(head + defaults + rest)
-    print(f"{path.relative_to(ROOT)}: {', '.join(f'{d}={best[1][d]}' for d in moved)}", flush=True)
+    print(f"{path.relative_to(ROOT)}: {', '.join(f'{d}={best[1][d]}' for d in varied(name))}", flush=True)
 
 
 def cost(name: str, searches: list[Search], count: int) -> str:
@@ -167,7 +222,9 @@ def cost(name: str, searches: list[Search], count: int) -> str:
         for rung in RUNGS:
             steps += left * (rung - before) * hint
             left, before = -(-left // 2), rung
+        lengths = len(HORIZONS) - 1 if "horizon" in varied(name) else 0
         seconds += (steps + left * (target.budget_steps - before * hint)) * target.reference_step_s
+        seconds += lengths * target.budget_steps * target.reference_step_s
     recorded = sum(len(search.runs) for search in searches)
     where = ", ".join(search.info.name for search in searches)
     return f"{name}: {count} points on {where}: about {seconds / 60:.0f} minutes; {recorded} runs are recorded already"
