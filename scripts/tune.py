@@ -184,9 +184,9 @@ def page(name: str, suite: str, searches: list[Search], count: int, finished: li
     runs = sum(len(search.runs) for search in searches)
     lengths = ", then the best at other schedule lengths" if "horizon" in info.space else ""
     lines = [
-        f"{count} points over {' and '.join(searches[0].moved)}{lengths}; {runs} runs on tuning seeds. Of those that were",
-        "not halved away, the steps to the target (of the budget; at a miss the final metric), and the geometric mean of",
-        "steps over the baseline's, with a miss as twice the budget:",
+        f"{count} points over {' and '.join(searches[0].moved)}{lengths}; {runs} runs on tuning seeds.",
+        "Of those that were not halved away, the steps to the target (of the budget; at a miss the final metric), and",
+        "the geometric mean of steps over the baseline's, with a miss as twice the budget:",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
