@@ -1,17 +1,18 @@
 """How long this submission's step takes beside the harness's AdamW step, on this machine, now.
 
 The two are run in turn, one dispatch each, so that whatever slows the machine slows both; the ratio is the median
-over pairs. As a command it measures the baseline alone: `python -m harness.calibration WORKLOAD_FOLDER [--platform
-gpu]`.
+over pairs, of which there are more where they scatter. As a command it measures the baseline alone: `python -m
+harness.calibration WORKLOAD_FOLDER [--platform gpu]`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,8 +25,9 @@ from harness.optax_adapter import from_optax
 from harness.programs import Arrays, Keys, Programs, compile_step, init_function, initial_state
 from harness.workload import Workload
 
-SECONDS = 2.0
+SECONDS, MAX_SECONDS = 2.0, 6.0
 MIN_PAIRS, MAX_PAIRS = 10, 100
+PRECISION = 0.01  # of the ratio: once it is known this well, no more pairs are taken
 
 
 def baseline() -> Algorithm:
@@ -51,15 +53,22 @@ def calibrate(
     ratios: dict[int, float] = {}
     baseline_wall: list[float] = []
     baseline_cpu: list[float] = []
-    pairs = 0
+    errors: list[float] = []
+    pairs = MAX_PAIRS
     for size, step in programs.steps.items():
         run_step = _Repeated((programs.init, step), keys, train)
-        pair_s = run_baseline.warm_up() + run_step.warm_up()
-        pairs = min(MAX_PAIRS, max(MIN_PAIRS, round(SECONDS / pair_s / len(programs.steps))))
-        measured = [(run_baseline(), run_step()) for _ in range(pairs)]
-        baseline_wall += [wall for (wall, _), _ in measured]
-        baseline_cpu += [cpu for (_, cpu), _ in measured]
-        ratios[size] = statistics.median(own / base for (base, _), (own, _) in measured)
+        run_baseline.warm_up()
+        run_step.warm_up()
+        found: list[float] = []
+        start = time.perf_counter()
+        while _more_pairs(found, (time.perf_counter() - start) * len(programs.steps)):
+            (base, base_cpu), (own, _) = run_baseline(), run_step()
+            baseline_wall.append(base)
+            baseline_cpu.append(base_cpu)
+            found.append(own / base)
+        ratios[size] = statistics.median(found)
+        errors.append(median_error(found))
+        pairs = min(pairs, len(found))
     base_s = statistics.median(baseline_wall) / dispatch
     return Calibration(
         baseline_step_s=baseline_step_s or base_s,
@@ -67,8 +76,27 @@ def calibrate(
         step_ratio=ratios,
         eval_variables_ratio=_eval_variables_s(programs, keys, train) / base_s,
         pairs=pairs,
+        step_ratio_error=max(errors),
         baseline_source="doctor" if baseline_step_s else "trial",
     )
+
+
+def _more_pairs(found: list[float], seconds: float) -> bool:
+    if len(found) < MIN_PAIRS or (seconds < SECONDS and len(found) < MAX_PAIRS):
+        return True
+    return len(found) < MAX_PAIRS and seconds < MAX_SECONDS and median_error(found) > PRECISION
+
+
+def median_error(values: Sequence[float]) -> float:
+    """Return the half-width of the 95% interval of the median, as a share of it.
+
+    The interval lies between two order statistics (Conover 1999, Practical Nonparametric Statistics, section 3.2), so
+    that no shape of the scatter is assumed.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    low = max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)))
+    return (ordered[n - 1 - low] - ordered[low]) / 2 / statistics.median(ordered)
 
 
 def compile_baseline(

@@ -225,9 +225,9 @@ def _run(args: argparse.Namespace) -> int:
     for problem in planned.problems:
         _report(problem)
     code = 1 if planned.problems else 0
+    plan.check_data(planned)
     if args.dry_run:
         return code
-    plan.check_data(planned)
     tried: set[Path] = set()
     run_one = functools.partial(_run_trial, tensorboard=request.tensorboard)
     while left := [trial for trial in planned.runnable if trial.path not in tried]:

@@ -113,6 +113,8 @@ class Calibration:
       step_ratio: for each batch size, this submission's seconds per step over the baseline's.
       eval_variables_ratio: seconds of one eval_variables call over the baseline's step; 0 where there is none.
       pairs: interleaved pairs behind the medians.
+      step_ratio_error: half-width of the ratio's 95% interval as a share of it, the largest over batch sizes; None in
+        older records.
       baseline_source: "trial" (measured here) or "doctor" (`harness doctor --calibrate`).
     """
 
@@ -122,6 +124,7 @@ class Calibration:
     eval_variables_ratio: float
     pairs: int
     baseline_source: str = "trial"
+    step_ratio_error: float | None = None
 
 
 @dataclass(frozen=True)

@@ -278,8 +278,10 @@ def total(plan: Plan) -> str:
     known = [seconds for seconds in expected if seconds is not None]
     if known:
         text += f", about {sum(known) / 60:.1f} minutes"
-    if known and len(known) < count:
-        text += f" and {count - len(known)} of unknown length"
+    if len(known) < count:
+        text += f"{' and' if known else ','} {count - len(known)} of unknown length"
+    if any(t.spec.variant for t in plan.trials):
+        text += "; held-out variants have no target and are not scored"
     failed = sum(t.status in records.FAILED and not t.again for t in plan.trials)
     if failed:
         text += f"; {failed} failed earlier: retry=true runs {'it' if failed == 1 else 'them'} again"

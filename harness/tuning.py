@@ -97,6 +97,11 @@ def better_half(points: Sequence[T], columns: Sequence[Sequence[float]]) -> list
     return [points[i] for i in sorted(kept)]
 
 
+def best(scores: Sequence[float], columns: Sequence[Sequence[float]]) -> int:
+    """Return the index of the lowest score; of equal ones, that of the least mean rank over the columns."""
+    return min(range(len(scores)), key=lambda i: (scores[i], sum(column[i] for column in columns)))
+
+
 def geometric_score(steps: Sequence[int | None], baseline: Sequence[int], budgets: Sequence[int]) -> float:
     """Return the geometric mean over workloads of steps over the baseline's; a miss counts as twice the budget."""
     logs = [

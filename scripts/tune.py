@@ -160,7 +160,7 @@ def best_of(finished: list[Finished], modes: list[Mode]) -> Finished:
     """Return the best point: by score, then by the mean rank of its final metrics, then the earlier."""
     finals = zip(*(f.finals for f in finished), strict=True)
     columns = [tuning.ranks(values, mode) for values, mode in zip(finals, modes, strict=True)]
-    return finished[min(range(len(finished)), key=lambda i: (finished[i].score, sum(c[i] for c in columns)))]
+    return finished[tuning.best([f.score for f in finished], columns)]
 
 
 def varied(name: str) -> tuple[str, ...]:

@@ -28,8 +28,11 @@ def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | No
         if name not in DATASETS:
             raise ConfigError(f"unknown data set '{name}'; {suggest(name, DATASETS, 'data sets')}")
     chosen = [DATASETS[name] for name in dict.fromkeys(names)] or list(DATASETS.values())
-    if action == "verify" and not names:  # a set that is not here and that nothing needs is no fault
-        chosen = [one for one in chosen if store.state(one.name)[0] != "missing" or used_by(one.name)]
+    if action == "verify" and not names:  # a set that is not here is no fault, unless it was asked for
+        absent = [one for one in chosen if store.state(one.name)[0] == "missing"]
+        for one in absent:
+            print_line(f"{one.name}: not here; `harness data get {one.name}` gets it")
+        chosen = [one for one in chosen if one not in absent]
     return _ACTIONS[action](chosen, mirror)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.records import FAILED, Status
+from harness.records import FAILED, Status, Trial
 from harness.scoring import bootstrap, gaps
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
 from harness.scoring.outcomes import Outcome
 from harness.spec import Clock
+
+LOOSE = 0.03  # half-width of the step ratio's interval, as a share of it, beyond which a reader is told
 
 
 def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: bool) -> list[str]:
@@ -55,6 +57,22 @@ def of_rules(outcomes: Sequence[Outcome], targets: Targets, self_tuning: bool) -
             f"{studies_found} studies are there, and version {targets.version} asks for {targets.studies}: all count"
         )
     return lines
+
+
+def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
+    """Step ratios that a noisy machine left uncertain: they are in every time of the steps clock."""
+    if ranking != "steps":
+        return []
+    errors: dict[tuple[str, str], list[float]] = {}
+    for trial in trials:
+        error = trial.result.calibration.step_ratio_error if trial.result and trial.result.calibration else None
+        if error is not None and error > LOOSE:
+            errors.setdefault((trial.spec.submission, trial.spec.workload), []).append(error)
+    return [
+        f"{submission} on {workload}: its step time over AdamW's, and so its time, is known to {max(found):.0%} only, "
+        "for the machine was busy; `harness run ... out=DIR` runs it anew"
+        for (submission, workload), found in sorted(errors.items())
+    ]
 
 
 def of_hopeless(outcomes: Sequence[Outcome], ranking: Clock, stopped_by: Clock) -> list[str]:

@@ -20,7 +20,8 @@ SCHEMA = 1
 def as_json(found: Scores) -> dict[str, Any]:
     """Return what `--json` prints. Null stands for a miss, and for an end of an interval that has none."""
     ranking = found.ranking
-    unscored = {name: {"score": None, "low": None, "high": None} for name in found.submissions}
+    none: dict[str, float | None] = {"score": None, "low": None, "high": None}
+    scores = dict.fromkeys(found.submissions, none) | (_scores(ranking) if ranking else {})
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "rules": found.rules,
@@ -29,7 +30,7 @@ def as_json(found: Scores) -> dict[str, Any]:
         "workloads": list(found.targets),
         "ranked": list(found.ranked),
         "held_out": dict(found.held_out),
-        "scores": _scores(ranking) if ranking else unscored,
+        "scores": scores,
         "ranges": {},
         "ranks": {},
         "ranks_without": {},
@@ -93,8 +94,9 @@ def as_csv(found: Scores) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(head)
-    for name in sorted(found.submissions, key=lambda n: (ranking.rank[n] if ranking else 0, n)):
-        if ranking is None:
+    last = len(found.submissions)
+    for name in sorted(found.submissions, key=lambda n: (ranking.rank.get(n, last) if ranking else 0, n)):
+        if ranking is None or name not in ranking.rank:
             rows.writerow([None, name] + [None] * (len(head) - 2))
             continue
         score, speed_up = ranking.score[name], _speed_ups(ranking).get(name, {})

@@ -78,9 +78,11 @@ class Scores:
 
     @property
     def scores(self) -> dict[str, float | None]:
-        """The score of each submission; None where no workload is ranked."""
+        """The score of each submission; None for one that ran on no ranked workload."""
         found = self.ranking
-        return {name: found.score[name].value if found else None for name in self.submissions}
+        if found is None:
+            return dict.fromkeys(self.submissions)
+        return {name: found.score[name].value if name in found.score else None for name in self.submissions}
 
     @property
     def several(self) -> bool:
@@ -135,12 +137,16 @@ def score(
     expected = sorted({one.study for one in outcomes} | set(range(declared)))
     number = gaps.trials_in_a_study(outcomes)
     told = {t.spec.submission: t.spec.trials or number for t in chosen.trials}
-    missing = gaps.find(outcomes, set(told), ranked, expected, told)
+    entered = {one.submission for one in outcomes if one.workload in ranked}
+    missing = gaps.find(outcomes, entered, ranked, expected, told)
     lines = list(chosen.notes)
+    if aside := sorted(set(told) - entered) if ranked else []:
+        lines.append(f"on no workload that is scored, so without a score: {', '.join(aside)}")
     if shown := sorted(set(specs) & set(unscored)):
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
     lines += notes.of_missing(outcomes, missing, allow_missing)
     found_choices, remarks = tuned.choices(chosen.tuning, chosen.trials)
+    lines += notes.of_calibration(chosen.trials, ranking)
     lines += remarks + notes.of_hopeless(outcomes, ranking, chosen.trials[0].spec.clock)
     if chosen.trials[0].spec.counts == "mean":
         verdicts, ranked = speedrun.verdicts(chosen.trials, ranking, len(expected), allow_missing), ()
@@ -247,7 +253,8 @@ def _scores(
         lists = _study_times(studies(outcomes, key(clock)), clock, expected)
         times[clock] = _medians(lists, frame.targets)
         if frame.ranked:
-            array = gather(lists, frame.ranked, frame.held_out)
+            entered = {name: row for name, row in lists.items() if set(row) & set(frame.ranked)}
+            array = gather(entered, frame.ranked, frame.held_out)
             found[clock] = standings(array, baseline=baseline, integral=integral, pairs=clock == frame.clock)
     chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
     return replace(

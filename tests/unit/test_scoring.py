@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Calibration
 from harness.errors import ConfigError, RunFolderError
 from harness.records import Result, Status, Trial
-from harness.scoring import outcomes, score, selection, table
+from harness.scoring import outcomes, output, score, selection, table
 from harness.spec import Clock, TrialSpec
 
 SPEC = TrialSpec(
@@ -336,6 +337,31 @@ def test_notes_tell_what_a_reader_has_to_know(tmp_path: Path) -> None:
                 "muon was not run on w2: counted as missed", "different versions of jax: 0.10.2, 0.11.2"]  # fmt: skip
     for text in expected:
         assert any(text in note for note in notes), text
+
+
+def test_a_submission_on_toys_alone_has_no_score_and_moves_none(tmp_path: Path) -> None:
+    trials = [trial(tmp_path, 8.0), trial(tmp_path, 9.0, submission="muon")]
+    expected = score.score(trials, {"toy"}).scores
+    found = score.score([*trials, trial(tmp_path, 1.0, workload="toy", submission="mine")], {"toy"})
+    assert found.scores == expected | {"mine": None}
+    assert any("without a score: mine" in note for note in found.notes)
+    assert not any("mine was not run on w1" in note for note in found.notes)
+    assert output.as_json(found)["scores"]["mine"] == {"score": None, "low": None, "high": None}
+    assert output.as_csv(found).splitlines()[-1].startswith(",mine,,")
+
+
+def test_an_uncertain_step_ratio_is_told_where_it_ranks(tmp_path: Path) -> None:
+    def measured(error: float | None) -> Trial:
+        found = trial(tmp_path, 8.0)
+        assert found.result is not None
+        ratio = Calibration(0.01, 0.02, {32: 1.5}, eval_variables_ratio=0.0, pairs=10, step_ratio_error=error)
+        return replace(found, result=replace(found.result, calibration=ratio))
+
+    said = "adamw on w1: its step time over AdamW's, and so its time, is known to 4% only"
+    assert any(said in note for note in score.score([measured(0.042)]).notes)
+    assert not any(said in note for note in score.score([measured(0.042)], clock="wall").notes)
+    for error in (0.02, None):
+        assert not any("is known to" in note for note in score.score([measured(error)]).notes)
 
 
 def test_order_of_the_records_is_irrelevant(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import SubmissionError
 from harness.submission import Dimension, SubmissionInfo
-from harness.tuning import better_half, corner_points, draw_points, geometric_score, ranks
+from harness.tuning import best, better_half, corner_points, draw_points, geometric_score, ranks
 
 INFO = SubmissionInfo(
     name="mine", description="", authors=("me",), licence="MIT", tuning="external",
@@ -86,6 +86,12 @@ def test_the_better_half_by_mean_rank_over_workloads() -> None:
     )
     assert better_half(points[:4], [[3, 2, 1, 0]]) == ["c", "d"]
     assert better_half(["only"], [[0]]) == ["only"]
+
+
+def test_between_points_that_miss_alike_the_final_metric_decides() -> None:
+    assert best([4.0, 4.0, 4.0], [[2, 0, 1], [1, 2, 0]]) == 2
+    assert best([4.0, 4.0], [[0, 1], [1, 0]]) == 0
+    assert best([4.0, 3.9], [[0, 1], [0, 1]]) == 1
 
 
 def test_the_score_by_hand() -> None:
