@@ -54,10 +54,11 @@ def run(run: RunSpec, calibrate: bool) -> int:
     With `calibrate`, measure the baseline's step time on every workload of `run` and keep it for later runs.
     """
     workloads, unusable = _workloads(run)
+    asked = f"workloads of the suite {run.suite.name}" if run.workload is None else "workloads asked for"
     sections: dict[str, Callable[[], list[Finding]]] = {
         "versions": _versions,
         "machine": lambda: [*_machine(), *_devices(run.device), *_space({"run folders": Path(run.out)})],
-        "workloads of this suite": lambda: [*unusable, *_targets(run, workloads), *_data(workloads)],
+        asked: lambda: [*unusable, *_targets(run, workloads), *_data(workloads)],
         "all that was found": lambda: [*_folders("workloads"), *_folders("submissions")],
         "the baseline's step": lambda: _calibration(run, workloads, measure=calibrate),
     }

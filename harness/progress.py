@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -27,6 +28,7 @@ PHASES = {
 }
 CLOCK_UNITS = {"wall": "s wall", "cpu": "s CPU", "steps": "calibrated s", "energy": "J"}
 RECENT = 8  # chunks behind the shown speed
+PLAIN_S = 5.0  # between plain lines on measurements, so that the log of many trials can be read
 
 
 class _Chunk(NamedTuple):
@@ -196,9 +198,17 @@ def _say(text: str) -> None:
 
 
 def _plain(progress: Progress) -> View:
+    said = -math.inf
+
     def add(event: Event) -> None:
-        if progress.add(event):
-            _say(line(progress))
+        nonlocal said
+        if not progress.add(event):
+            return
+        now = time.monotonic()
+        if event["event"] == "measurement" and not event["met"] and now - said < PLAIN_S:
+            return
+        said = now
+        _say(line(progress))
 
     return View(add, _say)
 

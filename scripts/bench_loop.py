@@ -29,7 +29,7 @@ from harness import discover, hardware, records, spec
 from harness.clock import Ledger
 from harness.loop import run_trial
 from harness.programs import draw_batch
-from harness.workload import Workload, next_measurement
+from harness.workload import Workload, WorkloadInfo, next_measurement
 
 BENCH = Path(__file__).resolve().parent / "bench"
 MAX_MEASURED = {"cpu": 0.10, "gpu": 0.05}  # measurements over training time
@@ -104,6 +104,8 @@ def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> d
             measurements.append(evaluated - last["eval"])
         last.update(step=progress.step, eval=ledger.totals()["eval"].wall_s, left=time.perf_counter())
 
+    rounds_end = rounds * info.step_hint // 25
+    measured_once = next_measurement(info.step_hint, 0, info.grid) + info.step_hint // 25 + 1  # control comes after it
     discover.load(SUBMISSION).between = between  # type: ignore[attr-defined]
     trial = spec.TrialSpec(
         schema=spec.SCHEMA, workload=info.name, workload_version=0, workload_hash=folder.source_hash,
@@ -112,7 +114,7 @@ def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> d
         reference_step_s=0.0, submission="interleaved", submission_hash=SUBMISSION.source_hash,
         hyperparameters={"learning_rate": 1e-3}, rules="bench", stop="horizon", clock="wall", score_compile=False,
         compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device=jax.default_backend(),
-        deterministic=False, max_steps=min(info.step_hint, rounds * info.step_hint // 25), variant=variant,
+        deterministic=False, max_steps=min(info.step_hint, max(rounds_end, measured_once)), variant=variant,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         options = spec.Options(str(folder.path), str(SUBMISSION.path), checkpoint_s=1e9)
@@ -122,7 +124,7 @@ def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> d
         compile_s = next(e["compile_s"] for e in records.read_events(path) if "compile_s" in e)
     harness_s, bare_s, _, steps = (sum(column) for column in zip(*turns, strict=True))
     horizon_s = harness_s / steps * info.step_hint
-    measured_s = statistics.median(measurements) * _grid_points(info.step_hint)
+    measured_s = statistics.median(measurements) * _grid_points(info)
     full_s = result.ledger["eval"].wall_s - sum(measurements)
     return {
         "workload": info.name,
@@ -137,10 +139,10 @@ def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> d
     }
 
 
-def _grid_points(step_hint: int) -> int:
+def _grid_points(info: WorkloadInfo) -> int:
     step = count = 0
-    while step < step_hint:
-        step, count = next_measurement(step_hint, step), count + 1
+    while step < info.step_hint:
+        step, count = next_measurement(info.step_hint, step, info.grid), count + 1
     return count
 
 

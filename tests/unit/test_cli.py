@@ -449,8 +449,24 @@ def test_without_a_terminal_lines_are_plain(capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "task / mine 0/1: compiling, step 200/600"
     assert out.splitlines()[-1] == "saving"
-    assert len(out.splitlines()) == 4
+    assert len(out.splitlines()) == 3, "a measurement right after another line is left out"
     assert "\x1b" not in out
+
+
+def test_plain_lines_on_measurements_come_every_few_seconds_and_at_the_target(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    (measurement,) = [event for event in EVENTS if event["event"] == "measurement"]
+    with progress.shown(SPEC) as view:
+        for seconds, met in ((0, False), (1, False), (4, False), (6, False), (7, True)):
+            now[0] = 100.0 + seconds
+            view.add(measurement | {"step": seconds, "met": met})
+    steps = [
+        int(line.partition("step ")[2].partition("/")[0])
+        for line in capsys.readouterr().out.splitlines()
+        if "step" in line
+    ]
+    assert steps == [6, 7]
 
 
 def test_on_a_terminal_a_panel_is_kept_up_to_date(monkeypatch, capsys):
