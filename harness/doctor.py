@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import calibration_cache, discover, flags, hardware, listing
+from harness import calibration_cache, discover, flags, hardware, listing, targets
 from harness.data import store
 from harness.data.specs import DATASETS
 from harness.discover import Folder
@@ -164,12 +164,12 @@ def _targets(run: RunSpec, workloads: Iterable[Folder]) -> list[Finding]:
         info = discover.workload_info(folder)
         found = f"{info.metric} {listing.target_text(info)}" if info.target.value is not None else "no target"
         if info.target.value is None:
-            hint = f"set its target with `{listing.set_target_command(info)}`, or choose stop=horizon"
+            hint = f"set its target with `{targets.set_target_command(info)}`, or choose stop=horizon"
             state: Literal["broken", "note"] = "broken" if run.rules.stop == "target" else "note"
             findings.append(Finding(folder.name, found, state, hint))
         elif info.target.version == 0:
             hint = (
-                f"times to a provisional target are no leaderboard entry; `{listing.set_target_command(info)}` sets it"
+                f"times to a provisional target are no leaderboard entry; `{targets.set_target_command(info)}` sets it"
             )
             findings.append(Finding(folder.name, found, "note", hint))
         else:

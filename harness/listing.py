@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from harness import config, discover, submission
+from harness import config, discover, submission, targets
 from harness.discover import Folder
 from harness.errors import ConfigError, HarnessError, suggest
 from harness.submission import Dimension
@@ -73,11 +73,6 @@ def target_text(info: WorkloadInfo) -> str:
         return "no target"
     firm = "provisional (version 0)" if info.target.version == 0 else f"version {info.target.version}"
     return f"at {'most' if info.mode == 'min' else 'least'} {info.target.value:g}, {firm}"
-
-
-def set_target_command(info: WorkloadInfo) -> str:
-    """Return what to type to set the target of a workload."""
-    return f"python scripts/set_targets.py {info.name}{' --device gpu' if info.small else ''}"
 
 
 def _print_options(group: str, columns: list[str], row: Callable[[dict[str, Any]], list[str]]) -> None:
@@ -162,7 +157,7 @@ def _show_workload(folder: Folder) -> None:
             "metric": f"{info.metric}, {'smaller' if info.mode == 'min' else 'larger'} is better",
             "target": target_text(info),
             **(
-                {"set it with": set_target_command(info)}
+                {"set it with": targets.set_target_command(info)}
                 if target.value is None
                 else {
                     "steps to target": f"{target.steps_to_target} (median of the tuned baseline)",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import discover, durations, records, strict, submission
+from harness import discover, durations, records, strict, submission, targets
 from harness.cell import Cell
 from harness.choice import Choice, choose, target_time
 from harness.data import store
@@ -99,11 +99,12 @@ def make_plan(run: RunSpec, names: list[str], *, elsewhere: bool = False) -> Pla
     """
     folders = submission_folders(names)
     workloads = [(folder, discover.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
-    unset = [folder.name for folder, info in workloads if info.target.value is None]
+    unset = [info for _, info in workloads if info.target.value is None]
     needs_target = run.rules.stop == "target" or run.rules.counts == "mean"
     if needs_target and unset and run.variant is None and run.max_steps is None:
-        command = f"python scripts/set_targets.py {' '.join(unset)}"
-        raise WorkloadError(f"{', '.join(unset)}: no target is set; run `{command}`, or choose stop=horizon")
+        which = ", ".join(info.name for info in unset)
+        command = targets.set_target_command(*unset)
+        raise WorkloadError(f"{which}: no target is set; run `{command}`, or choose stop=horizon")
     if elsewhere and run.device.platform == "auto":
         raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu or h200")
     device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from harness import strict
 from harness.errors import WorkloadError
 from harness.spec import Value
-from harness.workload import Mode, Target
+from harness.workload import Mode, Target, WorkloadInfo
 
 TARGET_AT = 0.9  # of the horizon
 MIN_MARGIN_SD = 1.645  # of the final metric, on the easy side: the one-sided 95% point
@@ -240,6 +240,12 @@ def first_step(run: TargetRun, value: float, mode: Mode) -> int | None:
         if v is not None and (v <= value if mode == "min" else v >= value):
             return step
     return None
+
+
+def set_target_command(*infos: WorkloadInfo) -> str:
+    """Return what to type to set the targets of workloads."""
+    names = " ".join(info.name for info in infos)
+    return f"python scripts/set_targets.py {names}{' --device gpu' if any(info.small for info in infos) else ''}"
 
 
 def ease(value: float, mode: Mode) -> float:

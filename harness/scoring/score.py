@@ -126,7 +126,7 @@ def score(
     `unscored` names the workloads that are shown and do not enter the score; `clock` ranks in place of the rules' own.
     Raises RunFolderError where the trials cannot be scored together, ConfigError where the baseline is not among them.
     """
-    chosen = selection.select(trials)
+    chosen = selection.select(trials, unscored)
     if not chosen.trials:
         return Scores(notes=chosen.notes)
     specs = {t.spec.workload: t.spec for t in chosen.trials}
@@ -146,7 +146,7 @@ def score(
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
     lines += notes.of_missing(outcomes, missing, allow_missing)
     found_choices, remarks = tuned.choices(chosen.tuning, chosen.trials)
-    lines += notes.of_calibration(chosen.trials, ranking)
+    lines += notes.of_calibration([t for t in chosen.trials if t.spec.workload in ranked], ranking)
     lines += remarks + notes.of_hopeless(outcomes, ranking, chosen.trials[0].spec.clock)
     if chosen.trials[0].spec.counts == "mean":
         verdicts, ranked = speedrun.verdicts(chosen.trials, ranking, len(expected), allow_missing), ()

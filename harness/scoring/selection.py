@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,13 +38,13 @@ class Selection:
     tuning: tuple[Trial, ...] = ()
 
 
-def select(trials: Iterable[Trial]) -> Selection:
+def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection:
     """Return the trials that are scored together, whatever the order they come in.
 
     Left out, with a note: smoke tests (`max_steps`), held-out variants, trials on tuning seeds, and what a newer run
     folder supersedes:
     another source of the same submission, or another spec (hyperparameters, seed) of the same study and trial. Newer is
-    by the times of the run folder's files.
+    by the times of the run folder's files. `unscored` names workloads that are only shown.
 
     Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, or on
     different versions of a workload.
@@ -66,7 +66,8 @@ def select(trials: Iterable[Trial]) -> Selection:
     of_these = [
         t for t in tuning if (t.spec.rules, t.spec.workload, t.spec.submission, t.spec.submission_hash) in scored
     ]
-    return Selection(tuple(remaining), tuple(notes + _remarks(remaining)), tuple(_newest_specs(of_these, notes)))
+    notes += _remarks(remaining, unscored)
+    return Selection(tuple(remaining), tuple(notes), tuple(_newest_specs(of_these, notes)))
 
 
 def check_comparable(trials: Sequence[Trial]) -> None:
@@ -130,14 +131,14 @@ def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
     return kept
 
 
-def _remarks(trials: Sequence[Trial]) -> list[str]:
+def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
     """What a reader of the scores has to know."""
     notes = []
     versions = {t.spec.workload: (t.spec.workload_version, t.spec.target) for t in trials}
     for workload, (version, target) in sorted(versions.items()):
         if target is None:
             notes.append(f"{workload} has no target yet: no time to it, and no score")
-        elif version == 0:
+        elif version == 0 and workload not in unscored:
             notes.append(f"{workload}: the target is provisional (version 0); these times are no leaderboard entry")
     for packages in ("jax", "jaxlib"):
         found = {str(v) for t in trials if (v := (_fingerprint(t, "packages") or {}).get(packages))}
