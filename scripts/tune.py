@@ -11,8 +11,9 @@ worse half of the points, by mean rank over the workloads, ends at 25% of the st
 its steps to the target over the baseline's, where a miss counts as twice the budget; between points that miss alike the
 better final metric decides. Within one submission steps rank as the ranking clock does: a step costs the same at every
 point. The length of a schedule is not among the two, for at 25% and 50% the shorter one looks better whatever comes of
-it: where the search space has a `horizon`, all points are drawn at one step hint, and in the end the best one runs to
-the target at four other lengths too.
+it: where the search space has a `horizon`, all points are drawn at one step hint, the best one runs to the target at
+four other lengths, and at the best of these so do the points that the last halving ended, for a longer schedule wants
+another learning rate.
 
 Writes results/tuning/<suite>/<workload>/<submission>.jsonl after each run, so that it can be stopped and started at any
 time. Prints what it costs before it starts.
@@ -121,8 +122,9 @@ def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int
     fixed = {"horizon": HORIZON} if "horizon" in info.space else {}
     drawn = tuning.draw_points(info, searches[0].moved, count, SEARCH_SEED)
     left: list[Point] = [(name, point | fixed) for point in drawn]
+    halved: list[Point] = []
     for rung in RUNGS:
-        columns = []
+        halved, columns = left, []
         for search, mode in zip(searches, modes, strict=True):
             step = round(rung * search.info.step_hint)
             runs = search.run_all(pools[search.info.name], [(point, 0) for point in left], tuning=True, until=step)
@@ -132,6 +134,10 @@ def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int
     if fixed:
         _, point = best_of(finished, modes).point
         finished += finish([(name, point | {"horizon": h}) for h in HORIZONS if h != HORIZON], searches, pools)
+        fixed = {"horizon": best_of(finished, modes).point[1]["horizon"]}
+    tried = [f.point for f in finished]
+    again: list[Point] = [(name, point | fixed) for _, point in halved]
+    finished += finish([point for point in again if point not in tried], searches, pools)
     best = best_of(finished, modes)
     print(f"{name}: best is {shown(best.point, varied(name))} at {best.score:.3f}", flush=True)
     return best.point, finished
@@ -182,11 +188,11 @@ def page(name: str, suite: str, searches: list[Search], count: int, finished: li
         )
         rows.append([*(f"{f.point[1][n]:g}" for n in names), *cells, f"{f.score:.3f}"])
     runs = sum(len(search.runs) for search in searches)
-    lengths = ", then the best at other schedule lengths" if "horizon" in info.space else ""
+    lengths = ", and schedule lengths" if "horizon" in info.space else ""
     lines = [
         f"{count} points over {' and '.join(searches[0].moved)}{lengths}; {runs} runs on tuning seeds.",
-        "Of those that were not halved away, the steps to the target (of the budget; at a miss the final metric), and",
-        "the geometric mean of steps over the baseline's, with a miss as twice the budget:",
+        "Of those that ran to the end, the steps to the target (of the budget; at a miss the final metric), and the",
+        "geometric mean of steps over the baseline's, with a miss as twice the budget:",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
@@ -222,9 +228,11 @@ def cost(name: str, searches: list[Search], count: int) -> str:
         for rung in RUNGS:
             steps += left * (rung - before) * hint
             left, before = -(-left // 2), rung
-        lengths = len(HORIZONS) - 1 if "horizon" in varied(name) else 0
+        more = (
+            len(HORIZONS) - 1 + left if "horizon" in varied(name) else left
+        )  # lengths, and what the last halving ended
         seconds += (steps + left * (target.budget_steps - before * hint)) * target.reference_step_s
-        seconds += lengths * target.budget_steps * target.reference_step_s
+        seconds += more * target.budget_steps * target.reference_step_s
     recorded = sum(len(search.runs) for search in searches)
     where = ", ".join(search.info.name for search in searches)
     return f"{name}: {count} points on {where}: about {seconds / 60:.0f} minutes; {recorded} runs are recorded already"

@@ -67,14 +67,23 @@ def test_the_best_point_by_halving_then_its_schedule_length(tune: Any) -> None:
 
     made_up, (name, best), finished = search(tune, "adamw", loss)
     counts = [(len(points), until) for points, until in made_up.asked]
-    assert counts == [(8, 150), (4, 300), (2, 1104), (4, 1104)]
+    assert counts == [(8, 150), (4, 300), (2, 1104), (4, 1104), (3, 1104)]
     drawn = made_up.asked[0][0]
     assert {point["horizon"] for _, point in drawn} == {1.0}, "all are drawn at one length, whatever the default is"
     assert (name, best["horizon"]) == ("adamw", 1.25)
     assert best["learning_rate"] == min((p["learning_rate"] for _, p in drawn), key=lambda lr: abs(lr - 0.01))
     lengths = [f.point[1]["horizon"] for f in finished]
-    assert lengths == [1.0, 1.0, 0.6, 0.8, 1.25, 1.5]
-    assert {f.point[1]["learning_rate"] for f in finished[2:]} == {best["learning_rate"]}
+    assert lengths == [1.0, 1.0, 0.6, 0.8, 1.25, 1.5, 1.25, 1.25, 1.25]
+    assert {f.point[1]["learning_rate"] for f in finished[2:6]} == {best["learning_rate"]}
+    rates = {point["learning_rate"] for _, point in made_up.asked[1][0]}
+    assert {f.point[1]["learning_rate"] for f in finished[6:]} == rates - {best["learning_rate"]}
+
+
+def test_what_the_last_halving_ended_may_win_at_another_length(tune: Any) -> None:
+    made_up, (_, best), _ = search(
+        tune, "adamw", lambda p, step: 1.0 - step / 1500 + 5 * abs(p["learning_rate"] - (0.01 if step < 400 else 0.005))
+    )
+    assert best["learning_rate"] not in {p["learning_rate"] for _, p in made_up.asked[2][0]}
 
 
 def test_where_all_miss_the_better_final_metric_is_taken(tune: Any) -> None:
@@ -86,8 +95,8 @@ def test_where_all_miss_the_better_final_metric_is_taken(tune: Any) -> None:
 
 def test_a_method_without_a_schedule_has_no_length_to_find(tune: Any) -> None:
     made_up, _, finished = search(tune, "schedule_free_adamw", lambda p, step: 2.0 - step * p["learning_rate"])
-    assert [len(points) for points, _ in made_up.asked] == [8, 4, 2]
-    assert len(finished) == 2
+    assert [len(points) for points, _ in made_up.asked] == [8, 4, 2, 2]
+    assert len(finished) == 4
 
 
 def test_defaults_and_page_are_written_and_nothing_else(
