@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import traceback
@@ -49,7 +50,7 @@ hang_s, retry, tensorboard, stop, clock, studies, trials, steps, and fields of t
 
 PLAN_HELP = """\
 examples:
-  harness plan adamw muon suite=gpu device=h200 -o plan.json
+  harness plan adamw muon suite=gpu device=h200 stop=horizon -o plan.json
   python -m harness.worker plan.json --out runs       on the other machine, which needs jax but no Hydra
   harness score runs                                  wherever the run folders end up
 
@@ -137,6 +138,8 @@ examples:
   harness score                   show the scores again
 
 `harness COMMAND --help` shows more. Everywhere: --debug shows tracebacks, --version the version.
+Exit codes: 0 done (a missed target is a result too), 1 a trial failed or check has findings, 2 bad input, 3 data
+missing, 130 interrupted.
 """
 
 
@@ -329,13 +332,14 @@ def _plan(args: argparse.Namespace) -> int:
     from harness.tables import print_table
 
     run = config.compose([word for word in args.words if "=" in word])
-    planned = plan.make_plan(run, [word for word in args.words if "=" not in word], elsewhere=True)
+    names = [word for word in args.words if "=" not in word]
+    planned = plan.make_plan(run, names, elsewhere=args.output is not None)
     print_table(plan.HEAD, plan.rows(planned))
     for problem in planned.problems:
         _report(problem)
     if args.output is not None:
         count = planfile.write(args.output, planned.trials)
-        print(f"{count} trials in {args.output}; run them with: python -m harness.worker {args.output.name} --out runs")
+        print(f"{count} trials in {args.output}; run them with: python -m harness.worker {args.output} --out runs")
     return 1 if planned.problems else 0
 
 
@@ -446,18 +450,22 @@ def _score(args: argparse.Namespace) -> int:
         except RunFolderError as error:
             _report(error)
             code = 1
-    if args.rules and trials:
-        known = {trial.spec.rules for trial in trials}
+    held = {file: published.read(file) for file in files}
+    if args.rules:
+        known = {trial.spec.rules for trial in itertools.chain(trials, *held.values())}
         trials = [trial for trial in trials if trial.spec.rules == args.rules]
-        if not trials:
+        held = {file: kept for file, of in held.items() if (kept := [t for t in of if t.spec.rules == args.rules])}
+        if not trials and not held:
             raise ConfigError(f"no run by rules {args.rules}; {suggest(args.rules, known, 'there are')}")
-    if not files:
+    if not held:
         print_scores(trials, **_score_options(args))
-    for number, file in enumerate(files):
-        if len(files) > 1:
+    for number, (file, kept) in enumerate(held.items()):
+        if len(held) > 1:
             print_line(f"{chr(10) * bool(number)}{file}", style="bold")
-        both = [*published.read(file), *trials]
+        both = [*kept, *trials]
         print_scores(both, unscored=None if trials else leaderboard.unscored(both), **_score_options(args))
+        for line in [] if args.json else leaderboard.since_changed(kept):
+            print_line(f"note: {line}")
     return code
 
 

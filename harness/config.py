@@ -68,7 +68,9 @@ def _check_key(key: str, value: str) -> None:
     if top not in _keys():
         homes = [f"{group}.{key}" for group, cls in GROUPS.items() if key in _fields(cls)]
         hint = f"did you mean '{homes[0]}'? known keys: {', '.join(sorted(_keys()))}" if homes else None
-        raise ConfigError(f"unknown key '{key}'; {hint or suggest(key, [*_keys(), *SHORT], 'known keys')}")
+        if not homes:
+            hint = suggest(key, [*_keys(), *SHORT], "known keys") + f" (a hyperparameter is set as hp.{key}={value})"
+        raise ConfigError(f"unknown key '{key}'; {hint}")
     if top in GROUPS and rest:
         if rest not in _fields(GROUPS[top]):
             raise ConfigError(f"unknown key '{key}'; {suggest(rest, _fields(GROUPS[top]), f'keys of {top}')}")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness import config, published, records
+from harness import config, discover, published, records
 from harness.errors import ConfigError, RunFolderError
 from harness.records import Trial
 from harness.scoring import score, selection, speedrun
@@ -27,7 +27,8 @@ NOTHING = "No results are published yet."
 def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[Path]:
     """Publish the trials of run folders that count, with the tuning trials behind them; return the files written.
 
-    Of a submission that was published before, the new trials replace the old ones; the others stay. Raises
+    Of a submission that was published before, the new trials replace the old ones; the others stay. Toys are passed
+    over. Raises
     RunFolderError where trials are missing, unfinished or not comparable with those that are published, and ConfigError
     where no suite holds the workloads and none is named.
     """
@@ -36,10 +37,14 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
         raise RunFolderError("no run folders there; name the folder that `harness run` wrote to, as in --add runs")
     written = []
     for rules in sorted({trial.spec.rules for trial in found}):
-        chosen = selection.select(trial for trial in found if trial.spec.rules == rules)
+        of_these = [trial for trial in found if trial.spec.rules == rules]
+        chosen = selection.select(of_these, unscored_workloads({trial.spec.workload for trial in of_these}))
         if not chosen.trials:
             raise RunFolderError(f"rules {rules}: no trial there counts ({'; '.join(chosen.notes)})")
-        new = [*chosen.tuning, *chosen.trials]
+        toys = unscored_workloads({trial.spec.workload for trial in of_these})
+        new = [trial for trial in (*chosen.tuning, *chosen.trials) if trial.spec.workload not in toys]
+        if not new:
+            raise RunFolderError(f"rules {rules}: only toys were run ({', '.join(sorted(toys))}), which have no board")
         name = suite or _suite({trial.spec.workload for trial in new})
         file = results / device_of(new) / f"{name}-{rules}.jsonl"
         trials = published.merged(published.read(file) if file.exists() else [], new)
@@ -61,6 +66,14 @@ def unscored(trials: Iterable[Trial]) -> set[str]:
     """Return the workloads that are on no leaderboard: toys, and those whose target is provisional (version 0)."""
     versions = {trial.spec.workload: trial.spec.workload_version for trial in trials}
     return unscored_workloads(versions) | {name for name, version in versions.items() if version == 0}
+
+
+def since_changed(trials: Iterable[Trial]) -> list[str]:
+    """Return a line on the submissions whose sources here are not those that were published; unknown ones are none."""
+    hashes = {trial.spec.submission: trial.spec.submission_hash for trial in trials}
+    here = discover.find_all("submissions")
+    changed = sorted(name for name, was in hashes.items() if name in here and here[name].source_hash != was)
+    return [f"published from other sources than are here now: {', '.join(changed)}"] if changed else []
 
 
 def device_of(trials: Sequence[Trial]) -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 from harness import discover, records, strict
 from harness.errors import ConfigError, HarnessError, RunFolderError
 from harness.launch import devices, local
-from harness.plan import PlannedTrial
+from harness.plan import PlannedTrial, resolve_device
 from harness.records import Status
-from harness.spec import Options, TrialSpec
+from harness.spec import DeviceConfig, Options, TrialSpec
 
 SCHEMA = 1
 
@@ -34,7 +34,7 @@ def write(path: Path, trials: Iterable[PlannedTrial]) -> int:
     return len(plain)
 
 
-def read(path: Path, out: Path) -> list[PlannedTrial]:
+def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
     """Return the trials of a plan as they stand below `out`, with the folders of this machine.
 
     Raises ConfigError for a file that is no plan, an unknown name, or sources other than the planned ones.
@@ -64,18 +64,25 @@ def read(path: Path, out: Path) -> list[PlannedTrial]:
         options = Options(here["workloads"], here["submissions"], options.checkpoint_s, options.hang_s)
         place = out / spec.folder
         status = records.read_trial(place).status if (place / "spec.json").exists() else Status.PLANNED
-        trials.append(PlannedTrial(spec, options, out, place, status, again=False, expected_s=None))
+        again = retry and status in records.FAILED
+        trials.append(PlannedTrial(spec, options, out, place, status, again=again, expected_s=None))
     return trials
 
 
-def run(path: Path, out: Path) -> int:
+def run(path: Path, out: Path, *, retry: bool = False) -> int:
     """Run what is left of a plan, telling on standard output how each trial ends; return the exit code: 0, or 1 where
-    one failed.
+    one failed, now or earlier. With `retry` those run again.
+
+    Raises ConfigError where the device that the plan is for is not there.
     """
-    trials = read(path, out)
+    trials = read(path, out, retry=retry)
     left = [trial for trial in trials if trial.runnable]
-    print(f"{path}: {len(left)} of {len(trials)} trials to run", flush=True)
-    ended: list[Status] = []
+    failed = [trial.status for trial in trials if not trial.runnable and trial.status in records.FAILED]
+    earlier = f"; {len(failed)} failed earlier, --retry runs what failed again" if failed else ""
+    print(f"{path}: {len(left)} of {len(trials)} trials to run{earlier}", flush=True)
+    if any(trial.spec.device == "gpu" for trial in left):
+        resolve_device(DeviceConfig("gpu"))
+    ended: list[Status] = failed
 
     def one(trial: PlannedTrial, slot: devices.Slot) -> None:
         end = local.run_trial(trial, environment=slot.environment, presses=slot.presses)

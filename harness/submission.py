@@ -188,7 +188,10 @@ def build(folder: discover.Folder, task: Any, hyperparameters: Mapping[str, Valu
     except SubmissionError:
         raise
     except Exception as error:
-        raise SubmissionError(discover.blame(folder.path, "build", error)) from error
+        blamed = discover.blame(folder.path, "build", error)
+        if isinstance(error, KeyError) and error.args and error.args[0] not in hyperparameters:
+            blamed += f"; {suggest(str(error.args[0]), hyperparameters, 'hp has')}"
+        raise SubmissionError(blamed) from error
     if isinstance(made, optax.GradientTransformation):
         return from_optax(made)
     if isinstance(made, Algorithm):

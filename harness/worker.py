@@ -37,13 +37,14 @@ def main(argv: list[str] | None = None) -> int:
         "folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it; or a plan in a file"
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="with a plan: where run folders go")
+    parser.add_argument("--retry", action="store_true", help="with a plan: run again what failed")
     parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
     args = parser.parse_args(argv)
-    if args.folder.is_file():
+    if args.folder.is_file() or not args.folder.exists():  # a plan, or the misspelt name of one
         from harness import planfile
 
         try:
-            return planfile.run(args.folder, args.out)
+            return planfile.run(args.folder, args.out, retry=args.retry)
         except HarnessError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return error.exit_code
@@ -129,7 +130,8 @@ def out_of_memory(message: str) -> str:
     asked = _gib(int(wanted[1])) if wanted else "more than there is"
     return (
         f"wanted {asked}, of {_gib(limit)} {_gib(used)} were in use; "
-        "lower what the submission keeps (state, candidates, batch_sizes), "
+        "a workload for an accelerator has variant=small for other machines; lower what the submission keeps (state, "
+        "candidates, batch_sizes), "
         + (
             "end what else runs on the card, or raise XLA_PYTHON_CLIENT_MEM_FRACTION (the share that jax takes, 0.75)"
             if jax.default_backend() == "gpu"

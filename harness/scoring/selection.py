@@ -60,7 +60,7 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
     tuning = [t for t in remaining if t.spec.tuning]
     remaining = _leave_out(remaining, notes, lambda t: t.spec.tuning, "run on tuning seeds, which are never scored")
     check_comparable(remaining)
-    remaining = _newest_sources(remaining, notes)
+    remaining = _newest_sources(remaining, notes, unscored)
     remaining = _newest_specs(remaining, notes)
     scored = {(t.spec.rules, t.spec.workload, t.spec.submission, t.spec.submission_hash) for t in remaining}
     of_these = [
@@ -95,8 +95,15 @@ def _leave_out(trials: list[Trial], notes: list[str], unwanted: Callable[[Trial]
     return kept
 
 
-def _newest_sources(trials: list[Trial], notes: list[str]) -> list[Trial]:
-    """Keep, of each submission, the trials of the source hash that the newest of its run folders holds."""
+def _newest_sources(trials: list[Trial], notes: list[str], unscored: Collection[str]) -> list[Trial]:
+    """Keep, of each submission, the trials of the source hash that the newest of its run folders holds.
+
+    A run on an unscored workload, a first try of an edit, supersedes none on a scored one.
+    """
+    shown = [t for t in trials if t.spec.workload in unscored]
+    if shown and len(shown) < len(trials):
+        scored = [t for t in trials if t.spec.workload not in unscored]
+        return sorted(_newest_sources(scored, notes, ()) + _newest_sources(shown, notes, ()), key=_order)
     newest = {name: _newest(group).spec.submission_hash for name, group in _grouped(trials, _submission).items()}
     kept = [t for t in trials if t.spec.submission_hash == newest[t.spec.submission]]
     old = _grouped((t for t in trials if t.spec.submission_hash != newest[t.spec.submission]), _submission)

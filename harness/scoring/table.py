@@ -155,7 +155,7 @@ def _print_choices(found: Scores) -> None:
         [
             choice.workload,
             choice.submission,
-            f"{choice.winner} of {len(choice.compared)}",
+            f"{choice.winner} of 0-{len(choice.compared) - 1}",
             ", ".join(f"{name}={value}" for name, value in choice.varied.items()),
             choice.why,
         ]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import config, discover, plan, planfile, records
+from harness import config, discover, plan, planfile, records, worker
 from harness.records import Status
 from harness.workload import SMALL
 
@@ -46,6 +46,33 @@ def test_a_worker_runs_a_plan_without_hydra(tmp_path):
         [sys.executable, "-c", "import hydra"], env=environment, capture_output=True, text=True, check=False
     )
     assert "No module named 'hydra'" in blocked.stderr, "this test would pass anywhere otherwise"
+
+
+def test_a_plan_for_a_device_that_is_not_here_runs_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    run = config.compose(["workload=quadratic", "device=gpu", "max_steps=5"])
+    planfile.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
+    assert worker.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 2
+    assert "a GPU was asked for, but" in capsys.readouterr().err
+    assert not (tmp_path / "there").exists()
+    assert worker.main([str(tmp_path / "no.json")]) == 2
+    assert "no.json is no plan" in capsys.readouterr().err
+
+
+def test_what_failed_is_told_and_run_again_when_asked(tmp_path, monkeypatch, capsys):
+    run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", f"out={tmp_path / 'there'}"])
+    trials = plan.make_plan(run, ["adamw"], elsewhere=True).trials
+    planfile.write(tmp_path / "plan.json", trials)
+    path = plan.make_ready(trials[0])
+    with records.hold(path) as folder:
+        folder.append("start", attempt=1, pid=1, spec_id=trials[0].spec.id, unix_time=0.0)
+        folder.write_result(records.Result(Status.CRASHED, "the driver is missing", trials[0].spec.id))
+    command = [str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]
+    assert worker.main(command) == 1
+    assert "0 of 1 trials to run; 1 failed earlier, --retry runs what failed again" in capsys.readouterr().out
+    assert worker.main([*command, "--retry"]) == 0
+    assert "1 of 1 trials to run" in capsys.readouterr().out
+    assert records.read_trial(path).status == Status.HORIZON_REACHED
 
 
 def test_the_suite_of_the_gpu_runs_in_small_on_a_cpu(make_trial, run_worker, with_data):

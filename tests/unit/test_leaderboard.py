@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +127,8 @@ def test_what_is_not_complete_is_not_published(tmp_path: Path) -> None:
     add(tmp_path / "smoke", 9.0, max_steps=5)
     with pytest.raises(RunFolderError, match="smoke tests are never ranked"):
         leaderboard.add([tmp_path / "smoke"], tmp_path / "results")
+    with pytest.raises(RunFolderError, match="only toys were run"):
+        leaderboard.add([campaign(tmp_path / "toy", "adamw", workloads=("quadratic",))], tmp_path / "results")
     with pytest.raises(ConfigError, match="no suite holds lm_grammar, w9"):
         leaderboard.add([campaign(tmp_path / "odd", "adamw", workloads=("lm_grammar", "w9"))], tmp_path / "results")
     assert not (tmp_path / "results").exists()
@@ -158,6 +161,15 @@ def test_score_reads_published_records(tmp_path: Path, monkeypatch, capsys: pyte
     campaign(Path("mine"), "newcomer")
     assert cli.main(["score", "results/cpu/demo-tuned.jsonl", "mine", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["scores"]) == {"adamw", "muon", "newcomer"}
+    campaign(Path("looks"), "newcomer", rules="quick", counts="fastest")
+    assert cli.main(["score", "results/cpu/demo-tuned.jsonl", "mine", "looks"]) == 2
+    assert "--rules quick" in capsys.readouterr().err
+    for rules, expected in (("tuned", {"adamw", "muon", "newcomer"}), ("quick", {"newcomer"})):
+        words = ["score", "results/cpu/demo-tuned.jsonl", "mine", "looks", "--json", "--rules", rules]
+        assert cli.main(words) == 0
+        assert set(json.loads(capsys.readouterr().out)["scores"]) == expected
+    assert cli.main([*words[:-1], "external"]) == 2
+    assert "no run by rules external" in capsys.readouterr().err
     leaderboard.add([campaign(Path("other"), "adamw", rules="external", counts="fastest")], Path("results"))
     assert cli.main(["score", "results"]) == 0
     out = capsys.readouterr().out
@@ -217,3 +229,12 @@ def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
     first_look = text[text.index("rules `quick`") :].split("\n\n")[1].splitlines()[2:]
     assert first_look, "the committed records hold a campaign of single runs"
     assert all(row.startswith("| - |") for row in first_look)
+
+
+def test_what_was_published_from_other_sources_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = published.read(ROOT / "results" / "cpu" / "cpu-quick.jsonl")
+    monkeypatch.setattr(leaderboard.discover, "find_all", lambda kind: {})
+    assert leaderboard.since_changed(trials) == []
+    changed = SimpleNamespace(source_hash="another")
+    monkeypatch.setattr(leaderboard.discover, "find_all", lambda kind: {"adamw": changed})
+    assert leaderboard.since_changed(trials) == ["published from other sources than are here now: adamw"]

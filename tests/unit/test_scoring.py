@@ -264,6 +264,16 @@ def test_older_sources_of_a_submission_are_superseded(tmp_path: Path) -> None:
     assert "2 trials of adamw by older sources (old; scored: new) on w1, w2" in note
 
 
+def test_a_first_try_on_a_toy_supersedes_nothing_that_is_scored(tmp_path: Path) -> None:
+    scored = trial(tmp_path, 5.0, submission_hash="old", written=1.0)
+    toys = [trial(tmp_path, 1.0, workload="toy", submission_hash=h, written=w) for h, w in (("old", 1.0), ("new", 2.0))]
+    found = selection.select([scored, *toys], {"toy"})
+    assert [(t.spec.workload, t.spec.submission_hash) for t in found.trials] == [("toy", "new"), ("w1", "old")]
+    assert [(t.spec.workload, t.spec.submission_hash) for t in selection.select([scored, *toys]).trials] == [
+        ("toy", "new")
+    ]
+
+
 def test_an_older_hyperparameter_point_is_superseded(tmp_path: Path) -> None:
     old = trial(tmp_path, 5.0, hyperparameters={"learning_rate": 0.1}, written=1.0)
     new = trial(tmp_path, 8.0, written=2.0)

@@ -8,7 +8,7 @@ from harness.optim.schedules import warmup_cosine
 
 
 def build(task: TaskView, hp) -> Algorithm:
-    schedule = warmup_cosine(hp["learning_rate"], task.step_hint, warmup_fraction=0.05)
+    schedule = warmup_cosine(hp["learning_rate"], round(hp["horizon"] * task.step_hint), warmup_fraction=0.05)
 
     def init(params, key):
         """Return the state: arrays only. `key` is for whatever is drawn at the start."""
