@@ -192,7 +192,7 @@ def page(name: str, suite: str, searches: list[Search], count: int, finished: li
     lines = [
         f"{count} points over {' and '.join(searches[0].moved)}{lengths}; {runs} runs on tuning seeds.",
         "Of those that ran to the end, the steps to the target (of the budget; at a miss the final metric), and the",
-        "geometric mean of steps over the baseline's, with a miss as twice the budget:",
+        "geometric mean of steps over the baseline's, with a miss as twice the budget (lower is better):",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
