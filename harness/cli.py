@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness import __version__
-from harness.errors import ConfigError, HarnessError, RunFolderError, suggest
+from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, suggest
 
 if TYPE_CHECKING:
     from harness.launch import devices
@@ -228,7 +228,12 @@ def _run(args: argparse.Namespace) -> int:
     for problem in planned.problems:
         _report(problem)
     code = 1 if planned.problems else 0
-    plan.check_data(planned)
+    try:
+        plan.check_data(planned)
+    except DataError as error:
+        if not args.dry_run:
+            raise
+        print(f"note: {error}", file=sys.stderr)
     if args.dry_run:
         return code
     tried: set[Path] = set()

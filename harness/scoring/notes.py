@@ -68,10 +68,14 @@ def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
         error = trial.result.calibration.step_ratio_error if trial.result and trial.result.calibration else None
         if error is not None and error > LOOSE:
             errors.setdefault((trial.spec.submission, trial.spec.workload), []).append(error)
+    if not errors:
+        return []
+    worst = sorted(errors, key=lambda cell: (-max(errors[cell]), cell))
+    told = [f"{max(errors[cell]):.0%} for {cell[0]} on {cell[1]}" for cell in worst[:3]]
+    told += [f"{LOOSE:.0%} or more for {len(worst) - 3} others"] if len(worst) > 3 else []
     return [
-        f"{submission} on {workload}: its step time over AdamW's, and so its time, is known to {max(found):.0%} only, "
-        "for the machine was busy; `harness run ... out=DIR` runs it anew"
-        for (submission, workload), found in sorted(errors.items())
+        f"the machine was busy: step times over AdamW's, and times with them, are uncertain by {', '.join(told)}; "
+        "`harness run ... out=DIR` measures anew"
     ]
 
 
