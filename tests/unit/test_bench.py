@@ -45,7 +45,9 @@ def test_the_table_shows_every_row_with_its_goal(tmp_path, capsys):
             "model_tflop_per_step": 12.4, "model_tflop_per_s": 318.0, "ceiling_tflop_per_s": 780.0,
             "share_of_ceiling": 0.41, "choices": {"attention": "xla: no GPU"},
         },
-        "b": {"bare_ms": 40.0, "harness_ms": 40.4, "ratio": 0.99, "same_ratio": 1.0, "eval_share": 0.03},
+        "b": {
+            "bare_ms": 40.0, "harness_ms": 40.4, "ratio": 0.99, "same_ratio": 1.0, "measured": 0.03, "evaluated": 0.06,
+        },
         "c": {"harness_ms": 40.0, "torch_ms": 44.0, "times_as_fast": 1.1, "torch": "2.13"},
         "d": {"step_over_adamw": {"muon": 1.05, "broken": None}},
         "e": {"cold_s": 60.0, "tuned_s": 30.0, "cached_s": 2.0},
@@ -57,7 +59,7 @@ def test_the_table_shows_every_row_with_its_goal(tmp_path, capsys):
     table = capsys.readouterr().out
     for text in (
         "| 41.0% | 45% |",
-        "| f | lm_books | evaluation over training | 3.0% |",
+        "| f | lm_books | evaluation over training; with the full splits | 3.0%; 6.0% |",
         "| 1.10 |",
         "muon 1.05, broken -",
     ):
@@ -66,6 +68,19 @@ def test_the_table_shows_every_row_with_its_goal(tmp_path, capsys):
     assert "| 1.09% of 2 |" in table
     assert table.count("| resnet18_cifar10 | not measured |") == 6
     assert "say nothing about speed" in table
+
+
+def test_the_table_reads_what_the_loop_s_bench_returns():
+    import bench_loop
+    from bench.table import lines
+
+    from harness import discover
+
+    row = bench_loop.bench(discover.find("workloads", "quadratic"), rounds=3)
+    names = [name for name, _, _ in lines("b", "lm_books", row)]
+    assert names[-1] == "evaluation over training; with the full splits"
+    assert row["pairs"] >= 3
+    assert 0 < row["measured"] <= row["evaluated"]
 
 
 def test_the_script_for_the_card_lists_what_is_left(tmp_path):
