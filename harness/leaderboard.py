@@ -28,9 +28,8 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
     """Publish the trials of run folders that count, with the tuning trials behind them; return the files written.
 
     Of a submission that was published before, the new trials replace the old ones; the others stay. Toys are passed
-    over. Raises
-    RunFolderError where trials are missing, unfinished or not comparable with those that are published, and ConfigError
-    where no suite holds the workloads and none is named.
+    over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published,
+    and ConfigError where no suite holds the workloads and none is named.
     """
     found = [records.read_trial(path) for root in runs for path in records.find_trials(root)]
     if not found:
@@ -104,7 +103,10 @@ def _suite(workloads: set[str]) -> str:
     suites = {name: config.compose([f"suite={name}"]).suite.workloads for name in config.options("suite")}
     holding = sorted((len(held), name) for name, held in suites.items() if workloads <= set(held))
     if not holding:
-        raise ConfigError(f"no suite holds {', '.join(sorted(workloads))}; name the file's own with --suite NAME")
+        raise ConfigError(
+            f"no suite holds {', '.join(sorted(workloads))}; publish one suite at a time, or name the file's own with "
+            "--suite NAME"
+        )
     return holding[0][1]
 
 
@@ -135,24 +137,21 @@ def _standings(found: Scores, ranking: Standings) -> list[list[str]]:
             apart[pair.b].add(pair.a)
     example = next(iter(ranking.score.values()))
     kind = " [95%]" if example.interval else " (range)" if example.range else ""
-    rows = [["rank", "submission", f"score{kind}", "x best", *found.ranked, "not separable from"]]
+    ranked = example.interval is not None  # too few seeds for an interval are too few for a rank, and for a test
+    columns = ["submission", f"score{kind}", "x best", *found.ranked]
+    rows = [["rank", *columns, "not separable from"] if ranked else columns]
     for name in sorted(ranking.rank, key=lambda n: (ranking.rank[n], n)):
         one, times = ranking.score[name], ranking.time[name]
         spread = f" [{one.interval[0]:.2f}, {one.interval[1]:.2f}]" if one.interval else ""
         spread += f" ({one.range[0]:.2f} to {one.range[1]:.2f})" if one.range and not one.interval else ""
-        same = [other for other in ranking.rank if other not in apart[name]]
-        rows.append(
-            [
-                str(ranking.rank[name])
-                if one.interval
-                else "-",  # too few seeds for an interval are too few for a rank
-                name,
-                f"{one.value:.4f}{spread}",
-                _number(ranking.mean_ratio[name].value, ".3f"),
-                *(_number(times[w].value) for w in found.ranked),
-                ", ".join(sorted(same, key=lambda n: ranking.rank[n])) or "-",
-            ]
-        )
+        cells = [
+            name,
+            f"{one.value:.4f}{spread}",
+            _number(ranking.mean_ratio[name].value, ".3f"),
+            *(_number(times[w].value) for w in found.ranked),
+        ]
+        same = sorted((other for other in ranking.rank if other not in apart[name]), key=lambda n: ranking.rank[n])
+        rows.append([str(ranking.rank[name]), *cells, ", ".join(same) or "-"] if ranked else cells)
     return rows
 
 
