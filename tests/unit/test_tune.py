@@ -29,9 +29,9 @@ def tune(monkeypatch: pytest.MonkeyPatch) -> Any:
 class MadeUpSearch:
     """A search on lm_grammar whose runs follow a formula; `asked` holds the points of each request, and its end."""
 
-    def __init__(self, name: str, loss: LOSS):
+    def __init__(self, name: str, loss: LOSS, dimensions: int):
         self.info = GRAMMAR
-        self.moved = tuple(submission.read_info(discover.find("submissions", name)).space)[:2]
+        self.moved = tuple(submission.read_info(discover.find("submissions", name)).space)[:dimensions]
         self.loss = loss
         self.asked: list[tuple[list[Point], int]] = []
         self.runs: list[TargetRun] = []
@@ -55,9 +55,11 @@ class MadeUpSearch:
         )  # fmt: skip
 
 
-def search(tune: Any, name: str, loss: LOSS) -> tuple[MadeUpSearch, Point, list[Any]]:
-    made_up = MadeUpSearch(name, loss)
-    best, finished = tune.tune(name, [made_up], {"lm_grammar": None}, 8)
+def search(
+    tune: Any, name: str, loss: LOSS, *, points: int = 8, dimensions: int = 2
+) -> tuple[MadeUpSearch, Point, list[Any]]:
+    made_up = MadeUpSearch(name, loss, dimensions)
+    best, finished = tune.tune(name, [made_up], {"lm_grammar": None}, points)
     return made_up, best, finished
 
 
@@ -99,6 +101,35 @@ def test_a_method_without_a_schedule_has_no_length_to_find(tune: Any) -> None:
     assert len(finished) == 4
 
 
+def test_with_one_dimension_all_else_is_at_its_default_and_the_defaults_run_too(tune: Any) -> None:
+    defaults = submission.read_info(discover.find("submissions", "muon")).defaults
+    made_up, (_, best), finished = search(
+        tune, "muon", lambda p, step: 2.0 - step * p["learning_rate"] / 10, points=4, dimensions=1
+    )
+    assert [len(points) for points, _ in made_up.asked] == [4, 2, 1, 2]
+    drawn = [point for _, point in made_up.asked[0][0]]
+    assert all(point | {"learning_rate": 0} == defaults | {"learning_rate": 0} for point in drawn)
+    assert best["learning_rate"] == max(point["learning_rate"] for point in drawn)
+    assert finished[-1].point == ("muon", defaults)
+    page = tune.page("muon", "cpu", [made_up], 4, finished)
+    assert "4 points over learning_rate; " in page
+    assert "python scripts/tune.py muon suite=cpu --points 4 --dimensions 1`" in page
+
+
+def test_each_suite_has_its_table_in_the_page(tune: Any) -> None:
+    tables = {
+        suite: "\n".join([tune.BEGIN.format(suite), f"the table of {suite}", tune.END]) for suite in ("demo", "cpu")
+    }
+    text = tune.on_page("# muon\n", "demo", tables["demo"])
+    text = tune.on_page(text, "cpu", tables["cpu"]) + "\n## After\n"
+    assert text.index(tables["demo"]) < text.index(tables["cpu"]) < text.index("## After")
+    again = tune.on_page(text, "demo", tables["demo"].replace("the table", "another"))
+    assert "another of demo" in again
+    assert "the table of demo" not in again
+    assert tables["cpu"] in again
+    assert again.count("## Tuning") == 1
+
+
 def test_defaults_and_page_are_written_and_nothing_else(
     tune: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,14 +138,14 @@ def test_defaults_and_page_are_written_and_nothing_else(
     made_up, best, finished = search(tune, "muon", lambda p, step: 2.0 - step * p["learning_rate"] / 10 * p["horizon"])
     monkeypatch.setattr(tune, "ROOT", tmp_path)
     monkeypatch.setattr(tune.discover, "find", lambda kind, name: discover.Folder("submissions", name, folder))
-    tune.write_defaults("muon", best)
+    tune.write_defaults("muon", best, made_up.moved)
     new, old = (submission.read_info(discover.Folder("submissions", "muon", path)) for path in (folder, source))
     changed = ("learning_rate", "adam_learning_rate", "horizon")
     assert new.defaults == old.defaults | {name: best[1][name] for name in changed}
     assert new.space == old.space
     page = tune.page("muon", "demo", [made_up], 8, finished)
-    once = tune.on_page("# muon\n\nText.\n", page)
+    once = tune.on_page("# muon\n\nText.\n", "demo", page)
     assert once.startswith("# muon\n\nText.\n\n## Tuning\n")
-    assert tune.on_page(once + "\nMore.\n", page) == once + "\nMore.\n", "in its place"
+    assert tune.on_page(once + "\nMore.\n", "demo", page) == once + "\nMore.\n", "in its place"
     assert "missed, " not in page
     assert page.count("\n| ") == 2 + len(finished)
