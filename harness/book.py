@@ -17,11 +17,10 @@ from harness import hardware
 from harness.api import TrainState
 from harness.clock import Calibration, Ledger, Reading, Scored, scored
 from harness.loss import StepCost
+from harness.programs import MAX_CHUNK_STEPS
 from harness.records import Measurement, Result, Status, interpolated_crossing
 from harness.spec import TrialSpec
 from harness.workload import CPU_GRID, Grid, next_measurement
-
-MAX_CHUNK_STEPS = 100  # between two looks at the clock
 
 
 @dataclass

@@ -13,7 +13,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import optax
@@ -22,7 +21,7 @@ from harness import discover, hardware, seeds
 from harness.api import Algorithm, TrainState
 from harness.clock import Calibration
 from harness.optax_adapter import from_optax
-from harness.programs import Arrays, Keys, Programs, compile_step, init_function, initial_state
+from harness.programs import Arrays, Keys, Programs, Step, compile_step, init_function, initial_state
 from harness.workload import Workload
 
 SECONDS, MAX_SECONDS = 2.0, 6.0
@@ -101,7 +100,7 @@ def median_error(values: Sequence[float]) -> float:
 
 def compile_baseline(
     workload: Workload, start: Callable[[Keys], TrainState], keys: Keys, train: Arrays, *, platform: str
-) -> tuple[Callable[[Keys], TrainState], Callable[..., Any]]:
+) -> tuple[Callable[[Keys], TrainState], Step]:
     """Return (init, compiled step) of the baseline at the workload's batch size.
 
     Parameters and model state are those of `start(keys)`, whatever submission that belongs to.
@@ -117,15 +116,15 @@ def compile_baseline(
 class _Repeated:
     """A step program and the state it works on; each call is one dispatch, timed with the device waited for."""
 
-    def __init__(self, program: tuple[Callable[..., TrainState], Callable[..., Any]], keys: Keys, train: Arrays):
+    def __init__(self, program: tuple[Callable[..., TrainState], Step], keys: Keys, train: Arrays):
         init, self._step = program
         self._keys, self._train = keys, train
         self._state = init(keys)
 
     def __call__(self) -> tuple[float, float]:
-        jax.block_until_ready(self._state)
+        order = jax.block_until_ready(self._step.order(self._state, self._keys))  # once a chunk, so not of each step
         wall, cpu = time.perf_counter(), time.process_time()
-        self._state, metrics = self._step(self._state, self._keys, self._train)
+        self._state, metrics = self._step(self._state, self._keys, self._train, order)
         jax.block_until_ready((self._state, metrics))
         return time.perf_counter() - wall, time.process_time() - cpu
 

@@ -39,6 +39,10 @@ class RunFolderError(HarnessError):
 def suggest(name: str, choices: Iterable[str], kind: str) -> str:
     """Return the tail of an error about an unknown `name`: the nearest choice, then all of them."""
     known = sorted(choices)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}{kind}: {', '.join(known) if known else 'none found'}"
+    return f"{nearest(name, known)}{kind}: {', '.join(known) if known else 'none found'}"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return a question that names the choice nearest to an unknown `name`, or nothing where none is near."""
+    near = difflib.get_close_matches(name, sorted(choices), n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'? " if near else ""

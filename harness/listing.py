@@ -11,7 +11,7 @@ import yaml
 
 from harness import config, discover, submission, targets
 from harness.discover import Folder
-from harness.errors import ConfigError, HarnessError, suggest
+from harness.errors import ConfigError, HarnessError, nearest
 from harness.submission import Dimension
 from harness.tables import print_line, print_table
 from harness.workload import WorkloadInfo
@@ -45,7 +45,7 @@ def print_show(name: str) -> None:
     """
     shown = [*_folders_called(name), *_files_called(name)]
     if not shown:
-        raise ConfigError(f"unknown name '{name}'; {suggest(name, _all_names(), 'found')}")
+        raise ConfigError(f"unknown name '{name}'; {nearest(name, _all_names())}`harness list` shows what there is")
     for number, show in enumerate(shown):
         if number:
             print_line()
@@ -71,8 +71,10 @@ def target_text(info: WorkloadInfo) -> str:
     """Return what is to be reached and how firm it is, for people."""
     if info.target.value is None:
         return "no target"
-    firm = "provisional (version 0)" if info.target.version == 0 else f"version {info.target.version}"
-    return f"at {'most' if info.mode == 'min' else 'least'} {info.target.value:g}, {firm}"
+    firm = f", version {info.target.version}"
+    if info.target.version == 0:
+        firm = ", provisional (version 0)" if info.scored else ""
+    return f"at {'most' if info.mode == 'min' else 'least'} {info.target.value:g}{firm}"
 
 
 def _print_options(group: str, columns: list[str], row: Callable[[dict[str, Any]], list[str]]) -> None:

@@ -118,9 +118,10 @@ def run_trial(
 
         before = ledger.totals()["train"]
         with ledger.span("train"), jax.transfer_guard("disallow"):
-            stacked = []
+            stacked, step = [], programs.steps[book.batch_size]
+            order = step.order(state, keys)
             for _ in range(chunk_dispatches(spec, book, programs.dispatch_steps, workload.info.grid)):
-                state, metrics = programs.steps[book.batch_size](state, keys, train)
+                state, metrics = step(state, keys, train, order)
                 stacked.append(metrics)
             watch.look()  # while the device works off what is queued: at most a chunk
             jax.block_until_ready((state, stacked))

@@ -30,8 +30,9 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 1}
 initial state the dearest program to compile but the step.
 """
 
+MAX_CHUNK_STEPS = 100  # between two looks at the clock
+
 Arrays = Mapping[str, jax.Array]
-Step = Callable[["TrainState", "Keys", Arrays], tuple[TrainState, dict[str, jax.Array]]]
 
 
 class Keys(NamedTuple):
@@ -43,14 +44,48 @@ class Keys(NamedTuple):
     evaluation: jax.Array
 
 
+class Order(NamedTuple):
+    """The numbers of the examples of a chunk's batches.
+
+    Attributes:
+      first: int32, the examples seen before the first of them.
+      rows: int32[calls, steps in a call, batch size]; enough for MAX_CHUNK_STEPS.
+    """
+
+    first: jax.Array
+    rows: jax.Array
+
+
+@dataclass(frozen=True)
+class Step:
+    """One dispatch of training steps, compiled, as a function; and what draws the order of a chunk of them.
+
+    The numbers of the examples are drawn by a program of their own, once a chunk. Within the step they are a hundred
+    tiny operations, which upset the order in which XLA's CPU scheduler runs the large ones: up to a fifth of a step;
+    and a call between any two steps costs 3% of one of 9 ms.
+    """
+
+    compiled: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    drawing: Callable[[jax.Array, Keys], Order]
+
+    def order(self, state: TrainState, keys: Keys) -> Order:
+        """Return the order of the chunk that begins at `state`."""
+        return self.drawing(state.examples, keys)
+
+    def __call__(
+        self, state: TrainState, keys: Keys, train: Arrays, order: Order | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Train; donates the state. `order` is that of the chunk which these steps are part of, or of them alone."""
+        return self.compiled(state, keys, train, order or self.order(state, keys))
+
+
 @dataclass(frozen=True)
 class Programs:
     """Compiled programs.
 
     Attributes:
       init: Keys -> TrainState.
-      steps: by batch size: (state, keys, train arrays) -> (state, metrics stacked over the dispatch). Donates the
-        state.
+      steps: by batch size: (state, keys, train arrays, order) -> (state, metrics stacked over the dispatch).
       dispatch_steps: steps in one call of a step program.
       eval_variables: (state, keys, train arrays) -> (params, model_state); None where the state's own are evaluated.
       evaluate: (params, model_state, slice arrays) -> metrics.
@@ -152,33 +187,27 @@ def compile_step(
     workload: Workload, algorithm: Algorithm, size: int, dispatch: int, state: TrainState, keys: Keys, train: Arrays,
     source: Path = Path("submission"),
 ) -> tuple[Step, float, Any]:  # fmt: skip
-    """Return (one dispatch of `dispatch` steps, seconds of compiling, its jaxpr).
-
-    The numbers of the examples are drawn by a small program of their own. Within the step they are a hundred tiny
-    operations, which upset the order in which XLA's CPU scheduler runs the large ones: up to a fifth of a step.
-    """
+    """Return (one dispatch of `dispatch` steps, seconds of compiling, its jaxpr)."""
     start = time.perf_counter()
+    calls, count = -(-MAX_CHUNK_STEPS // dispatch), size * algorithm.candidates
 
-    def draw(examples: jax.Array, keys: Keys) -> jax.Array:
-        each = examples + size * jnp.arange(dispatch, dtype=examples.dtype)
-        count = size * algorithm.candidates
-        return jax.vmap(lambda seen: draw_indices(workload, keys.data, seen * algorithm.candidates, count))(each)
+    def draw(examples: jax.Array, keys: Keys) -> Order:
+        each = examples + size * jnp.arange(calls * dispatch, dtype=examples.dtype)
+        rows = jax.vmap(lambda seen: draw_indices(workload, keys.data, seen * algorithm.candidates, count))(each)
+        return Order(each[0], rows.reshape(calls, dispatch, count))
 
-    def call(state: TrainState, keys: Keys, train: Arrays, indices: jax.Array) -> Any:
+    def call(state: TrainState, keys: Keys, train: Arrays, order: Order) -> Any:
         step = step_function(workload, algorithm, size, source)
+        number = (state.examples - order.first) // (size * dispatch)
+        indices = jax.lax.dynamic_index_in_dim(order.rows, number, keepdims=False)
         if dispatch == 1:
             state, metrics = step(state, keys, train, indices[0])
             return state, jax.tree.map(lambda m: m[None], metrics)
         return jax.lax.scan(lambda s, index: step(s, keys, train, index), state, indices)
 
-    indices = jax.jit(draw).lower(state.examples, keys).compile()
+    drawing = jax.jit(draw).lower(state.examples, keys).compile()
     traced = jax.jit(call, donate_argnums=0).trace(state, keys, train, jax.eval_shape(draw, state.examples, keys))
-    step = traced.lower().compile()
-
-    def run(state: TrainState, keys: Keys, train: Arrays) -> tuple[TrainState, dict[str, jax.Array]]:
-        return step(state, keys, train, indices(state.examples, keys))
-
-    return run, time.perf_counter() - start, traced.jaxpr
+    return Step(traced.lower().compile(), drawing), time.perf_counter() - start, traced.jaxpr
 
 
 def step_function(

@@ -144,7 +144,7 @@ def facts(p: Progress) -> Iterator[tuple[str, str]]:
     if not p.step:
         return
     speed = f" ({p.steps_per_s:.3g}/s)" if p.steps_per_s else ""
-    yield "step", f"{p.step}/{p.limit}{speed}"
+    yield "step", (f"{p.step}{speed}" if p.step > p.limit else f"{p.step}/{p.limit}{speed}")  # cheap steps go past it
     if p.phase not in (PHASES["train"], PHASES["finish"]):
         return
     if p.loss is not None:

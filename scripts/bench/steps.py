@@ -14,7 +14,7 @@ from harness import discover, seeds, submission
 from harness.calibration import baseline, calibrate
 from harness.errors import HarnessError
 from harness.loop import task_view
-from harness.programs import Keys, compile_programs, compile_step, init_function
+from harness.programs import MAX_CHUNK_STEPS, Keys, compile_programs, compile_step, init_function
 from harness.workload import Workload
 
 
@@ -56,8 +56,10 @@ class HarnessSteps:
         """Make so many calls and return seconds per step."""
         jax.block_until_ready(self._state)
         start = time.perf_counter()
-        for _ in range(calls):
-            self._state, metrics = self._step(self._state, self._keys, self._train)
+        for number in range(calls):
+            if number % (MAX_CHUNK_STEPS // self.dispatch) == 0:
+                order = self._step.order(self._state, self._keys)
+            self._state, metrics = self._step(self._state, self._keys, self._train, order)
         jax.block_until_ready((self._state, metrics))
         return (time.perf_counter() - start) / calls / self.dispatch
 

@@ -412,6 +412,12 @@ def test_progress_in_the_ranking_clock():
     )
 
 
+def test_cheap_steps_may_go_past_the_baselines_number():
+    line = progress.line(shown(EVENTS, dataclasses.replace(SPEC, budget_steps=199)))
+    assert "training, step 200 (50/s), train" in line
+    assert "scored 20.0 of 60.0" in line
+
+
 def test_progress_to_the_horizon():
     p = shown(EVENTS, dataclasses.replace(SPEC, stop="horizon", target=None))
     assert (p.limit, p.fraction, p.left_s) == (400, 0.5, 4.0)

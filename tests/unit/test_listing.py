@@ -68,6 +68,7 @@ def test_list_has_all_that_is_found(here: Path, capsys: pytest.CaptureFixture[st
     assert str(toy) in lines["toy"]
     assert "no target" in lines["toy"]
     assert "(a toy, not scored)" in lines["toy"]
+    assert "provisional" not in lines["quadratic"], "a toy's target is of no ruleset"
     assert "lm_grammar" in lines["demo"]
     assert "1 x 1" in lines["quick"]
     for name in (*discover.find_all("submissions"), *discover.find_all("workloads")):

@@ -20,6 +20,7 @@ from harness.api import Algorithm, TrainState
 from harness.errors import SubmissionError
 from harness.optax_adapter import from_optax
 from harness.programs import (
+    MAX_CHUNK_STEPS,
     Keys,
     all_finite,
     compile_programs,
@@ -353,6 +354,29 @@ def test_a_step_is_the_same_whether_its_examples_are_drawn_within_or_before(prog
     batch = draw_batch(QUADRATIC, KEYS.data, jnp.int32(24), 32, TRAIN)
     expected = QUADRATIC.loss(within.params, {}, batch, KEYS.data, True)[0].mean()
     np.testing.assert_allclose(after_switch["loss"][0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dispatch", "candidates"), [(1, 1), (5, 1), (3, 4)])
+def test_the_order_of_a_chunk_is_that_of_its_steps_one_by_one(dispatch, candidates):
+    workload = dataclasses.replace(
+        QUADRATIC, info=dataclasses.replace(QUADRATIC.info, dispatch_steps={"cpu": dispatch})
+    )
+    algorithm = with_step(
+        lambda loss, state, batch, key: (state, {"loss": batch["index"].sum(dtype=jnp.float32)}), candidates=candidates
+    )
+    step = compile_(algorithm, workload).steps[32]
+    count = 32 * candidates
+    state = jax.jit(init_function(workload, algorithm))(KEYS)._replace(examples=jnp.int32(64))  # not the first chunk
+    order = step.order(state, KEYS)
+    calls = -(-MAX_CHUNK_STEPS // dispatch)
+    assert order.rows.shape == (calls, dispatch, count)
+    sums = []
+    for _ in range(calls):
+        state, metrics = step(state, KEYS, TRAIN, order)
+        sums += metrics["loss"].tolist()
+    positions = [64 * candidates + count * number for number in range(len(sums))]
+    expected = [draw_batch(workload, KEYS.data, jnp.int32(p), count, TRAIN)["index"].sum() for p in positions]
+    assert sums == [float(one) for one in expected]
 
 
 # ---- the batch ----
