@@ -44,33 +44,47 @@ class Keys(NamedTuple):
     evaluation: jax.Array
 
 
-class Order(NamedTuple):
-    """The numbers of the examples of a chunk's batches.
+class Draw(NamedTuple):
+    """What chance decides of one step, but for what the workload's loss draws.
 
     Attributes:
-      first: int32, the examples seen before the first of them.
-      rows: int32[calls, steps in a call, batch size]; enough for MAX_CHUNK_STEPS.
+      examples: int32[batch size], their numbers.
+      batch_key: of their augmentation.
+      key: what the submission's `step` is handed.
+    """
+
+    examples: jax.Array
+    batch_key: jax.Array
+    key: jax.Array
+
+
+class Order(NamedTuple):
+    """The draws of a chunk.
+
+    Attributes:
+      first: int32, the examples seen before the first of its steps.
+      draws: with leading axes [calls, steps in a call]; enough for MAX_CHUNK_STEPS.
     """
 
     first: jax.Array
-    rows: jax.Array
+    draws: Draw
 
 
 @dataclass(frozen=True)
 class Step:
     """One dispatch of training steps, compiled, as a function; and what draws the order of a chunk of them.
 
-    The numbers of the examples are drawn by a program of their own, once a chunk. Within the step they are a hundred
-    tiny operations, which upset the order in which XLA's CPU scheduler runs the large ones: up to a fifth of a step;
-    and a call between any two steps costs 3% of one of 9 ms.
+    Examples and keys are drawn by a program of their own, once a chunk. Within the step they are some hundred tiny
+    operations, which upset the order in which XLA's CPU scheduler runs the large ones: up to a fifth of a step; and a
+    call between any two steps costs 3% of one of 9 ms.
     """
 
     compiled: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-    drawing: Callable[[jax.Array, Keys], Order]
+    drawing: Callable[[jax.Array, jax.Array, Keys], Order]
 
     def order(self, state: TrainState, keys: Keys) -> Order:
         """Return the order of the chunk that begins at `state`."""
-        return self.drawing(state.examples, keys)
+        return self.drawing(state.examples, state.step, keys)
 
     def __call__(
         self, state: TrainState, keys: Keys, train: Arrays, order: Order | None = None
@@ -189,24 +203,26 @@ def compile_step(
 ) -> tuple[Step, float, Any]:  # fmt: skip
     """Return (one dispatch of `dispatch` steps, seconds of compiling, its jaxpr)."""
     start = time.perf_counter()
-    calls, count = -(-MAX_CHUNK_STEPS // dispatch), size * algorithm.candidates
+    calls = -(-MAX_CHUNK_STEPS // dispatch)
 
-    def draw(examples: jax.Array, keys: Keys) -> Order:
-        each = examples + size * jnp.arange(calls * dispatch, dtype=examples.dtype)
-        rows = jax.vmap(lambda seen: draw_indices(workload, keys.data, seen * algorithm.candidates, count))(each)
-        return Order(each[0], rows.reshape(calls, dispatch, count))
+    def draw(examples: jax.Array, step: jax.Array, keys: Keys) -> Order:
+        number = jnp.arange(calls * dispatch, dtype=examples.dtype).reshape(calls, dispatch)
+        each = examples + size * number
+        drawn = lambda seen, step: draw_step(workload, algorithm, size, keys, seen, step)  # noqa: E731
+        return Order(each[0, 0], jax.vmap(jax.vmap(drawn))(each, step + number))
 
     def call(state: TrainState, keys: Keys, train: Arrays, order: Order) -> Any:
         step = step_function(workload, algorithm, size, source)
         number = (state.examples - order.first) // (size * dispatch)
-        indices = jax.lax.dynamic_index_in_dim(order.rows, number, keepdims=False)
+        draws = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), order.draws)
         if dispatch == 1:
-            state, metrics = step(state, keys, train, indices[0])
+            state, metrics = step(state, keys, train, jax.tree.map(lambda x: x[0], draws))
             return state, jax.tree.map(lambda m: m[None], metrics)
-        return jax.lax.scan(lambda s, index: step(s, keys, train, index), state, indices)
+        return jax.lax.scan(lambda s, draw: step(s, keys, train, draw), state, draws)
 
-    drawing = jax.jit(draw).lower(state.examples, keys).compile()
-    traced = jax.jit(call, donate_argnums=0).trace(state, keys, train, jax.eval_shape(draw, state.examples, keys))
+    position = state.examples, state.step, keys
+    drawing = jax.jit(draw).lower(*position).compile()
+    traced = jax.jit(call, donate_argnums=0).trace(state, keys, train, jax.eval_shape(draw, *position))
     return Step(traced.lower().compile(), drawing), time.perf_counter() - start, traced.jaxpr
 
 
@@ -215,18 +231,15 @@ def step_function(
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Return one training step: draw the batch, let the submission step, check when traced what came back, count.
 
-    It takes (state, keys, train arrays) and, where they were drawn beforehand, the numbers of the batch's examples.
+    It takes (state, keys, train arrays) and, where it was made beforehand, the step's draw.
     """
     loss = WorkloadLoss(workload)
 
     def step(
-        state: TrainState, keys: Keys, train: Arrays, index: jax.Array | None = None
+        state: TrainState, keys: Keys, train: Arrays, draw: Draw | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        seen, count = state.examples * algorithm.candidates, batch_size * algorithm.candidates
-        if index is None:
-            index = draw_indices(workload, keys.data, seen, count)
-        batch = make_batch(workload, keys.data, seen, index, train)
-        key = jax.random.fold_in(keys.algorithm, state.step)
+        index, batch_key, key = draw or draw_step(workload, algorithm, batch_size, keys, state.examples, state.step)
+        batch = workload.batch(train, index, batch_key) | {"index": index}
         returned = algorithm.step(loss, state, batch, key)
         pair = returned if isinstance(returned, tuple) and not isinstance(returned, TrainState) else (returned,)
         if len(pair) != 2 or not isinstance(pair[0], TrainState):
@@ -240,22 +253,25 @@ def step_function(
     return step
 
 
+def draw_step(
+    workload: Workload, algorithm: Algorithm, size: int, keys: Keys, examples: jax.Array, step: jax.Array
+) -> Draw:
+    """Return the draw of the step that comes after so many examples and steps."""
+    seen, count = examples * algorithm.candidates, size * algorithm.candidates
+    return Draw(*draw_examples(workload, keys.data, seen, count), jax.random.fold_in(keys.algorithm, step))
+
+
+def draw_examples(workload: Workload, key: jax.Array, seen: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Return (int32[size], key): the examples at a position of the data stream, and the key of their augmentation."""
+    order_key, batch_key = jax.random.split(key)
+    index = batch_indices(order_key, seen, size, workload.info.num_train_examples)
+    return index, jax.random.fold_in(batch_key, seen)
+
+
 def draw_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int, train: Arrays) -> Batch:
     """Return the batch at a position of the data stream: a pure function of (key, examples seen, size)."""
-    index = draw_indices(workload, key, examples_seen, size)
-    return make_batch(workload, key, examples_seen, index, train)
-
-
-def draw_indices(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int) -> jax.Array:
-    """Return int32[size], the numbers of the examples at a position of the data stream."""
-    order_key, _ = jax.random.split(key)
-    return batch_indices(order_key, examples_seen, size, workload.info.num_train_examples)
-
-
-def make_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, index: jax.Array, train: Arrays) -> Batch:
-    """Return the batch of these examples, as it is at a position of the data stream."""
-    _, batch_key = jax.random.split(key)
-    return workload.batch(train, index, jax.random.fold_in(batch_key, examples_seen)) | {"index": index}
+    index, batch_key = draw_examples(workload, key, examples_seen, size)
+    return workload.batch(train, index, batch_key) | {"index": index}
 
 
 def eval_variables_function(

@@ -362,21 +362,29 @@ def test_the_order_of_a_chunk_is_that_of_its_steps_one_by_one(dispatch, candidat
         QUADRATIC, info=dataclasses.replace(QUADRATIC.info, dispatch_steps={"cpu": dispatch})
     )
     algorithm = with_step(
-        lambda loss, state, batch, key: (state, {"loss": batch["index"].sum(dtype=jnp.float32)}), candidates=candidates
+        lambda loss, state, batch, key: (
+            state,
+            {"loss": batch["index"].sum(dtype=jnp.float32), "key": jax.random.uniform(key)},
+        ),
+        candidates=candidates,
     )
     step = compile_(algorithm, workload).steps[32]
     count = 32 * candidates
-    state = jax.jit(init_function(workload, algorithm))(KEYS)._replace(examples=jnp.int32(64))  # not the first chunk
+    state = jax.jit(init_function(workload, algorithm))(KEYS)
+    state = state._replace(examples=jnp.int32(64), step=jnp.int32(7))  # not the first chunk
     order = step.order(state, KEYS)
     calls = -(-MAX_CHUNK_STEPS // dispatch)
-    assert order.rows.shape == (calls, dispatch, count)
-    sums = []
+    assert order.draws.examples.shape == (calls, dispatch, count)
+    sums, drawn = [], []
     for _ in range(calls):
         state, metrics = step(state, KEYS, TRAIN, order)
         sums += metrics["loss"].tolist()
+        drawn += metrics["key"].tolist()
     positions = [64 * candidates + count * number for number in range(len(sums))]
     expected = [draw_batch(workload, KEYS.data, jnp.int32(p), count, TRAIN)["index"].sum() for p in positions]
     assert sums == [float(one) for one in expected]
+    step_keys = [jax.random.fold_in(KEYS.algorithm, number) for number in range(7, 7 + len(sums))]
+    assert drawn == [float(jax.random.uniform(key)) for key in step_keys]
 
 
 # ---- the batch ----
