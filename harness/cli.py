@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness import __version__
-from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, suggest
+from harness.errors import ConfigError, HarnessError, RunFolderError, suggest
 
 if TYPE_CHECKING:
     from harness.launch import devices
@@ -51,11 +51,13 @@ hang_s, retry, tensorboard, stop, clock, studies, trials, steps, and fields of t
 PLAN_HELP = """\
 examples:
   harness plan adamw muon suite=gpu device=h200 stop=horizon -o plan.json
-  python -m harness.worker plan.json --out runs       on the other machine, which needs jax but no Hydra
+  python -m harness.worker plan.json --out runs       on the other machine, in a copy of the project's folder
   harness score runs                                  wherever the run folders end up
 
-The words are those of `harness run`. Submissions and workloads are looked for by name on the machine that runs the plan
-and must have the same sources there. Finished trials are not run again, so an interrupted plan goes on.
+The words are those of `harness run`; device=cpu, gpu or h200 must be named. The other machine needs jax, flax, optax,
+orbax-checkpoint, scipy and PyYAML, no Hydra, and the data (HARNESS_DATA names their folder). Submissions and workloads
+are looked for by name there and must have the same sources. Finished trials are not run again, so an interrupted plan
+goes on.
 """
 
 SCORE_HELP = """\
@@ -219,7 +221,8 @@ def _run(args: argparse.Namespace) -> int:
 
     names = [word for word in args.words if "=" not in word]
     request = config.compose([word for word in args.words if "=" in word])
-    planned = plan.make_plan(request, names)
+    preview = args.dry_run and request.device.platform != "auto"  # of a device that need not be here
+    planned = plan.make_plan(request, names, elsewhere=preview)
     if not names:
         print(plan.everything())
     if planned.trials:
@@ -228,12 +231,13 @@ def _run(args: argparse.Namespace) -> int:
     for problem in planned.problems:
         _report(problem)
     code = 1 if planned.problems else 0
-    try:
-        plan.check_data(planned)
-    except DataError as error:
-        if not args.dry_run:
-            raise
-        print(f"note: {error}", file=sys.stderr)
+    for check in (lambda: plan.resolve_device(request.device), lambda: plan.check_data(planned)):
+        try:
+            check()
+        except HarnessError as error:
+            if not args.dry_run:
+                raise
+            print(f"note: {error}", file=sys.stderr)
     if args.dry_run:
         return code
     tried: set[Path] = set()

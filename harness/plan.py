@@ -19,6 +19,7 @@ from harness import discover, durations, records, strict, submission, targets
 from harness.cell import Cell
 from harness.choice import Choice, choose, target_time
 from harness.data import store
+from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
 from harness.points import Points, plan_file, points_of, rules_for, write
 from harness.points import record as record_points
@@ -204,7 +205,7 @@ def check_data(plan: Plan) -> None:
         raise DataError("; ".join(told.values()))
     if missing:
         text = f"data sets that the trials need are missing from {store.root()} or damaged: {', '.join(missing)}"
-        raise DataError(f"{text}; get them with: harness data get {' '.join(missing)}")
+        raise DataError(f"{text}; get them with: {get_command(*missing)}")
 
 
 def resolve_device(
@@ -219,7 +220,9 @@ def resolve_device(
     platforms = os.environ.get("JAX_PLATFORMS", "")
     lacking = None
     if not any(map(importable, _CUDA_PLUGINS)):
-        lacking = "jax's CUDA plugin is not installed; install the package with its extra: training-harness[gpu]"
+        lacking = (
+            "jax's CUDA plugin is not installed; in the checkout: pip install -e '.[gpu]', or scripts/run device=gpu"
+        )
     elif os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         lacking = "CUDA_VISIBLE_DEVICES hides every GPU; unset it"
     elif platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
@@ -229,7 +232,7 @@ def resolve_device(
     if lacking is None:
         return "gpu"
     if config.platform == "gpu":
-        raise ConfigError(f"device: a GPU was asked for, but {lacking}; or choose device=cpu")
+        raise ConfigError(f"device: a GPU was asked for, but {lacking}; `harness run ... device=cpu` does without")
     return "cpu"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import discover, records, strict
-from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.errors import ConfigError, HarnessError
 from harness.launch import devices, local
 from harness.plan import PlannedTrial, resolve_device
 from harness.records import Status
@@ -42,8 +42,10 @@ def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
     try:
         data = json.loads(path.read_text())
         pairs = [(entry["spec"], entry["options"]) for entry in data["trials"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no plan ({error}); make one with: harness plan ... -o {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; make it with: harness plan ... -o {path}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} is no plan of trials; make one with: harness plan ... -o {path}") from None
     if data.get("schema") != SCHEMA:
         raise ConfigError(f"{path}: schema {data.get('schema')}, this harness reads {SCHEMA}; plan anew")
     trials = []
@@ -71,7 +73,8 @@ def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
 
 def run(path: Path, out: Path, *, retry: bool = False) -> int:
     """Run what is left of a plan, telling on standard output how each trial ends; return the exit code: 0, or 1 where
-    one failed, now or earlier. With `retry` those run again.
+    one failed, now or earlier, 2 for a run folder that cannot be used, 3 for missing data. With `retry` those that
+    failed run again.
 
     Raises ConfigError where the device that the plan is for is not there.
     """
@@ -93,6 +96,5 @@ def run(path: Path, out: Path, *, retry: bool = False) -> int:
     for problem in devices.run_all(left, one):
         print(f"error: {problem}", file=sys.stderr, flush=True)
         problems.append(problem)
-    if any(isinstance(problem, RunFolderError) for problem in problems):
-        return 2
-    return int(bool(problems) or any(status in records.FAILED | records.UNFINISHED for status in ended))
+    short = any(status in records.FAILED | records.UNFINISHED for status in ended)
+    return max([problem.exit_code for problem in problems], default=int(short))

@@ -52,9 +52,15 @@ def main() -> int:
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has torch (default: this one)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
     parser.add_argument("--again", action="store_true", help="measure anew what is recorded")
-    parser.add_argument("--table", action="store_true", help="print the table of what is recorded, measure nothing")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of what is recorded, measure nothing: needs no GPU"
+    )
     args = parser.parse_args()
     began = time.monotonic()
+    if args.table:
+        out = args.out or ROOT / ("runs/bench-small" if args.small else "results/h200")
+        show(Journal.recorded(out / "bench.jsonl"), args.workloads)
+        return 0
     device = "cpu" if args.small else plan.resolve_device(DeviceConfig("gpu"))
     told = measure("device", "lm_books", args.small, device, {})
     name = "cpu" if args.small else told["device"].split()[-1].lower()  # NVIDIA H200: h200
@@ -62,7 +68,7 @@ def main() -> int:
     journal = Journal(out / "bench.jsonl", {"small": args.small, **told})
     options = (SMALL if args.small else FULL) | {"torch_python": args.torch_python}
     failed = 0
-    for row in () if args.table else args.rows:
+    for row in args.rows:
         for workload in args.workloads:
             sources = discover.find("workloads", workload).source_hash
             if not args.again and journal.find(row, workload, sources):

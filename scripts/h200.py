@@ -1,12 +1,13 @@
-"""Everything that half an hour of one H200 buys, in pieces of at most ten minutes; typed again, it goes on.
+"""Everything for one H200, about an hour of it, in pieces of at most ten minutes; typed again, it goes on.
 
     python scripts/h200.py --dry-run         what is left, and its estimated minutes of the card
     python scripts/h200.py                   one piece: works for 9 minutes, stops, and says what is left
-    python scripts/h200.py --archive         gathers the records into results/h200/records.tar.gz
+    python scripts/h200.py adamw mine        the quick runs of these submissions only
+    python scripts/h200.py --archive         gathers the records into results/h200/records.tar.gz, as each piece does
 
 In this order: the bench (scripts/bench_gpu.py); targets from AdamW alone at 4 points, then 5 seeds, a workload at a
-time (scripts/set_targets.py; provisional, since the protocol asks for more); `rules=quick` for every submission. All of
-it is resumable from its records and needs the prepared data sets, no network and no configuration: no Hydra.
+time (scripts/set_targets.py; provisional, since the protocol asks for more); `rules=quick` for every submission, or
+those named. All of it is resumable from its records and needs the prepared data sets, no network and no Hydra.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import discover, plan, planfile, targets
-from harness.errors import HarnessError
+from harness.errors import ConfigError, HarnessError
 from harness.plan import PlannedTrial
 from harness.spec import DeviceConfig, Rules, RunSpec, Suite
 
@@ -48,8 +49,8 @@ class Stage:
     command: list[str]
 
 
-def stages(torch_python: str) -> Iterator[Stage]:
-    """Yield what there is to do, in order, as the records stand."""
+def stages(torch_python: str, submissions: list[str]) -> Iterator[Stage]:
+    """Yield what there is to do, in order, as the records stand. With no `submissions` all that are found run."""
     python, scripts = sys.executable, ROOT / "scripts"
     rows = len((OUT / "bench.jsonl").read_text().splitlines()) if (OUT / "bench.jsonl").exists() else 0
     bench = [python, str(scripts / "bench_gpu.py"), "--out", str(OUT), "--torch-python", torch_python]
@@ -61,8 +62,8 @@ def stages(torch_python: str) -> Iterator[Stage]:
         ])  # fmt: skip
     for name in WORKLOADS:
         info = discover.workload_info(discover.find("workloads", name))
-        left = [trial for trial in quick(name) if trial.runnable] if info.target.value is not None else None
-        count = len(discover.find_all("submissions")) if left is None else len(left)
+        left = None if info.target.value is None else [trial for trial in quick(name, submissions) if trial.runnable]
+        count = len(submissions or discover.find_all("submissions")) if left is None else len(left)
         steps = info.target.budget_steps * 0.75 or info.step_hint
         minutes = count * (steps * (info.target.reference_step_s or STEP_S[name]) + START_S) / 60
         file = RUNS / f"{name}.json"
@@ -86,19 +87,19 @@ def target_minutes(name: str) -> float:
     return (max(0.0, horizons - done) * info.step_hint * STEP_S[name] + START_S) / 60
 
 
-def quick(name: str) -> tuple[PlannedTrial, ...]:
-    """Return the trials of every submission on one workload by the rules of configs/rules/quick.yaml."""
+def quick(name: str, submissions: list[str]) -> tuple[PlannedTrial, ...]:
+    """Return the trials of the submissions on one workload by the rules of configs/rules/quick.yaml."""
     run = RunSpec(Suite("gpu", (name,)), Rules("quick"), DeviceConfig("gpu", deterministic=False), out=str(RUNS))
-    return plan.make_plan(run, [], elsewhere=True).trials
+    return plan.make_plan(run, submissions, elsewhere=True).trials
 
 
-def work(stage: Stage, deadline: float) -> int:
+def work(stage: Stage, submissions: list[str], deadline: float) -> int:
     """Go on with one stage until it is done or the time is up; return its exit code, 130 where time was up."""
     if stage.name.startswith("quick on "):
         name = stage.name.removeprefix("quick on ")
         RUNS.mkdir(parents=True, exist_ok=True)
         try:
-            planfile.write(RUNS / f"{name}.json", quick(name))
+            planfile.write(RUNS / f"{name}.json", quick(name, submissions))
         except HarnessError as error:  # no target was set
             print(f"{stage.name}: {error}", flush=True)
             return error.exit_code
@@ -116,27 +117,31 @@ def work(stage: Stage, deadline: float) -> int:
 
 
 def archive() -> Path:
-    """Gather what was recorded: the bench, the runs behind the targets, the targets, and the run folders' records."""
+    """Gather what was recorded: the bench, the runs behind the targets, the targets, and the run folders' records.
+
+    Raises ConfigError where nothing was.
+    """
+    made = [OUT / "bench.jsonl", *(ROOT / "results/targets" / f"{name}.jsonl" for name in WORKLOADS)]
+    made += [file for file in sorted(RUNS.rglob("*.json*")) if "checkpoints" not in file.parts]
+    made = [file for file in made if file.exists()]
+    if not made:
+        raise ConfigError(
+            f"nothing is recorded yet in {OUT}, results/targets or {RUNS}; python scripts/h200.py records"
+        )
+    for name in WORKLOADS:
+        made += [file for file in (ROOT / "workloads" / name).iterdir() if file.name in ("target.json", "README.md")]
     path = OUT / "records.tar.gz"
     OUT.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
-        for name in WORKLOADS:
-            for file in (
-                ROOT / "results/targets" / f"{name}.jsonl",
-                *(ROOT / "workloads" / name / n for n in ("target.json", "README.md")),
-            ):
-                if file.exists():
-                    tar.add(file, file.relative_to(ROOT))
-        for file in [OUT / "bench.jsonl", *sorted(RUNS.rglob("*.json*"))]:
-            if file.exists() and "checkpoints" not in file.parts:
-                tar.add(file, file.relative_to(ROOT))
+        for file in made:
+            tar.add(file, file.relative_to(ROOT))
     return path
 
 
-def show(torch_python: str) -> None:
+def show(torch_python: str, submissions: list[str]) -> None:
     """Print what is left and what it takes."""
     total = 0.0
-    for stage in stages(torch_python):
+    for stage in stages(torch_python, submissions):
         total += stage.minutes
         print(f"{stage.name:30s} {'done' if not stage.minutes else f'{stage.minutes:5.1f} min'}")
     print(f"{'in all':30s} {total:5.1f} min of the card, estimated")
@@ -145,13 +150,15 @@ def show(torch_python: str) -> None:
 def main() -> int:
     """Work for the minutes that are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("submissions", nargs="*", help="of the quick runs (default: all that are found)")
     parser.add_argument("--minutes", type=float, default=9.0, help="of this piece (default %(default)s)")
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has torch (default: this one)")
     parser.add_argument("--dry-run", action="store_true", help="print what is left and its estimated minutes, and stop")
     parser.add_argument("--archive", action="store_true", help="gather the records, and stop")
     args = parser.parse_args()
+    plan.submission_folders(args.submissions)  # an unknown name ends it here
     if args.dry_run:
-        show(args.torch_python)
+        show(args.torch_python, args.submissions)
         return 0
     if args.archive:
         print(archive())
@@ -160,14 +167,15 @@ def main() -> int:
     deadline = time.monotonic() + 60 * args.minutes - GRACE_S
     tried: set[str] = set()
     while time.monotonic() < deadline:
-        left = [stage for stage in stages(args.torch_python) if stage.minutes and stage.name not in tried]
+        every = stages(args.torch_python, args.submissions)
+        left = [stage for stage in every if stage.minutes and stage.name not in tried]
         if not left:
             break
         tried.add(left[0].name)
-        code = work(left[0], deadline)
+        code = work(left[0], args.submissions, deadline)
         if code not in (0, 130):
             print(f"== {left[0].name} ended with exit code {code}; the others go on", flush=True)
-    show(args.torch_python)
+    show(args.torch_python, args.submissions)
     print(archive())
     return 0
 

@@ -27,11 +27,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness import discover, flags, records, strict, submission, targets, tuning
+from harness import discover, flags, plan, records, strict, submission, targets, tuning
 from harness.errors import HarnessError
 from harness.launch import sweeps
 from harness.search import Search, described, machine, shown
-from harness.spec import Device
+from harness.spec import Device, DeviceConfig
 from harness.submission import Dimension
 from harness.targets import Point, StepTime, TargetRun
 
@@ -65,6 +65,8 @@ def main() -> int:
     code = 0
     for name in args.workloads:
         try:
+            if not args.dry_run:
+                plan.resolve_device(DeviceConfig(args.device))
             folder = discover.find("workloads", name)
             search = search_of(folder, jobs, args.device)
             points = search_points(args.points, args.baselines)

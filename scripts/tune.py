@@ -35,7 +35,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch import sweeps
 from harness.launch.sweeps import Sweeps
 from harness.search import Search, described, shown
-from harness.targets import RUNGS, Point, TargetRun, at, first_step
+from harness.targets import RUNGS, Point, TargetRun, at, first_step, set_target_command
 from harness.workload import Mode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def search_of(folder: discover.Folder, name: str, moved: tuple[str, ...], suite:
     """Return the search of one submission on one workload with what is in its record."""
     info = discover.workload_info(folder)
     if info.target.value is None:
-        raise ConfigError(f"{info.name} has no target to tune for; set it: python scripts/set_targets.py {info.name}")
+        raise ConfigError(f"{info.name} has no target to tune for; set it: {set_target_command(info)}")
 
     def on_run(run: TargetRun) -> None:
         print(f"  {info.name}: {described(run, info.metric, moved)}", flush=True)

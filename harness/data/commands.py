@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from harness import discover
 from harness.data import fetch, store
 from harness.data.get import downloads, get
-from harness.data.specs import DATASETS, DataSet
+from harness.data.specs import DATASETS, DataSet, get_command
 from harness.errors import ConfigError, DataError, HarnessError, suggest
 from harness.tables import print_line, print_table
 
@@ -31,7 +31,7 @@ def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | No
     if action == "verify" and not names:  # a set that is not here is no fault, unless it was asked for
         absent = [one for one in chosen if store.state(one.name)[0] == "missing"]
         for one in absent:
-            print_line(f"{one.name}: not here; `harness data get {one.name}` gets it")
+            print_line(f"{one.name}: not here; `{get_command(one.name)}` gets it")
         chosen = [one for one in chosen if one not in absent]
     return _ACTIONS[action](chosen, mirror)
 

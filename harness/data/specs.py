@@ -167,3 +167,10 @@ _ALL = (
     ),
 )
 DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
+
+
+def get_command(*names: str) -> str:
+    """Return what to type to get data sets; it names a mirror where some file has no public address."""
+    files = [file for name in names if name in DATASETS for file in DATASETS[name].files]
+    mirror = " --mirror DIR" if any(file.url is None for file in files) else ""
+    return f"harness data get {' '.join(names)}{mirror}"

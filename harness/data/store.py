@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.calibration_cache import hardware_cache
-from harness.data.specs import DATASETS, Arrays, DataSet
+from harness.data.specs import DATASETS, Arrays, DataSet, get_command
 from harness.errors import DataError, suggest
 
 SCHEMA = 1
@@ -53,7 +53,7 @@ def load(name: str, sha256: str | None = None) -> Arrays:
     meta = read_meta(name)
     if sha256 and meta["sha256"] != sha256:
         mend = (
-            f"another version of the harness prepared it; prepare it anew with: harness data get {name}"
+            f"another version of the harness prepared it; prepare it anew with: {get_command(name)}"
             if sha256 == dataset.sha256
             else f"this version of the harness makes {dataset.sha256}; use the version that the workload was made for"
         )
@@ -67,11 +67,11 @@ def read_meta(name: str) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text())
     except FileNotFoundError:
-        raise DataError(f"data set {name} is missing from {root()}; get it with: harness data get {name}") from None
+        raise DataError(f"data set {name} is missing from {root()}; get it with: {get_command(name)}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); mend it with: harness data get {name}") from None
+        raise DataError(f"{path} cannot be read ({error}); mend it with: {get_command(name)}") from None
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
-        raise DataError(f"{path}: expected schema {SCHEMA}; prepare it anew with: harness data get {name}")
+        raise DataError(f"{path}: expected schema {SCHEMA}; prepare it anew with: {get_command(name)}")
     return meta
 
 
@@ -93,7 +93,7 @@ def verify(name: str) -> None:
     if digest != dataset.sha256:
         raise DataError(
             f"data set {name} is damaged: its content is {digest}, expected {dataset.sha256}; "
-            f"mend it with: harness data get {name}"
+            f"mend it with: {get_command(name)}"
         )
 
 
@@ -168,11 +168,11 @@ def _arrays(folder: Path, meta: dict[str, Any]) -> Arrays:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} is damaged ({error}); mend it with: harness data get {folder.name}") from None
+            raise DataError(f"{path} is damaged ({error}); mend it with: {get_command(folder.name)}") from None
         if array.dtype.str != expected["dtype"] or list(array.shape) != expected["shape"]:
             raise DataError(
                 f"{path} holds {array.dtype.str}{list(array.shape)}, expected {expected['dtype']}{expected['shape']}; "
-                f"mend it with: harness data get {folder.name}"
+                f"mend it with: {get_command(folder.name)}"
             )
         arrays[name] = array
     return arrays

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Key = tuple[str, str, str]  # row, workload, sources and versions
+from harness.errors import ConfigError
+
+CONTEXT = ("small", "device", "jax")  # what figures are told apart by, beside row, workload and its sources
 
 
 @dataclass
 class Journal:
-    """The records in a file. `context` goes with each: device, versions, small or not."""
+    """The records in a file. `context` goes with each: a value for each of CONTEXT."""
 
     path: Path
     context: dict[str, Any]
@@ -22,6 +24,17 @@ class Journal:
     def __post_init__(self) -> None:
         if self.path.exists():
             self.records = [json.loads(line) for line in self.path.read_text().splitlines() if line.strip()]
+
+    @classmethod
+    def recorded(cls, path: Path) -> Journal:
+        """Return what a file holds, in the context of its newest record. Raises ConfigError where there is none."""
+        journal = cls(path, {})
+        if not journal.records:
+            raise ConfigError(
+                f"nothing is recorded in {path}; python scripts/bench_gpu.py measures, --out names its folder"
+            )
+        journal.context = {name: journal.records[-1][name] for name in CONTEXT}
+        return journal
 
     def find(self, row: str, workload: str, sources: str) -> dict[str, Any] | None:
         """Return the newest record of this row in the same context."""

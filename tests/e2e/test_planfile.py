@@ -1,4 +1,4 @@
-"""A plan made here runs where neither Hydra nor OmegaConf is installed."""
+"""A plan made here runs where there is little beside jax, flax, optax, orbax and PyYAML: no Hydra, for one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BARE = """if True:
 
     class Missing(MetaPathFinder):
         def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in ("hydra", "omegaconf", "antlr4", "rich"):
+            if name.split(".")[0] in ("hydra", "omegaconf", "antlr4", "rich", "tensorboard", "sklearn", "pynvml"):
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     sys.meta_path.insert(0, Missing())
@@ -56,7 +56,15 @@ def test_a_plan_for_a_device_that_is_not_here_runs_nothing(tmp_path, monkeypatch
     assert "a GPU was asked for, but" in capsys.readouterr().err
     assert not (tmp_path / "there").exists()
     assert worker.main([str(tmp_path / "no.json")]) == 2
-    assert "no.json is no plan" in capsys.readouterr().err
+    assert "no.json: No such file or directory; make it with: harness plan" in capsys.readouterr().err
+
+
+def test_a_plan_whose_data_are_missing_exits_3_with_the_command_that_gets_them(tmp_path, monkeypatch, capfd):
+    run = config.compose(["workload=lm_books", "variant=small", "device=cpu", "max_steps=2"])
+    planfile.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
+    assert worker.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 3
+    assert "get it with: harness data get classic_books --mirror DIR" in capfd.readouterr().err
 
 
 def test_what_failed_is_told_and_run_again_when_asked(tmp_path, monkeypatch, capsys):

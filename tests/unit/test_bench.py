@@ -31,6 +31,20 @@ def test_the_journal_finds_what_was_measured_alike_and_nothing_else(tmp_path):
     assert Journal(path, {"device": "A", "small": True}).find("a", "lm", "123") is None
 
 
+def test_what_was_recorded_is_shown_where_there_is_no_card(tmp_path):
+    from bench.journal import Journal
+
+    command = [sys.executable, str(ROOT / "scripts" / "bench_gpu.py"), "--table", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 2
+    assert f"nothing is recorded in {tmp_path / 'bench.jsonl'}" in done.stderr
+    for device in ("an older card", "NVIDIA H200"):
+        Journal(tmp_path / "bench.jsonl", {"small": False, "device": device, "jax": "1"}).add("a", "x", "1", {}, 1.0)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("\ndevice NVIDIA H200, jax 1\n")
+
+
 def test_the_table_shows_every_row_with_its_goal(tmp_path, capsys):
     from bench.journal import Journal
     from bench.table import show
@@ -94,9 +108,24 @@ def test_the_script_for_the_card_lists_what_is_left(tmp_path):
     assert "min of the card" in done.stdout
 
 
+def test_the_script_for_the_card_runs_those_that_are_named(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "h200.py"), "--dry-run"]
+    minutes = []
+    for names in ([], ["adamw", "muon"]):
+        done = subprocess.run([*command, *names], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+        assert done.returncode == 0, done.stderr
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith("quick on lm_books"))
+        minutes.append(float(line.split()[-2]))
+    assert 0 < minutes[1] < minutes[0]
+    done = subprocess.run([*command, "adamv"], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 2
+    assert "unknown submission 'adamv'; did you mean 'adamw'?" in done.stderr
+
+
 def test_without_a_card_the_scripts_refuse_and_say_why():
-    for script in ("bench_gpu.py", "h200.py"):
-        command = [sys.executable, str(ROOT / "scripts" / script)]
+    for words in ("bench_gpu.py", "h200.py", "set_targets.py lm_books --device gpu"):
+        script, *rest = words.split()
+        command = [sys.executable, str(ROOT / "scripts" / script), *rest]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
         assert done.returncode == 2, done.stdout
         assert "a GPU was asked for, but" in done.stderr

@@ -231,6 +231,17 @@ def test_dry_run_prints_the_plan_and_writes_nothing(place, printed, capsys):
     assert not printed
 
 
+def test_dry_run_shows_a_plan_for_a_gpu_that_is_not_here(place, printed, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert run("good", "device=h200", "--dry-run") == 0
+    captured = capsys.readouterr()
+    assert "1 of 1 trials to run" in captured.out
+    assert "note: device: a GPU was asked for, but" in captured.err
+    assert run("good", "device=h200") == 2
+    assert "error: device: a GPU was asked for, but" in capsys.readouterr().err
+    assert not printed
+
+
 def test_without_a_name_the_plan_says_what_takes_part(place, printed, capsys):
     assert run("--dry-run") == 0
     out = capsys.readouterr().out

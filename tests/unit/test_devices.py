@@ -121,9 +121,10 @@ def test_other_sources_and_other_files_are_refused(planned, tmp_path):
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     with pytest.raises(ConfigError, match=r"submissions/adamw has sources .*, planned were 0123"):
         planfile.read(tmp_path / "changed.json", tmp_path)
-    (tmp_path / "none.json").write_text("{}")
-    with pytest.raises(ConfigError, match="is no plan"):
-        planfile.read(tmp_path / "none.json", tmp_path)
+    for text in ("{}", '{"a": 1}', "[1]", "{", '{"schema": 1, "trials": [3]}'):
+        (tmp_path / "none.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"none.json is no plan of trials; make one with"):
+            planfile.read(tmp_path / "none.json", tmp_path)
 
 
 def test_a_plan_for_elsewhere_names_its_device_and_needs_none_here(planned, monkeypatch):

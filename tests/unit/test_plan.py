@@ -280,7 +280,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
 @pytest.mark.parametrize(
     ("facts", "variable", "message"),
     [
-        ({"plugin": False}, {}, r"CUDA plugin is not installed; .*training-harness\[gpu\]"),
+        ({"plugin": False}, {}, r"CUDA plugin is not installed; .*pip install -e '\.\[gpu\]'"),
         ({"visible": False}, {}, "no NVIDIA GPU is visible"),
         ({}, {"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES hides every GPU"),
         ({}, {"JAX_PLATFORMS": "cpu"}, "JAX_PLATFORMS=cpu leaves it out"),
