@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,44 @@ def test_the_script_for_the_card_runs_those_that_are_named(tmp_path):
     done = subprocess.run([*command, "adamv"], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
     assert done.returncode == 2
     assert "unknown submission 'adamv'; did you mean 'adamw'?" in done.stderr
+
+
+HLO = """HloModule jit_call
+
+%gemm_fusion_computation (parameter_0: bf16[65536,512], parameter_1: f32[512,2048]) -> bf16[65536,2048] {
+  %parameter_0 = bf16[65536,512]{1,0} parameter(0), metadata={scheduling_name="parameter_0"}
+  %parameter_1 = f32[512,2048]{1,0} parameter(1)
+  %low.1 = bf16[512,2048]{1,0} convert(%parameter_1)
+  ROOT %dot.0 = bf16[65536,2048]{1,0} dot(%parameter_0, %low.1), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (images: bf16[512,32,32,64], kernel: f32[64,3,3,64], query: bf16[2,512,4,128]) -> f32[512,512] {
+  %images = bf16[512,32,32,64]{3,2,1,0} parameter(0)
+  %kernel = f32[64,3,3,64]{3,2,1,0} parameter(1)
+  %query = bf16[2,512,4,128]{3,2,1,0} parameter(2)
+  %few = f32[512,10]{1,0} constant({...})
+  %conv = (bf16[512,32,32,64]{3,2,1,0}, u8[0]{0}) custom-call(%images, %kernel), custom_call_target="__cudnn$convForward"
+  %fmha = (bf16[2,512,4,128]{3,2,1,0}, u8[0]{0}) custom-call(%query, %query, %query), custom_call_target="__cudnn$fmhaSoftmax"
+  %back = (bf16[2,512,4,128]{3,2,1,0}, u8[0]{0}) custom-call(%query, %query), custom_call_target="__cudnn$fmhaSoftmaxBackward"
+  ROOT %small = f32[512,512]{1,0} dot(%few, %few), lhs_contracting_dims={1}, rhs_contracting_dims={1}
+}
+"""  # noqa: E501
+
+
+def test_compiled_programs_are_read_for_precision_and_attention():
+    import compile_gpu
+
+    assert compile_gpu.products(HLO) == {"bf16": 1, "f32": 1}, "the small one does not count, nor does attention"
+    assert compile_gpu.attention_calls(HLO) == (1, 1)
+
+
+def test_compiling_for_a_card_says_what_it_needs():
+    command = [sys.executable, str(ROOT / "scripts" / "compile_gpu.py"), "lm_books"]
+    if importlib.util.find_spec("jax_cuda13_plugin"):
+        pytest.skip("jax's CUDA wheels are here; without them the script says what to install")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 2
+    assert "jax's CUDA wheels are needed, in the checkout: pip install -e '.[gpu]'" in done.stderr
 
 
 def test_without_a_card_the_scripts_refuse_and_say_why():
