@@ -53,8 +53,9 @@ def _losses_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     V = logits_NV.shape[1]
     log_p_NV = jax.nn.log_softmax(logits_NV)
     here_NV = targets_N[:, None] == jnp.arange(V)[None]
-    hit_N = jnp.where(here_NV, log_p_NV, 0.0).sum(axis=1)
-    mean_N = log_p_NV.mean(axis=1)
+    # Neither reads all of the logits again: those of the targets are looked up, and their mean over V is linear in x.
+    hit_N, hit_logit_N = (jnp.take_along_axis(a, targets_N[:, None], axis=1)[:, 0] for a in (log_p_NV, logits_NV))
+    mean_N = logits(x_ND, kernel_DV.mean(axis=1, keepdims=True))[:, 0] - (hit_logit_N - hit_N)
     losses_N = -(1 - smoothing) * hit_N - smoothing * mean_N
     slope_NV = jnp.exp(log_p_NV) - jnp.where(here_NV, 1 - smoothing, 0.0) - smoothing / V
     # Kept for the backward pass in bf16; and the tangent is bf16, so that what comes back through it is.
