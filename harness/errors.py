@@ -23,7 +23,7 @@ class SubmissionError(HarnessError):
 
 
 class WorkloadError(HarnessError):
-    """A workload breaks the contract of `harness.workload`."""
+    """A workload breaks the contract of `harness.program.workload`."""
 
 
 class DataError(HarnessError):

@@ -30,9 +30,10 @@ from typing import Any
 from bench.journal import Journal
 from bench.table import show
 
-from harness import discover, plan
+from harness.campaign.device import resolve_device
 from harness.errors import HarnessError
-from harness.spec import DeviceConfig
+from harness.program import discovery
+from harness.record.spec import DeviceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 CHILD = Path(__file__).resolve().parent / "bench" / "child.py"
@@ -61,7 +62,7 @@ def main() -> int:
         out = args.out or ROOT / ("runs/bench-small" if args.small else "results/h200")
         show(Journal.recorded(out / "bench.jsonl"), args.workloads)
         return 0
-    device = "cpu" if args.small else plan.resolve_device(DeviceConfig("gpu"))
+    device = "cpu" if args.small else resolve_device(DeviceConfig("gpu"))
     told = measure("device", "lm_books", args.small, device, {})
     name = "cpu" if args.small else told["device"].split()[-1].lower()  # NVIDIA H200: h200
     out = args.out or (ROOT / "runs/bench-small" if args.small else ROOT / "results" / name)
@@ -70,7 +71,7 @@ def main() -> int:
     failed = 0
     for row in args.rows:
         for workload in args.workloads:
-            sources = discover.find("workloads", workload).source_hash
+            sources = discovery.find("workloads", workload).source_hash
             if not args.again and journal.find(row, workload, sources):
                 continue
             if time.monotonic() - began > 60 * args.minutes:

@@ -31,15 +31,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from harness import discover, hardware, records, spec
-from harness.clock import Ledger
-from harness.loop import run_trial
-from harness.programs import draw_batch
-from harness.workload import Workload, WorkloadInfo, next_measurement
+from harness.machine import hardware
+from harness.machine.allocator import keep_memory
+from harness.program import discovery
+from harness.program.trace import draw_batch
+from harness.program.workload import Workload, WorkloadInfo, next_measurement
+from harness.record import run_folder, spec
+from harness.trial.clock import Ledger
+from harness.trial.loop import run_trial
 
 BENCH = Path(__file__).resolve().parent / "bench"
 MAX_MEASURED = {"cpu": 0.10, "gpu": 0.05}  # measurements over training time
-SUBMISSION = discover.find("submissions", str(BENCH / "interleaved"))
+SUBMISSION = discovery.find("submissions", str(BENCH / "interleaved"))
 
 
 class BareLoop:
@@ -88,9 +91,9 @@ class BareLoop:
         return time.perf_counter() - start
 
 
-def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> dict[str, Any]:
+def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> dict[str, Any]:
     """Return the row of one workload, or of a variant of it."""
-    workload: Workload = discover.load_workload(folder, variant)
+    workload: Workload = discovery.load_workload(folder, variant)
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))
     bare, same = (BareLoop(workload, train, same_batches=which) for which in (False, True))
@@ -112,7 +115,7 @@ def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> d
 
     rounds_end = rounds * info.step_hint // 25
     measured_once = next_measurement(info.step_hint, 0, info.grid) + info.step_hint // 25 + 1  # control comes after it
-    discover.load(SUBMISSION).between = between  # type: ignore[attr-defined]
+    discovery.load(SUBMISSION).between = between  # type: ignore[attr-defined]
     trial = spec.TrialSpec(
         schema=spec.SCHEMA, workload=info.name, workload_version=0, workload_hash=folder.source_hash,
         metric=info.metric, mode=info.mode, target=None, step_hint=info.step_hint, batch_size=info.batch_size,
@@ -124,10 +127,10 @@ def bench(folder: discover.Folder, rounds: int, variant: str | None = None) -> d
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         options = spec.Options(str(folder.path), str(SUBMISSION.path), checkpoint_s=1e9)
-        path = records.prepare(Path(scratch), trial, options)
-        with records.hold(path) as run_folder:
-            result = run_trial(trial, options, run_folder, ledger, lambda: False)
-        compile_s = next(e["compile_s"] for e in records.read_events(path) if "compile_s" in e)
+        path = run_folder.prepare(Path(scratch), trial, options)
+        with run_folder.hold(path) as held:
+            result = run_trial(trial, options, held, ledger, lambda: False)
+        compile_s = next(e["compile_s"] for e in run_folder.read_events(path) if "compile_s" in e)
     harness_s, bare_s, _, steps = (sum(column) for column in zip(*turns, strict=True))
     horizon_s = harness_s / steps * info.step_hint
     measured_s = statistics.median(measurements) * _grid_points(info)
@@ -183,10 +186,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the row of one workload for programs")
     args = parser.parse_args()
     if args.json:
-        print(json.dumps(bench(discover.find("workloads", args.workloads[0]), args.rounds)))
+        print(json.dumps(bench(discovery.find("workloads", args.workloads[0]), args.rounds)))
         return 0
     names = args.workloads or [
-        *(name for name, folder in discover.find_all("workloads").items() if discover.workload_info(folder).scored),
+        *(name for name, folder in discovery.find_all("workloads").items() if discovery.workload_info(folder).scored),
         str(BENCH / "mlp"),
     ]
     machine = hardware.machine()
@@ -227,5 +230,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    hardware.keep_memory()
+    keep_memory()
     sys.exit(main())

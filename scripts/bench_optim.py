@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from harness import hardware
 from harness.api import ParamInfo, ParamKind, PyTree
+from harness.machine.allocator import keep_memory
 from harness.optim.apollo import apollo
 from harness.optim.lamb import lamb
 from harness.optim.matrices import by_kind, is_matrix_like, to_matrices
@@ -196,5 +196,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    hardware.keep_memory()
+    keep_memory()
     main()

@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import Result, Status, Trial
-from harness.scoring import algoperf, algoperf_targets, output, score
-from harness.spec import TrialSpec
+from harness.record.result import Result, Status
+from harness.record.run_folder import Trial
+from harness.record.spec import TrialSpec
+from harness.report import score_files
+from harness.scoring import algoperf, algoperf_targets, score
 
 SUBMISSIONS, WORKLOADS, STUDIES, MEASUREMENTS = 20, 10, 10, 50
 SPEC = TrialSpec(
@@ -44,7 +46,7 @@ def main() -> None:
 
     trials = records(args.records)
     found = timed(f"score {len(trials)} records of {MEASUREMENTS} measurements", lambda: score.score(trials))
-    timed("write JSON and CSV", lambda: (json.dumps(output.as_json(found)), output.as_csv(found)))
+    timed("write JSON and CSV", lambda: (json.dumps(score_files.as_json(found)), score_files.as_csv(found)))
     if args.logs:
         targets = algoperf_targets.read_targets(args.targets)
         logs = timed("read AlgoPerf's logs", lambda: algoperf.read_logs(args.logs, targets))

@@ -28,8 +28,9 @@ from collections import Counter
 from typing import Any
 from unittest import mock
 
-from harness import discover, flags
 from harness.errors import ConfigError, HarnessError
+from harness.machine import flags
+from harness.program import discovery
 
 WORKLOADS = ("lm_books", "resnet18_cifar10", "mae_small_cifar10")
 CARD_BYTES = 150_754_820_096
@@ -65,9 +66,9 @@ def main() -> int:
     parser.add_argument("--submissions", nargs="+", default=["adamw"], metavar="NAME", help="or all (default: adamw)")
     parser.add_argument("--attention", choices=("cudnn", "xla"), default="cudnn", help="default: %(default)s")
     args = parser.parse_args()
-    every = list(discover.find_all("submissions"))
+    every = list(discovery.find_all("submissions"))
     names = every if args.submissions == ["all"] else args.submissions
-    folders = [discover.find("submissions", name) for name in names]
+    folders = [discovery.find("submissions", name) for name in names]
     # The flags of a GPU, on the backend of a CPU: that of a GPU does not start without one.
     os.environ |= flags.environment("gpu", deterministic=False) | {"JAX_PLATFORMS": "cpu"}
     os.environ["HARNESS_ATTENTION"] = args.attention
@@ -77,7 +78,7 @@ def main() -> int:
     for name in args.workloads or WORKLOADS:
         for folder in folders:
             try:
-                row, fits = compiled(discover.find("workloads", name), folder, card)
+                row, fits = compiled(discovery.find("workloads", name), folder, card)
             except (HarnessError, RuntimeError) as error:  # of one row; XLA's are RuntimeErrors
                 row, fits = [f"failed: {str(error).strip().splitlines()[0]}"], False
             failed |= not fits
@@ -100,22 +101,23 @@ def described_card() -> Any:
     return jax.sharding.SingleDeviceSharding(topology.devices[0])
 
 
-def compiled(place: discover.Folder, folder: discover.Folder, card: Any) -> tuple[list[str], bool]:
+def compiled(place: discovery.Folder, folder: discovery.Folder, card: Any) -> tuple[list[str], bool]:
     """Return the cells of a row after the names, and whether nothing is wrong with it."""
     import jax
 
-    from harness import seeds, submission
-    from harness.loop import task_view
-    from harness.programs import Keys, compile_programs
+    from harness.program import seeds, submission
+    from harness.program.build import build_algorithm, task_view
+    from harness.program.trace import Keys
+    from harness.trial.programs import compile_programs
 
-    workload = discover.load_workload(place)
+    workload = discovery.load_workload(place)
     splits = workload.splits()
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
     given = keys, dict(splits.train), dict(splits.validation_slice)
     on_card = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=card), given)
     hp = submission.choose_point(folder, submission.read_info(folder), {})
     with mock.patch("jax.default_backend", return_value="gpu"):  # Muon, say, takes another precision on a GPU
-        algorithm = submission.build(folder, task_view(workload, 2 * workload.info.step_hint), hp)
+        algorithm = build_algorithm(folder, task_view(workload, 2 * workload.info.step_hint), hp)
         programs = compile_programs(workload, algorithm, *on_card, platform="gpu", source=folder.path)
     step = programs.steps[workload.info.batch_size].compiled
     text = step.as_text()  # type: ignore[attr-defined]

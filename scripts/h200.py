@@ -23,10 +23,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import discover, plan, planfile, targets
+from harness.campaign import plan, plan_file
+from harness.campaign.device import resolve_device
+from harness.campaign.plan import PlannedTrial
 from harness.errors import ConfigError, HarnessError
-from harness.plan import PlannedTrial
-from harness.spec import DeviceConfig, Rules, RunSpec, Suite
+from harness.program import discovery
+from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
+from harness.search import targets
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "results/h200"
@@ -61,21 +64,21 @@ def stages(torch_python: str, submissions: list[str]) -> Iterator[Stage]:
             "--points", str(POINTS), "--seeds", str(SEEDS),
         ])  # fmt: skip
     for name in WORKLOADS:
-        info = discover.workload_info(discover.find("workloads", name))
+        info = discovery.workload_info(discovery.find("workloads", name))
         left = None if info.target.value is None else [trial for trial in quick(name, submissions) if trial.runnable]
-        count = len(submissions or discover.find_all("submissions")) if left is None else len(left)
+        count = len(submissions or discovery.find_all("submissions")) if left is None else len(left)
         steps = info.target.budget_steps * 0.75 or info.step_hint
         minutes = count * (steps * (info.target.reference_step_s or STEP_S[name]) + START_S) / 60
         file = RUNS / f"{name}.json"
         yield Stage(f"quick on {name}", minutes, [
-            python, "-m", "harness.worker", str(file), "--out", str(RUNS)
+            python, "-m", "harness.campaign", str(file), "--out", str(RUNS)
         ])  # fmt: skip
 
 
 def target_minutes(name: str) -> float:
     """Return the minutes left of the search and the seeds of one workload."""
-    folder = discover.find("workloads", name)
-    info = discover.workload_info(folder)
+    folder = discovery.find("workloads", name)
+    info = discovery.workload_info(folder)
     if info.target.value is not None:
         return 0.0
     horizons, left, before = float(SEEDS), POINTS, 0.0
@@ -99,7 +102,7 @@ def work(stage: Stage, submissions: list[str], deadline: float) -> int:
         name = stage.name.removeprefix("quick on ")
         RUNS.mkdir(parents=True, exist_ok=True)
         try:
-            planfile.write(RUNS / f"{name}.json", quick(name, submissions))
+            plan_file.write(RUNS / f"{name}.json", quick(name, submissions))
         except HarnessError as error:  # no target was set
             print(f"{stage.name}: {error}", flush=True)
             return error.exit_code
@@ -163,7 +166,7 @@ def main() -> int:
     if args.archive:
         print(archive())
         return 0
-    plan.resolve_device(DeviceConfig("gpu"))
+    resolve_device(DeviceConfig("gpu"))
     deadline = time.monotonic() + 60 * args.minutes - GRACE_S
     tried: set[str] = set()
     while time.monotonic() < deadline:

@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness import leaderboard
 from harness.errors import HarnessError
+from harness.report import leaderboard
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,9 +15,10 @@ import json
 import sys
 from pathlib import Path
 
-from harness import discover, records
-from harness.golden import STEPS, first_losses
-from harness.workload import SMALL
+from harness.program import discovery
+from harness.program.workload import SMALL
+from harness.record.files import write_atomic
+from harness.trial.golden import STEPS, first_losses
 
 LOSSES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "data" / "losses.json"
 
@@ -28,12 +29,12 @@ def main() -> int:
     parser.add_argument("workloads", nargs="*", help="names (default: all)")
     args = parser.parse_args()
     held = json.loads(LOSSES.read_text()) if LOSSES.is_file() else {}
-    for name in args.workloads or discover.find_all("workloads"):
-        folder = discover.find("workloads", name)
-        small = discover.workload_info(folder).small
-        held[name] = first_losses(discover.load_workload(folder, SMALL if small else None), STEPS)
+    for name in args.workloads or discovery.find_all("workloads"):
+        folder = discovery.find("workloads", name)
+        small = discovery.workload_info(folder).small
+        held[name] = first_losses(discovery.load_workload(folder, SMALL if small else None), STEPS)
         print(f"{name}: {held[name][0]:.4f} to {held[name][-1]:.4f}", flush=True)
-    records.write_atomic(LOSSES, dict(sorted(held.items())))
+    write_atomic(LOSSES, dict(sorted(held.items())))
     return 0
 
 

@@ -4,16 +4,18 @@
     python scripts/set_targets.py lm_shakespeare --points 4 --seeds 5      a shorter search: provisional, version 0
     python scripts/set_targets.py lm_books --device gpu --baselines adamw --points 4 --seeds 5
     python scripts/set_targets.py lm_grammar --dry-run                     what is left to do, and what it costs
+    python scripts/set_targets.py lm_grammar --restamp                     after a refactor that changed no bit
 
-The protocol (harness/targets.py): AdamW, NadamW and momentum SGD, each at the same number of quasi-random points over
-learning rate and weight decay, on a tuning seed; the worse half of all ends at 25% of the horizon, the worse half of
-the rest at 50%; the best by final metric runs on fresh seeds. Then the baseline's step is timed by itself. Writes
-results/targets/<workload>.jsonl (every run), and derived from it workloads/<workload>/target.json and the table in the
-workload's README.
+The protocol (harness/search/targets.py): AdamW, NadamW and momentum SGD, each at the same number of quasi-random
+points over learning rate and weight decay, on a tuning seed; the worse half of all ends at 25% of the horizon, the
+worse half of the rest at 50%; the best by final metric runs on fresh seeds. Then the baseline's step is timed by
+itself. Writes results/targets/<workload>.jsonl (every run), and derived from it workloads/<workload>/target.json and
+the table in the workload's README.
 
 Runs go side by side, each on a core of its own where the platform can pin them, in processes that hold many runs
-(harness/sweep.py). The record is written after each, so that it can be stopped and started at any time: what is in the
-record is not run again. The step time is best measured when nothing else runs; `--time-step` measures it anew.
+(harness/trial/sweep.py). The record is written after each, so that it can be stopped and started at any time; the
+script does not repeat the runs in the record. The step time is best measured when nothing else runs; `--time-step`
+measures it anew. `--restamp` (harness/search/restamp.py) runs none of this: it proves that a refactor changed no bit.
 """
 
 from __future__ import annotations
@@ -27,13 +29,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness import discover, flags, plan, records, strict, submission, targets, tuning
-from harness.errors import HarnessError
-from harness.launch import sweeps
-from harness.search import Search, described, machine, shown
-from harness.spec import Device, DeviceConfig
-from harness.submission import Dimension
-from harness.targets import Point, StepTime, TargetRun
+from harness.campaign.device import resolve_device
+from harness.errors import HarnessError, WorkloadError
+from harness.machine import flags
+from harness.machine.flags import Device
+from harness.program import discovery, search_space, submission
+from harness.program.submission import Dimension
+from harness.record import plain_data
+from harness.record.files import write_atomic
+from harness.record.spec import DeviceConfig
+from harness.search import restamp, sweeps, targets
+from harness.search.recorded_search import Search, described, machine, shown
+from harness.search.targets import Point, StepTime, TargetRun
 
 ROOT = Path(__file__).resolve().parent.parent
 DIMENSIONS = ("learning_rate", "weight_decay")
@@ -58,6 +65,14 @@ def main() -> int:
         default=list(BASELINES),
         help="fewer than all: provisional (default: all)",
     )
+    parser.add_argument(
+        "--restamp",
+        action="store_true",
+        help="prove that the sources train to the same bits as before, and give the records their hash",
+    )
+    parser.add_argument(
+        "--against", metavar="REV", help="the commit before (default: the last that changed the record)"
+    )
     parser.add_argument("--time-step", action="store_true", help="measure the baseline's step again")
     parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
     args = parser.parse_args()
@@ -66,8 +81,11 @@ def main() -> int:
     for name in args.workloads:
         try:
             if not args.dry_run:
-                plan.resolve_device(DeviceConfig(args.device))
-            folder = discover.find("workloads", name)
+                resolve_device(DeviceConfig(args.device))
+            folder = discovery.find("workloads", name)
+            if args.restamp:
+                restamp_records(folder, args.against)
+                continue
             search = search_of(folder, jobs, args.device)
             points = search_points(args.points, args.baselines)
             print(cost(search, len(points), args.seeds), flush=True)
@@ -82,9 +100,38 @@ def main() -> int:
     return code
 
 
-def search_of(folder: discover.Folder, jobs: int, device: Device) -> Search:
+def restamp_records(folder: discovery.Folder, revision: str | None) -> None:
+    """Give the records of a workload the hash of its sources as they are, once both are proved to be the same."""
+    record = ROOT / "results/targets" / f"{folder.name}.jsonl"
+    runs, _ = targets.read_record(record)
+    if not runs:
+        raise WorkloadError(f"{record}: no runs are recorded; nothing to stamp")
+    if all(run.workload_hash == folder.source_hash for run in runs):
+        print(f"{folder.name}: its record is of the sources as they are", flush=True)
+        return
+    if revision is None:
+        log = ["git", "-C", str(ROOT), "log", "-1", "--format=%H", "--", str(record)]
+        revision = subprocess.run(log, capture_output=True, text=True, check=True).stdout.strip()
+    golden = json.loads((ROOT / "tests/golden/data/losses.json").read_text())[folder.name]
+    proof = restamp.prove(folder, ROOT, revision, golden)
+    if proof.old_hash not in {run.workload_hash for run in runs}:
+        raise WorkloadError(
+            f"{record}: its runs are of sources {runs[0].workload_hash}, {revision[:12]} has {proof.old_hash}; name "
+            "the commit that they were run at with --against"
+        )
+    searches = sorted((ROOT / "results/tuning").glob(f"*/{folder.name}/*.jsonl"))
+    changed = restamp.stamp([record, *searches], proof)
+    print(
+        f"{folder.name}: {proof.steps} losses and the final state {proof.final_hash[:16]} are the same in "
+        f"{proof.commit[:12]} and here; {proof.old_hash} is {proof.new_hash} now in "
+        f"{', '.join(str(path.relative_to(ROOT)) for path in changed)}",
+        flush=True,
+    )
+
+
+def search_of(folder: discovery.Folder, jobs: int, device: Device) -> Search:
     """Return the search of one workload with what is in its record."""
-    info = discover.workload_info(folder)
+    info = discovery.workload_info(folder)
 
     def on_run(run: TargetRun) -> None:
         print(f"  {described(run, info.metric, DIMENSIONS)}", flush=True)
@@ -116,7 +163,7 @@ def set_target(
     search.save()
     record = str(search.record.relative_to(ROOT))
     target = targets.derive_target(search.runs, search.step_time, info.mode, horizon, record)
-    records.write_atomic(search.folder.path / "target.json", strict.to_plain(target))
+    write_atomic(search.folder.path / "target.json", plain_data.to_plain(target))
     readme = search.folder.path / "README.md"
     section = targets.page(search.runs, target, info.mode, info.metric, horizon)
     readme.write_text(targets.on_page(readme.read_text(), section))
@@ -130,9 +177,9 @@ def set_target(
     )
 
 
-def measure_step(folder: discover.Folder, device: Device) -> StepTime:
+def measure_step(folder: discovery.Folder, device: Device) -> StepTime:
     """Time the baseline's step in a process of its own."""
-    command = [sys.executable, "-m", "harness.calibration", str(folder.path), device]
+    command = [sys.executable, "-m", "harness.trial.yardstick", str(folder.path), device]
     environment = os.environ | flags.environment(device, deterministic=False, autotune="update")
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -143,9 +190,9 @@ def search_points(count: int, baselines: Iterable[str] = BASELINES) -> list[Poin
     """Return the points of the baselines, whose schedules are as long as the step hint."""
     found = []
     for name in baselines:
-        info = submission.read_info(discover.find("submissions", name))
+        info = submission.read_info(discovery.find("submissions", name))
         info = dataclasses.replace(info, space=dict(zip(DIMENSIONS, BASELINES[name], strict=True)))
-        points = tuning.draw_points(info, DIMENSIONS, count, SEARCH_SEED)
+        points = search_space.draw_points(info, DIMENSIONS, count, SEARCH_SEED)
         found += [(name, point | {"horizon": 1.0}) for point in points]
     return found
 

@@ -30,13 +30,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import config, discover, submission, tuning
+from harness.campaign import config
 from harness.errors import ConfigError, HarnessError
-from harness.launch import sweeps
-from harness.launch.sweeps import Sweeps
-from harness.search import Search, described, shown
-from harness.targets import RUNGS, Point, TargetRun, at, first_step, set_target_command
-from harness.workload import Mode
+from harness.program import discovery, search_space, submission
+from harness.record.spec import Mode
+from harness.search import halving, sweeps
+from harness.search.recorded_search import Search, described, shown
+from harness.search.sweeps import Sweeps
+from harness.search.targets import RUNGS, Point, TargetRun, at, first_step, set_target_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCH_SEED = 0  # of the quasi-random points
@@ -66,8 +67,8 @@ def main() -> int:
         with contextlib.ExitStack() as stack:
             pools: dict[str, Sweeps] = {}
             for name in names:
-                moved = tuple(submission.read_info(discover.find("submissions", name)).space)[: args.dimensions]
-                searches = [search_of(discover.find("workloads", w), name, moved, suite, args.jobs) for w in workloads]
+                moved = tuple(submission.read_info(discovery.find("submissions", name)).space)[: args.dimensions]
+                searches = [search_of(discovery.find("workloads", w), name, moved, suite, args.jobs) for w in workloads]
                 print(cost(name, searches, args.points), flush=True)
                 if args.dry_run:
                     continue
@@ -78,7 +79,7 @@ def main() -> int:
                 if args.write:
                     write_defaults(name, best, searches[0].moved)
                 if args.write or args.table:
-                    readme = discover.find("submissions", name).path / "README.md"
+                    readme = discovery.find("submissions", name).path / "README.md"
                     section = page(name, suite, searches, args.points, finished)
                     readme.write_text(on_page(readme.read_text(), suite, section))
     except HarnessError as error:
@@ -90,9 +91,9 @@ def main() -> int:
     return 0
 
 
-def search_of(folder: discover.Folder, name: str, moved: tuple[str, ...], suite: str, jobs: int) -> Search:
+def search_of(folder: discovery.Folder, name: str, moved: tuple[str, ...], suite: str, jobs: int) -> Search:
     """Return the search of one submission on one workload with what is in its record."""
-    info = discover.workload_info(folder)
+    info = discovery.workload_info(folder)
     if info.target.value is None:
         raise ConfigError(f"{info.name} has no target to tune for; set it: {set_target_command(info)}")
 
@@ -123,12 +124,12 @@ class Finished:
 
 def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> tuple[Point, list[Finished]]:
     """Run what is missing of one submission's search; return the best point, and all that ran to the end."""
-    info = submission.read_info(discover.find("submissions", name))
+    info = submission.read_info(discovery.find("submissions", name))
     modes = [search.info.mode for search in searches]
     moved = searches[0].moved
     names = varied(name, moved)
     fixed = {"horizon": HORIZON} if "horizon" in names else {}
-    drawn = tuning.draw_points(info, moved, count, SEARCH_SEED)
+    drawn = search_space.draw_points(info, moved, count, SEARCH_SEED)
     left: list[Point] = [(name, point | fixed) for point in drawn]
     halved: list[Point] = []
     for rung in RUNGS:
@@ -136,8 +137,8 @@ def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int
         for search, mode in zip(searches, modes, strict=True):
             step = round(rung * search.info.step_hint)
             runs = search.run_all(pools[search.info.name], [(point, 0) for point in left], tuning=True, until=step)
-            columns.append(tuning.ranks([at(run, step) for run in runs], mode))
-        left = tuning.better_half(left, columns)
+            columns.append(halving.ranks([at(run, step) for run in runs], mode))
+        left = halving.better_half(left, columns)
     finished = finish(left, searches, pools)
     if fixed:
         _, point = best_of(finished, modes).point
@@ -166,7 +167,7 @@ def finish(points: list[Point], searches: list[Search], pools: dict[str, Sweeps]
     for point, runs in zip(points, zip(*by_workload, strict=True), strict=True):
         targets = [search.info.target for search in searches]
         steps = tuple(first_step(r, t.value, s.info.mode) for r, t, s in zip(runs, targets, searches, strict=True))
-        score = tuning.geometric_score(steps, [t.steps_to_target for t in targets], [t.budget_steps for t in targets])
+        score = halving.geometric_score(steps, [t.steps_to_target for t in targets], [t.budget_steps for t in targets])
         finished.append(Finished(point, steps, tuple(run.values[-1] for run in runs), score))
         reached = ", ".join(f"{s.info.name} {n or 'missed'}" for s, n in zip(searches, steps, strict=True))
         print(f"{shown(point, names)}: {score:.3f} times the baseline's steps ({reached})", flush=True)
@@ -176,13 +177,13 @@ def finish(points: list[Point], searches: list[Search], pools: dict[str, Sweeps]
 def best_of(finished: list[Finished], modes: list[Mode]) -> Finished:
     """Return the best point: by score, then by the mean rank of its final metrics, then the earlier."""
     finals = zip(*(f.finals for f in finished), strict=True)
-    columns = [tuning.ranks(values, mode) for values, mode in zip(finals, modes, strict=True)]
-    return finished[tuning.best([f.score for f in finished], columns)]
+    columns = [halving.ranks(values, mode) for values, mode in zip(finals, modes, strict=True)]
+    return finished[halving.best([f.score for f in finished], columns)]
 
 
 def varied(name: str, moved: tuple[str, ...]) -> tuple[str, ...]:
     """Return the hyperparameters that a search changes: those it moves, and after two the length of the schedule."""
-    space = submission.read_info(discover.find("submissions", name)).space
+    space = submission.read_info(discovery.find("submissions", name)).space
     return (*moved, *(["horizon"] if len(moved) == 2 and "horizon" in space else []))
 
 
@@ -226,7 +227,7 @@ def on_page(text: str, suite: str, section: str) -> str:
 
 def write_defaults(name: str, best: Point, moved: tuple[str, ...]) -> None:
     """Put what the search changed into the defaults of submission.yaml; every other byte stays."""
-    path = discover.find("submissions", name).path / "submission.yaml"
+    path = discovery.find("submissions", name).path / "submission.yaml"
     head, defaults, rest = re.split(r"^(defaults:\n)", path.read_text(), maxsplit=1, flags=re.MULTILINE)
     names = varied(name, moved)
     for dimension in names:

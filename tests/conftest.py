@@ -14,9 +14,10 @@ import pytest
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
-from harness import discover, records, spec, submission
 from harness.data import get, store
 from harness.errors import DataError
+from harness.program import discovery, submission
+from harness.record import run_folder, spec
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = ROOT.parent / "shared" / "data"
@@ -62,8 +63,8 @@ def make_trial(tmp_path: Path):
     def make(
         workload: str, name: str | Path, *, hp: dict[str, Any] | None = None, out: Path | None = None, **fields: Any
     ):
-        w, s = discover.find("workloads", workload), discover.find("submissions", str(name))
-        info, target = discover.workload_info(w), discover.workload_info(w).target
+        w, s = discovery.find("workloads", workload), discovery.find("submissions", str(name))
+        info, target = discovery.workload_info(w), discovery.workload_info(w).target
         checkpoint_s = fields.pop("checkpoint_s", 1000.0)
         base: dict[str, Any] = {
             "schema": spec.SCHEMA, "workload": w.name, "workload_version": target.version,
@@ -77,7 +78,7 @@ def make_trial(tmp_path: Path):
             "deterministic": True,
         }  # fmt: skip
         options = spec.Options(str(w.path), str(s.path), checkpoint_s=checkpoint_s)
-        return records.prepare(out or tmp_path / "runs", spec.TrialSpec(**(base | fields)), options)
+        return run_folder.prepare(out or tmp_path / "runs", spec.TrialSpec(**(base | fields)), options)
 
     return make
 
@@ -86,10 +87,10 @@ def make_trial(tmp_path: Path):
 def run_worker():
     """Return a function that runs the worker on a prepared folder in a real subprocess and returns the trial."""
 
-    def run(path: Path, *, timeout: float = 300) -> records.Trial:
-        command = [sys.executable, "-m", "harness.worker", str(path)]
+    def run(path: Path, *, timeout: float = 300) -> run_folder.Trial:
+        command = [sys.executable, "-m", "harness.trial.worker", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        return records.read_trial(path)
+        return run_folder.read_trial(path)
 
     return run

@@ -1,5 +1,5 @@
-"""`harness check`: what an author runs before anybody is asked to run a submission, and what CI runs on every folder.
+"""An author's tools, `harness new` and `harness check`: a submission's folder comes in, findings about it go out.
 
-`static.py` and `lint.py` look at the files; `conformance.py` runs the submission, in a process of its own, on every toy
-workload (`WorkloadInfo.scored` is False); `report.py` puts together what they found.
+It looks at files, and has `harness.trial.conformance` run the submission in a process of its own. It may import report,
+campaign and the rooms below; no jax.
 """

@@ -13,14 +13,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from harness import discover
+from harness.campaign.launch.local import oom_kills, verdict
 from harness.check import static
-from harness.check.report import Finding, Report, print_json, print_report
-from harness.launch.local import oom_kills, verdict
-from harness.tables import print_line
+from harness.check.findings import Finding, Report, print_json, print_report
+from harness.program import discovery
+from harness.report.tables import print_line
 
 HANG_S = 300.0
-CONFORMANCE = (sys.executable, "-m", "harness.check.conformance")
+CONFORMANCE = (sys.executable, "-m", "harness.trial.conformance")
 _STATIC = frozenset({"metadata", "size", "lint"})
 
 
@@ -29,7 +29,7 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
 
     Raises ConfigError for an unknown name.
     """
-    folders = [discover.find("submissions", name) for name in names]
+    folders = [discovery.find("submissions", name) for name in names]
     reports = []
     for number, folder in enumerate(folders):
         if not as_json:
@@ -45,7 +45,7 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
     return 0 if all(report.passed for report in reports) else 1
 
 
-def check(folder: discover.Folder, *, hang_s: float = HANG_S) -> Report:
+def check(folder: discovery.Folder, *, hang_s: float = HANG_S) -> Report:
     """Return everything that is found about one submission."""
     findings = static.look_at(folder)
     ran = set(_STATIC)
@@ -59,7 +59,7 @@ def check(folder: discover.Folder, *, hang_s: float = HANG_S) -> Report:
     return Report(folder.name, str(folder.path), tuple(findings), frozenset(ran))
 
 
-def _answers(folder: discover.Folder, hang_s: float) -> Iterator[Any]:
+def _answers(folder: discovery.Folder, hang_s: float) -> Iterator[Any]:
     """Yield what the subprocess reports; where it ends before its time, a finding about what it was doing."""
     doing = {"begin": "build", "workload": ""}
     killed_before = oom_kills()

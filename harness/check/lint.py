@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ALLOWED = ("harness.api", "harness.optim", "harness.optax_adapter")
+ALLOWED = ("harness.api", "harness.optim", "harness.optax_adapter")  # the last is an old name of one of optim's
 
 
 @dataclass(frozen=True)

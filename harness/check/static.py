@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import discover, submission
+from harness.check.findings import Finding
 from harness.check.lint import lint
-from harness.check.report import Finding
-from harness.discover import Folder
 from harness.errors import SubmissionError
+from harness.program import discovery, submission
+from harness.program.discovery import Folder
 
 MAX_BYTES = 256 * 1024
 MIN_README_WORDS = 20
@@ -71,5 +71,5 @@ def _size(path: Path) -> list[Finding]:
 
 
 def _lint(folder: Folder) -> list[Finding]:
-    scored = [name for name, place in discover.find_all("workloads").items() if discover.workload_info(place).scored]
+    scored = [name for name, place in discovery.find_all("workloads").items() if discovery.workload_info(place).scored]
     return [Finding("lint", str(one), warning=one.warning) for one in lint(folder.path, scored)]

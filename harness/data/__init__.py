@@ -1,1 +1,4 @@
-"""Data: which example comes when, and the sets themselves."""
+"""Data sets: a name comes in, verified memory-mapped arrays go out, downloaded and prepared once.
+
+It may import machine and errors; no jax.
+"""

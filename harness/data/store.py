@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.calibration_cache import hardware_cache
 from harness.data.specs import DATASETS, Arrays, DataSet, get_command
 from harness.errors import DataError, suggest
+from harness.machine.cache import cache_folder
 
 SCHEMA = 1
 
@@ -29,7 +29,7 @@ State = Literal["embedded", "ready", "missing", "damaged"]
 def root() -> Path:
     """Return the folder of the prepared sets: HARNESS_DATA, else `data` in the cache folder."""
     own = os.environ.get("HARNESS_DATA")
-    return Path(own).expanduser() if own else hardware_cache() / "data"
+    return Path(own).expanduser() if own else cache_folder() / "data"
 
 
 def find(name: str) -> DataSet:

@@ -9,7 +9,7 @@ import jax
 import optax
 
 from harness.api import Algorithm, Batch, Key, Loss, ModelState, OptState, Params, TrainState
-from harness.optax_adapter import from_optax
+from harness.optim.optax_adapter import from_optax
 
 
 def evaluated_at(

@@ -1,1 +1,4 @@
-"""Scores as pure functions of run records: what counts, time to target, performance profiles, the table."""
+"""Scores: records of trials come in, times to target, performance profiles, intervals and tests go out.
+
+All are pure functions. It may import campaign.tuned_point, record and errors; no jax.
+"""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, suggest
-from harness.workload import Mode
+from harness.record.spec import Mode
 
 # What the metrics of AlgoPerf's workloads are; newer files say it themselves in `target_metric_goal`.
 _MODES: dict[str, Mode] = {

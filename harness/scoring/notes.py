@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.records import FAILED, Status, Trial
+from harness.record.result import FAILED, Status
+from harness.record.run_folder import Trial
+from harness.record.spec import Clock
 from harness.scoring import bootstrap, gaps
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
 from harness.scoring.outcomes import Outcome
-from harness.spec import Clock
 
 LOOSE = 0.03  # half-width of the step ratio's interval, as a share of it, beyond which a reader is told
 

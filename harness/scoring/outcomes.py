@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from harness.errors import RunFolderError
-from harness.records import FAILED, UNFINISHED, Status, Trial
-from harness.spec import CLOCKS, Clock
+from harness.record.result import FAILED, UNFINISHED, Status
+from harness.record.run_folder import Trial
+from harness.record.spec import CLOCKS, Clock
 
 UNITS: dict[Clock, str] = {
     "wall": "seconds",

@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from harness.choice import Choice
+from harness.campaign.tuned_point import Choice
 from harness.errors import ConfigError
-from harness.records import Trial
+from harness.record.run_folder import Trial
+from harness.record.spec import Clock, TrialSpec
 from harness.scoring import gaps, notes, selection, speedrun, tuned
 from harness.scoring.algoperf import Logs
 from harness.scoring.algoperf_targets import Targets
@@ -23,7 +24,6 @@ from harness.scoring.profiles import Integral
 from harness.scoring.speedrun import Verdict
 from harness.scoring.standings import Standings, standings
 from harness.scoring.studies import gather, medians
-from harness.spec import Clock, TrialSpec
 
 Times: TypeAlias = dict[str, dict[str, float | None]]
 """By submission, then by workload; None where the target was not reached."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import RunFolderError
-from harness.records import UNFINISHED, Trial
+from harness.record.result import UNFINISHED
+from harness.record.run_folder import Trial
 
 _SAME_EVERYWHERE = (
     "rules",

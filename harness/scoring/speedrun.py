@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from harness.records import FAILED, UNFINISHED, Trial
-from harness.spec import Clock
+from harness.record.result import FAILED, UNFINISHED
+from harness.record.run_folder import Trial
+from harness.record.spec import Clock
 
 ALPHA = 0.01
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from harness.choice import Choice, choose
-from harness.records import UNFINISHED, Trial
+from harness.campaign.tuned_point import Choice, choose
+from harness.record.result import UNFINISHED
+from harness.record.run_folder import Trial
 from harness.scoring.outcomes import outcome, settled
 
 _Cell: TypeAlias = tuple[str, str]

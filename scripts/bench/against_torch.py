@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from harness import discover
+from harness.program import discovery
 
 from .steps import HarnessSteps
 
@@ -49,9 +49,9 @@ class TorchSteps:
         return answer
 
 
-def row(folder: discover.Folder, variant: str | None, python: str, *, seconds: float) -> dict[str, Any]:
+def row(folder: discovery.Folder, variant: str | None, python: str, *, seconds: float) -> dict[str, Any]:
     """Return both sides' milliseconds per step, medians over turns, and how many times as fast the harness is."""
-    workload = discover.load_workload(folder, variant)
+    workload = discovery.load_workload(folder, variant)
     train = jax.device_put(dict(workload.splits().train))
     own = HarnessSteps(workload, train, 1)
     theirs = TorchSteps(python, folder.name, small=variant is not None)

@@ -15,13 +15,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import discover, flags
-from harness.spec import Device
+from harness.machine import flags
+from harness.machine.flags import Device
+from harness.program import discovery
 
 
 def values(row: str, name: str, variant: str | None, device: Device, options: dict[str, Any]) -> dict[str, Any]:
     """Return the values of a row."""
-    folder = discover.find("workloads", name)
+    folder = discovery.find("workloads", name)
     if row == "e":
         from bench import cold
 
@@ -33,7 +34,9 @@ def values(row: str, name: str, variant: str | None, device: Device, options: di
     if row == "c":  # torch takes memory of the same card
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     flags.apply(device, deterministic=False, autotune="update")
-    flags.configure_jax(device, compile_cache=True)
+    from harness.machine import backend  # and with it jax, now that its flags are set
+
+    backend.configure_jax(device, compile_cache=True)
     if row == "device":
         import jax
 

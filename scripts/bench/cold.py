@@ -15,11 +15,12 @@ import tempfile
 import time
 from typing import Any
 
-from harness import discover, flags
 from harness.data import store
+from harness.machine import flags
+from harness.program import discovery
 
 
-def row(folder: discover.Folder, variant: str | None, platform: str) -> dict[str, Any]:
+def row(folder: discovery.Folder, variant: str | None, platform: str) -> dict[str, Any]:
     """Return seconds with no cache at all; with the autotuner's choices alone; and with the compile cache as well."""
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"HARNESS_CACHE": cache, "HARNESS_DATA": str(store.root())}
@@ -42,15 +43,18 @@ def main(argv: list[str]) -> int:
     path, variant, platform, how = argv
     device = "gpu" if platform == "gpu" else "cpu"
     flags.apply(device, deterministic=False, autotune="update")
-    flags.configure_jax(device, compile_cache=how == "cached")
+    from harness.machine import backend  # and with it jax, now that its flags are set
+
+    backend.configure_jax(device, compile_cache=how == "cached")
     import jax
 
-    from harness import seeds
-    from harness.calibration import baseline
-    from harness.programs import Keys, compile_programs
+    from harness.program import seeds
+    from harness.program.trace import Keys
+    from harness.trial.programs import compile_programs
+    from harness.trial.yardstick import baseline
 
-    found = discover.find("workloads", path)
-    workload = discover.load_workload(found, None if variant == "-" else variant)
+    found = discovery.find("workloads", path)
+    workload = discovery.load_workload(found, None if variant == "-" else variant)
     splits = workload.splits()
     shapes: list[Any] = [
         {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in part.items()}

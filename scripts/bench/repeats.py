@@ -6,14 +6,16 @@ import statistics
 import tempfile
 from typing import Any
 
-from harness import discover, plan
-from harness.launch import local
-from harness.spec import Device, DeviceConfig, Rules, RunSpec, Suite
+from harness.campaign import plan
+from harness.campaign.launch import local
+from harness.machine.flags import Device
+from harness.program import discovery
+from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
 
 
-def row(folder: discover.Folder, variant: str | None, device: Device, *, repeats: int, steps: int) -> dict[str, Any]:
+def row(folder: discovery.Folder, variant: str | None, device: Device, *, repeats: int, steps: int) -> dict[str, Any]:
     """Return the scored wall seconds of `repeats` trials of AdamW to the target; of `steps` steps where none is set."""
-    target = discover.workload_info(folder, variant).target.value
+    target = discovery.workload_info(folder, variant).target.value
     times: list[float] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as out:

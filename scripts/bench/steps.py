@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from harness import discover, seeds, submission
-from harness.calibration import baseline, calibrate
 from harness.errors import HarnessError
-from harness.loop import task_view
-from harness.programs import MAX_CHUNK_STEPS, Keys, compile_programs, compile_step, init_function
-from harness.workload import Workload
+from harness.program import discovery, seeds, submission
+from harness.program.build import build_algorithm, task_view
+from harness.program.trace import Keys, init_function
+from harness.program.workload import Workload
+from harness.trial.programs import MAX_CHUNK_STEPS, compile_programs, compile_step
+from harness.trial.yardstick import baseline, calibrate
 
 
 def keys() -> Keys:
@@ -64,9 +65,9 @@ class HarnessSteps:
         return (time.perf_counter() - start) / calls / self.dispatch
 
 
-def step_row(folder: discover.Folder, variant: str | None, *, seconds: float, matrix: int) -> dict[str, Any]:
+def step_row(folder: discovery.Folder, variant: str | None, *, seconds: float, matrix: int) -> dict[str, Any]:
     """Return the values of row (a): the step with one and with several steps a call, in turn."""
-    workload = discover.load_workload(folder, variant)
+    workload = discovery.load_workload(folder, variant)
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))
     several = max(2, info.dispatch_steps.get("gpu", 2)) if jax.default_backend() == "gpu" else 2
@@ -92,16 +93,16 @@ def step_row(folder: discover.Folder, variant: str | None, *, seconds: float, ma
     }
 
 
-def submissions_row(folder: discover.Folder, variant: str | None, platform: str) -> dict[str, Any]:
+def submissions_row(folder: discovery.Folder, variant: str | None, platform: str) -> dict[str, Any]:
     """Return the values of row (d): the step of every submission over AdamW's, in turn; None where it does not run."""
-    workload = discover.load_workload(folder, variant)
+    workload = discovery.load_workload(folder, variant)
     splits = workload.splits()
     train, slice_ = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
     ratios: dict[str, float | None] = {}
-    for name, source in discover.find_all("submissions").items():
+    for name, source in discovery.find_all("submissions").items():
         try:
             hp = submission.choose_point(source, submission.read_info(source), {})
-            algorithm = submission.build(source, task_view(workload, 2 * workload.info.step_hint), hp)
+            algorithm = build_algorithm(source, task_view(workload, 2 * workload.info.step_hint), hp)
             programs = compile_programs(
                 workload, algorithm, keys(), train, slice_, platform=platform, source=Path(source.path)
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.journal import Journal
 
-from harness import discover
+from harness.program import discovery
 
 GOALS = {"lm_books": 0.45, "mae_small_cifar10": 0.35, "resnet18_cifar10": 0.30}  # share of the ceiling
 LOOP, TORCH, EVALUATION, SPREAD = 0.98, 1.0, 0.05, 0.01
@@ -20,7 +20,7 @@ def show(journal: Journal, workloads: Sequence[str]) -> None:
     print("| row | workload | measured | value | goal |\n|---|---|---|---|---|")
     for row in "abcdeg":
         for workload in workloads:
-            record = journal.find(row, workload, discover.find("workloads", workload).source_hash)
+            record = journal.find(row, workload, discovery.find("workloads", workload).source_hash)
             for what, value, goal in lines(row, workload, record["values"]) if record else [("not measured", "-", "")]:
                 shown = "f" if what.startswith("evaluation over training") else row
                 print(f"| {shown} | {workload} | {what} | {value} | {goal} |")

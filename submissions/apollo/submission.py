@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.tree_util import tree_leaves
 
 from harness.api import Algorithm, TaskView
-from harness.optax_adapter import from_optax
 from harness.optim.apollo import apollo
 from harness.optim.matrices import is_matrix_like, view
+from harness.optim.optax_adapter import from_optax
 from harness.optim.schedules import warmup_linear
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from harness.api import Algorithm, TaskView
-from harness.optax_adapter import from_optax
 from harness.optim.apollo import apollo
+from harness.optim.optax_adapter import from_optax
 from harness.optim.schedules import warmup_linear
 
 

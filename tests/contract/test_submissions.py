@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from harness import discover, submission
 from harness.api import Algorithm, LossKind, ParamKind, TaskView
-from harness.nnx_adapter import Model, conv, embedding, matrix, vector
-from harness.programs import Keys, Programs, compile_programs
-from harness.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program import discovery, submission
+from harness.program.build import build_algorithm
+from harness.program.nnx_adapter import Model, conv, embedding, matrix, vector
+from harness.program.trace import Keys
+from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.trial.programs import Programs, compile_programs
 
-FOLDERS = discover.find_all("submissions")
+FOLDERS = discovery.find_all("submissions")
 LONGEST_BUILD = 30
 KEYS = Keys(*(jax.random.key(k) for k in range(4)))
 
@@ -84,7 +86,7 @@ def tiny() -> Workload:
 
 @cache
 def quadratic() -> Workload:
-    return discover.load_workload(discover.find("workloads", "quadratic"))
+    return discovery.load_workload(discovery.find("workloads", "quadratic"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +123,7 @@ def build(name: str, workload: Workload) -> Algorithm:
         has_model_state=bool(jax.tree.leaves(model_state)),
     )  # fmt: skip
     folder = FOLDERS[name]
-    return submission.build(folder, task, submission.read_info(folder).defaults)
+    return build_algorithm(folder, task, submission.read_info(folder).defaults)
 
 
 @cache
@@ -183,7 +185,7 @@ def test_build_is_short(name: str) -> None:
 @everyone
 def test_no_workload_is_named(name: str) -> None:
     """A submission sees a task, not its name. Toys are left out: their names are ordinary words."""
-    workloads = [w for w, folder in discover.find_all("workloads").items() if discover.workload_info(folder).scored]
+    workloads = [w for w, folder in discovery.find_all("workloads").items() if discovery.workload_info(folder).scored]
     assert workloads
     for path in FOLDERS[name].path.rglob("*.py"):
         found = re.findall("|".join(map(re.escape, workloads)), path.read_text())

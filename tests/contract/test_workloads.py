@@ -16,14 +16,14 @@ import numpy as np
 import optax
 import pytest
 
-from harness import discover
 from harness.api import ParamInfo, ParamKind
-from harness.data.order import batch_indices
 from harness.errors import ConfigError, SubmissionError
-from harness.loss import WorkloadLoss, count_cost
-from harness.workload import SMALL, Splits, Workload
+from harness.program import discovery
+from harness.program.data_order import batch_indices
+from harness.program.loss import WorkloadLoss, count_cost
+from harness.program.workload import SMALL, Splits, Workload
 
-FOLDERS = discover.find_all("workloads")
+FOLDERS = discovery.find_all("workloads")
 KEY = jax.random.key(0)
 SIZE = 8  # examples of the batches below; a workload's own size compiles no differently
 
@@ -60,13 +60,13 @@ class Case:
 
 @cache
 def load(name: str) -> Case:
-    small = discover.workload_info(FOLDERS[name]).small
-    return Case(discover.load_workload(FOLDERS[name], SMALL if small else None))
+    small = discovery.workload_info(FOLDERS[name]).small
+    return Case(discovery.load_workload(FOLDERS[name], SMALL if small else None))
 
 
 @pytest.fixture(params=FOLDERS)
 def case(request: pytest.FixtureRequest, with_data) -> Case:
-    with_data(discover.workload_info(FOLDERS[request.param]).datasets)
+    with_data(discovery.workload_info(FOLDERS[request.param]).datasets)
     return load(request.param)
 
 
@@ -263,7 +263,7 @@ def examples(arrays: Any) -> list[bytes]:
 
 # ---- held-out variants ----
 
-INFOS = {name: discover.workload_info(folder) for name, folder in FOLDERS.items()}
+INFOS = {name: discovery.workload_info(folder) for name, folder in FOLDERS.items()}
 VARIED = [(name, v) for name, info in INFOS.items() if info.small is None for v in info.variants]
 LARGE = [(name, v) for name, info in INFOS.items() if info.small for v in (None, "wide", "norm")]  # other shapes
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -272,8 +272,8 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 @pytest.mark.parametrize(("name", "variant"), VARIED)
 def test_each_variant_trains(name: str, variant: str, with_data) -> None:
     """Thirty steps of AdamW on one small batch take a good part of its loss away."""
-    with_data(discover.workload_info(FOLDERS[name]).datasets)
-    case = Case(discover.load_workload(FOLDERS[name], variant))
+    with_data(discovery.workload_info(FOLDERS[name]).datasets)
+    case = Case(discovery.load_workload(FOLDERS[name], variant))
     own = load(name)
     params, model_state = jax.jit(case.workload.init).lower(KEY).compile(QUICK)(KEY)
     optimizer = optax.adamw(3e-3)
@@ -305,7 +305,7 @@ def test_each_variant_trains(name: str, variant: str, with_data) -> None:
 
 @cache
 def shapes_of_training_set(name: str) -> dict[str, jax.ShapeDtypeStruct]:
-    arrays = discover.load_workload(FOLDERS[name]).splits().train
+    arrays = discovery.load_workload(FOLDERS[name]).splits().train
     assert {len(array) for array in arrays.values()} == {INFOS[name].num_train_examples}
     return {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in arrays.items()}
 
@@ -314,7 +314,7 @@ def shapes_of_training_set(name: str) -> dict[str, jax.ShapeDtypeStruct]:
 def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str | None, with_data) -> None:
     """Traced and never run: the loss of a whole batch, and which shapes a variant changes."""
     with_data(INFOS[name].datasets)
-    workload, base = (discover.load_workload(FOLDERS[name], v) for v in (variant, None))
+    workload, base = (discovery.load_workload(FOLDERS[name], v) for v in (variant, None))
     (params, model_state), (own, _) = (jax.eval_shape(w.init, KEY) for w in (workload, base))
     index = jax.ShapeDtypeStruct((workload.info.batch_size,), jnp.int32)
     batch = jax.eval_shape(workload.batch, shapes_of_training_set(name), index, KEY)
@@ -333,6 +333,6 @@ def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str
 
 def test_a_variant_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"lm_grammar has no variant 'wider'; did you mean 'wide'\?"):
-        discover.workload_info(FOLDERS["lm_grammar"], "wider")
+        discovery.workload_info(FOLDERS["lm_grammar"], "wider")
     with pytest.raises(ConfigError, match="quadratic has no variant 'wide'; it has none"):
-        discover.load_workload(FOLDERS["quadratic"], "wide")
+        discovery.load_workload(FOLDERS["quadratic"], "wide")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, discover
 from harness.check import command
+from harness.cli import main as cli
+from harness.program import discovery
 
 ROOT = Path(__file__).resolve().parents[2]
 LANE = (3, 11)
@@ -19,7 +20,7 @@ one_lane = pytest.mark.skipif(sys.version_info[:2] != LANE, reason="20 s of proc
 
 
 @one_lane
-@pytest.mark.parametrize("name", discover.find_all("submissions"))
+@pytest.mark.parametrize("name", discovery.find_all("submissions"))
 def test_submissions_pass(name: str, capsys) -> None:
     code = cli.main(["check", name])
     assert code == 0, capsys.readouterr().out
@@ -43,7 +44,7 @@ def test_a_submission_that_takes_its_process_down_or_waits_for_ever_is_a_finding
         (folder / "submission.py").write_text(f"import os, time\nprint('no answer')\ndef build(task, hp):\n    {end}\n")
     says = {}
     for name, hang_s in (("dies", 300.0), ("waits", 30.0)):
-        report = command.check(discover.find("submissions", str(tmp_path / name)), hang_s=hang_s)
+        report = command.check(discovery.find("submissions", str(tmp_path / name)), hang_s=hang_s)
         assert report.mark("build") == "FAILED"
         assert report.mark("contract") == "not run"
         (says[name],) = [finding.message for finding in report.findings if finding.check == "build"]
@@ -53,7 +54,7 @@ def test_a_submission_that_takes_its_process_down_or_waits_for_ever_is_a_finding
 
 VECTORS = """
 from harness.api import LossKind
-from harness.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
 
 INFO = WorkloadInfo(
     name="vectors", description="a parameter tree without matrices", metric="loss", mode="min", target=UNSET,

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import config, discover, plan, planfile, records, worker
-from harness.records import Status
-from harness.workload import SMALL
+from harness.campaign import config, plan, plan_file
+from harness.program import discovery
+from harness.program.workload import SMALL
+from harness.record import run_folder
+from harness.record.result import Result, Status
+from harness.trial import worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,17 +31,24 @@ BARE = """if True:
 
 def test_a_worker_runs_a_plan_without_hydra(tmp_path):
     run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", f"out={tmp_path / 'here'}"])
-    planfile.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
+    plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
     bare = tmp_path / "bare"  # every Python started below is without them, the trials' own too
     bare.mkdir()
     (bare / "sitecustomize.py").write_text(BARE)
-    command = [sys.executable, "-m", "harness.worker", str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.campaign",
+        str(tmp_path / "plan.json"),
+        "--out",
+        str(tmp_path / "there"),
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(bare), str(ROOT)])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "1 of 1 trials to run" in done.stdout
-    (path,) = records.find_trials(tmp_path / "there")
-    trial = records.read_trial(path)
+    (path,) = run_folder.find_trials(tmp_path / "there")
+    trial = run_folder.read_trial(path)
     assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 5)
     again = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
     assert (again.returncode, again.stdout.splitlines()[0].split(": ")[1]) == (0, "0 of 1 trials to run")
@@ -51,7 +61,7 @@ def test_a_worker_runs_a_plan_without_hydra(tmp_path):
 def test_a_plan_for_a_device_that_is_not_here_runs_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     run = config.compose(["workload=quadratic", "device=gpu", "max_steps=5"])
-    planfile.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
+    plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
     assert worker.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 2
     assert "a GPU was asked for, but" in capsys.readouterr().err
     assert not (tmp_path / "there").exists()
@@ -61,7 +71,7 @@ def test_a_plan_for_a_device_that_is_not_here_runs_nothing(tmp_path, monkeypatch
 
 def test_a_plan_whose_data_are_missing_exits_3_with_the_command_that_gets_them(tmp_path, monkeypatch, capfd):
     run = config.compose(["workload=lm_books", "variant=small", "device=cpu", "max_steps=2"])
-    planfile.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
+    plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     assert worker.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 3
     assert "get it with: harness data get classic_books --mirror DIR" in capfd.readouterr().err
@@ -70,22 +80,22 @@ def test_a_plan_whose_data_are_missing_exits_3_with_the_command_that_gets_them(t
 def test_what_failed_is_told_and_run_again_when_asked(tmp_path, monkeypatch, capsys):
     run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", f"out={tmp_path / 'there'}"])
     trials = plan.make_plan(run, ["adamw"], elsewhere=True).trials
-    planfile.write(tmp_path / "plan.json", trials)
+    plan_file.write(tmp_path / "plan.json", trials)
     path = plan.make_ready(trials[0])
-    with records.hold(path) as folder:
+    with run_folder.hold(path) as folder:
         folder.append("start", attempt=1, pid=1, spec_id=trials[0].spec.id, unix_time=0.0)
-        folder.write_result(records.Result(Status.CRASHED, "the driver is missing", trials[0].spec.id))
+        folder.write_result(Result(Status.CRASHED, "the driver is missing", trials[0].spec.id))
     command = [str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]
     assert worker.main(command) == 1
     assert "0 of 1 trials to run; 1 failed earlier, --retry runs what failed again" in capsys.readouterr().out
     assert worker.main([*command, "--retry"]) == 0
     assert "1 of 1 trials to run" in capsys.readouterr().out
-    assert records.read_trial(path).status == Status.HORIZON_REACHED
+    assert run_folder.read_trial(path).status == Status.HORIZON_REACHED
 
 
 def test_the_suite_of_the_gpu_runs_in_small_on_a_cpu(make_trial, run_worker, with_data):
     with_data(["classic_books"])
-    info = discover.workload_info(discover.find("workloads", "lm_books"), SMALL)
+    info = discovery.workload_info(discovery.find("workloads", "lm_books"), SMALL)
     path = make_trial(
         "lm_books", "adamw", variant=SMALL, target=None, batch_size=info.batch_size, step_hint=info.step_hint,
         budget_steps=400, stop="horizon", max_steps=26,

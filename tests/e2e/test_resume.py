@@ -11,14 +11,14 @@ import time
 
 import pytest
 
-from harness import records
-from harness.records import Status
+from harness.record import run_folder
+from harness.record.result import UNFINISHED, Status
 
 STEPS = 72
 
 
 def events(path, kind):
-    return [e for e in records.read_events(path) if e["event"] == kind]
+    return [e for e in run_folder.read_events(path) if e["event"] == kind]
 
 
 def step_losses(trial):
@@ -27,7 +27,7 @@ def step_losses(trial):
 
 def start(path):
     with (path / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "harness.worker", str(path)], stdout=log, stderr=log)
+        return subprocess.Popen([sys.executable, "-m", "harness.trial.worker", str(path)], stdout=log, stderr=log)
 
 
 def wait_for(path, worker, condition):
@@ -48,7 +48,7 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(make_trial, run_worker, tmp_
     time.sleep(delay_s)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    assert records.read_trial(path).status == Status.INTERRUPTED, f"killed {delay_s} s after the first checkpoint"
+    assert run_folder.read_trial(path).status == Status.INTERRUPTED, f"killed {delay_s} s after the first checkpoint"
     reached = events(path, "chunk")[-1]["step"]
     with (path / "log.jsonl").open("ab") as log:
         log.write(b'{"v": 1, "event": "chu')  # killed in the middle of a line
@@ -80,7 +80,7 @@ def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, tmp_path):
     wait_for(path, worker, lambda: events(path, "chunk"))
     worker.send_signal(signal.SIGINT)
     assert worker.wait(60) == 0
-    stopped = records.read_trial(path)
+    stopped = run_folder.read_trial(path)
     assert stopped.status == Status.INTERRUPTED
     assert "run again to go on" in stopped.reason
     assert run_worker(path).result.final_hash == whole.result.final_hash
@@ -92,17 +92,17 @@ def test_interrupted_before_training_is_interrupted_too(make_trial, run_worker):
     wait_for(path, worker, lambda: any(e["phase"] in ("setup", "compile", "warmup") for e in events(path, "phase")))
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
-    assert records.read_trial(path).status == Status.INTERRUPTED
-    assert run_worker(path).status not in records.UNFINISHED
+    assert run_folder.read_trial(path).status == Status.INTERRUPTED
+    assert run_worker(path).status not in UNFINISHED
 
 
 def test_second_process_is_told_who_holds_the_folder(make_trial):
     path = make_trial("quadratic", "adamw")
-    with records.hold(path):
+    with run_folder.hold(path):
         second = subprocess.run(
-            [sys.executable, "-m", "harness.worker", str(path)], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "harness.trial.worker", str(path)], capture_output=True, text=True, check=False
         )
         assert second.returncode == 4
         assert f"process {os.getpid()}" in second.stderr
     assert not (path / "result.json").exists()
-    assert records.read_trial(path).status == Status.PLANNED
+    assert run_folder.read_trial(path).status == Status.PLANNED

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import records
-from harness.choice import choose
-from harness.records import Status
+from harness.campaign.tuned_point import choose
+from harness.record import run_folder
+from harness.record.result import Status
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HARNESS = [sys.executable, "-m", "harness.cli"]
@@ -68,7 +68,7 @@ def test_from_a_folder_to_a_table(desk):
     assert times["mine"] > 0
     assert times["newcomer"] > 0
     assert times["syntax_error"] is None
-    result = records.read_trial(mine).result
+    result = run_folder.read_trial(mine).result
     assert times["mine"] == result.time_to_target.steps
     assert "GLIBC_TUNABLES" in result.fingerprint["flags"], "a worker keeps the memory that its steps free"
 
@@ -88,7 +88,7 @@ def test_a_held_out_variant_runs_to_its_end_and_is_not_scored(desk):
     done = harness("run", "adamw", "workload=resnet_digits", "variant=norm", "max_steps=32", "checkpoint_s=1000")
     assert done.returncode == 0, done.stderr
     (folder,) = (desk / "runs/resnet_digits+norm/adamw").iterdir()
-    trial = records.read_trial(folder)
+    trial = run_folder.read_trial(folder)
     assert (trial.status, trial.spec.variant, trial.spec.target) == (Status.HORIZON_REACHED, "norm", None)
     row = next(line.split() for line in done.stdout.splitlines() if line.startswith("resnet_digits  norm"))
     assert row[2:6] == ["adamw", "horizon_reached", "32", "loss"]
@@ -107,19 +107,19 @@ def test_a_killed_run_takes_its_worker_along_and_goes_on(desk):
     def folder() -> Path | None:
         return next(iter((desk / "runs").glob("*/*/study*")), None)
 
-    while not (folder() and any(e["event"] == "checkpoint" for e in records.read_events(folder()))):
+    while not (folder() and any(e["event"] == "checkpoint" for e in run_folder.read_events(folder()))):
         assert run.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    (worker,) = {e["pid"] for e in records.read_events(folder()) if e["event"] == "start"}
+    (worker,) = {e["pid"] for e in run_folder.read_events(folder()) if e["event"] == "start"}
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert records.read_trial(folder()).status == Status.INTERRUPTED
+    assert run_folder.read_trial(folder()).status == Status.INTERRUPTED
 
     assert harness(*words).returncode == 0
-    trial = records.read_trial(folder())
+    trial = run_folder.read_trial(folder())
     assert (trial.status, trial.result.steps, trial.result.attempts) == (Status.HORIZON_REACHED, 96, 2)
 
 
@@ -139,7 +139,7 @@ def test_a_tuned_campaign_goes_on_after_kill_9(desk):
     done = harness(*words)
     assert done.returncode == 0, done.stderr
     assert (plans.read_bytes(), first.stat().st_mtime_ns) == before, "the same points; nothing is run twice"
-    trials = [records.read_trial(path) for path in records.find_trials(desk / "runs")]
+    trials = [run_folder.read_trial(path) for path in run_folder.find_trials(desk / "runs")]
     by_role = {(t.spec.tuning, t.spec.trial): t for t in trials}
     assert set(by_role) == {(True, 0), (True, 1), (False, 0)}
     choice = choose([by_role[True, 0], by_role[True, 1]])
@@ -152,10 +152,10 @@ def test_a_tuned_campaign_goes_on_after_kill_9(desk):
 def test_the_ledger_sums_to_wall_time(make_trial):
     path = make_trial("quadratic", "adamw")
     started, unix = time.monotonic(), time.time()
-    command = [sys.executable, "-m", "harness.worker", str(path), "--started", repr(started)]
+    command = [sys.executable, "-m", "harness.trial.worker", str(path), "--started", repr(started)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     wall_s = (path / "result.json").stat().st_mtime - unix
-    result = records.read_trial(path).result
+    result = run_folder.read_trial(path).result
     assert sum(r.wall_s for r in result.ledger.values()) == pytest.approx(wall_s, rel=0.01)
 
 
@@ -163,6 +163,6 @@ def test_a_trial_without_a_sign_of_life_is_hung(desk):
     done = harness("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "hang_s=20")
     assert done.returncode == 1
     (folder,) = (desk / "runs/quadratic/hangs").iterdir()
-    trial = records.read_trial(folder)
+    trial = run_folder.read_trial(folder)
     assert trial.status == trial.result.status == Status.HUNG
     assert "20 s" in trial.reason

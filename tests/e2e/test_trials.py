@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import Status
+from harness.record.result import Status
 
 TESTS = Path(__file__).resolve().parent.parent
 AMPLE = 100_000  # baseline steps: importing a submission takes as long as hundreds of a toy's microsecond steps

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.api import ParamKind
-from harness.nnx_adapter import matrix, vector
+from harness.program.nnx_adapter import matrix, vector
 
 from .attention import Implementation, attend, rotary, unit
 from .layers import _SECOND_MOMENT, ACTIVATIONS, normalisation

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
-from harness.nnx_adapter import Model, embedding
-from harness.workload import Splits, Workload, WorkloadInfo
+from harness.program.nnx_adapter import Model, embedding
+from harness.program.workload import Splits, Workload, WorkloadInfo
 
 from . import attention, flops
 from . import spec as specs

@@ -1,4 +1,4 @@
-"""Layers and losses of the families: NNX modules whose parameters carry their roles (`harness.nnx_adapter`).
+"""Layers and losses of the families: NNX modules whose parameters carry their roles (`harness.program.nnx_adapter`).
 
 Shapes: B examples, T positions, D width, H heads, K width of a head, F hidden width of the MLP, N classes.
 """
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.api import Key, ParamKind
-from harness.nnx_adapter import matrix, vector
+from harness.program.nnx_adapter import matrix, vector
 
 from .spec import Activation, Norm
 

@@ -16,8 +16,8 @@ import numpy as np
 from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
-from harness.nnx_adapter import Model, embedding
-from harness.workload import Splits, Workload, WorkloadInfo
+from harness.program.nnx_adapter import Model, embedding
+from harness.program.workload import Splits, Workload, WorkloadInfo
 
 from . import spec as specs
 from .layers import Block, linear, normalisation

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
-from harness.nnx_adapter import Model, conv, matrix, vector
-from harness.workload import Splits, Workload, WorkloadInfo
+from harness.program.nnx_adapter import Model, conv, matrix, vector
+from harness.program.workload import Splits, Workload, WorkloadInfo
 
 from . import spec as specs
 from .layers import ACTIVATIONS, cross_entropy, he_normal, normalisation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.api import LossKind
 from harness.data import store
-from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
 
 from ..families.spec import GPT, varied
 

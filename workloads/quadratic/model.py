@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from harness.api import Batch, Key, ModelState, ParamInfo, ParamKind, Params
-from harness.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Splits, Workload, WorkloadInfo
 
 I, O = 16, 4
 CONDITION = 300.0

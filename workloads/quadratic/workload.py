@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.api import LossKind
-from harness.workload import Target, Workload, WorkloadInfo
+from harness.program.workload import Target, Workload, WorkloadInfo
 
 NOISE_VARIANCE = 0.01
 """Of the outputs around the true linear map, and so the expected loss at the optimum."""

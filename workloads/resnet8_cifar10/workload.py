@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.api import LossKind
 from harness.data import store
-from harness.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
 
 from ..families.spec import ResNet, varied
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.api import LossKind
-from harness.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
 
 from ..families.spec import MAE
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import optax
 
 from harness.api import Algorithm, Progress
-from harness.optax_adapter import from_optax
+from harness.optim.optax_adapter import from_optax
 
 between: Callable[[Progress], None] = lambda progress: None  # noqa: E731 - set by bench_loop.py
 

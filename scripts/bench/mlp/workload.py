@@ -5,7 +5,7 @@ bench_loop.py only.
 import itertools
 
 from harness.api import LossKind, ParamInfo, ParamKind
-from harness.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
 
 INFO = WorkloadInfo(
     name="mlp",

@@ -3,7 +3,7 @@
 import optax
 
 from harness.api import Algorithm, Control
-from harness.optax_adapter import from_optax
+from harness.optim.optax_adapter import from_optax
 
 
 def build(task, hp):

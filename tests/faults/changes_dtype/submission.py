@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from harness.api import Algorithm
-from harness.optax_adapter import from_optax
+from harness.optim.optax_adapter import from_optax
 
 
 def build(task, hp):

@@ -6,7 +6,7 @@ import jax
 import optax
 
 from harness.api import Algorithm
-from harness.optax_adapter import from_optax
+from harness.optim.optax_adapter import from_optax
 
 
 def look(step):

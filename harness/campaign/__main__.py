@@ -1,0 +1,35 @@
+"""Run a plan from a file: `python -m harness.campaign plan.json --out runs`. Needs no Hydra and no configuration.
+
+Exit codes: 0, every trial came to its end; 1, one failed, now or earlier; 2, bad input; 3, data are missing; 130,
+interrupted (the same command goes on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness.campaign import plan_file
+from harness.errors import HarnessError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the trials of the plan named; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m harness.campaign", description=__doc__)
+    parser.add_argument("plan", type=Path, help="a file that `harness plan ... -o FILE` wrote")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default: %(default)s)")
+    parser.add_argument("--retry", action="store_true", help="run again what failed")
+    args = parser.parse_args(argv)
+    try:
+        return plan_file.run(args.plan, args.out, retry=args.retry)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; type the same again to go on", file=sys.stderr, flush=True)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

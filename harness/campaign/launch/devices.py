@@ -1,0 +1,85 @@
+"""Trials on the GPUs of this machine: as many at a time as there are GPUs, one on each. On a CPU one after another."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from harness.campaign.launch import local
+from harness.campaign.plan import PlannedTrial
+from harness.errors import HarnessError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a trial runs.
+
+    Attributes:
+      environment: what to add to the worker's.
+      presses: the interrupts so far, where somebody else collects them (see `local.run_trial`).
+      alone: whether no other trial runs beside it.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    presses: list[int] | None = None
+    alone: bool = True
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs as CUDA_VISIBLE_DEVICES calls them: those it names, else all that nvidia-smi lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.split()
+    return []
+
+
+def run_all(
+    trials: Sequence[PlannedTrial], run: Callable[[PlannedTrial, Slot], object], gpus: Sequence[str] | None = None
+) -> Iterator[HarnessError]:
+    """Run the trials; yield what goes wrong with one, while the others go on.
+
+    Raises KeyboardInterrupt once the trials under way have saved and ended; no further one is begun then.
+    """
+    if gpus is None:
+        gpus = visible_gpus() if any(trial.spec.device == "gpu" for trial in trials) else []
+    if len(gpus) < 2 or len(trials) < 2:
+        for trial in trials:
+            try:
+                run(trial, Slot())
+            except HarnessError as error:
+                yield error
+        return
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for gpu in gpus:
+        free.put(gpu)
+    stop = threading.Event()
+
+    def work(trial: PlannedTrial) -> HarnessError | None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        gpu = free.get()
+        try:
+            run(trial, Slot({"CUDA_VISIBLE_DEVICES": gpu}, presses, alone=False))
+        except HarnessError as error:
+            return error
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+        finally:
+            free.put(gpu)
+        return None
+
+    with local.interrupts() as presses, ThreadPoolExecutor(len(gpus)) as pool:
+        for problem in pool.map(work, trials):
+            if problem is not None:
+                yield problem

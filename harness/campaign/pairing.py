@@ -1,0 +1,86 @@
+"""One submission on one workload under a ruleset, and the identity of each of its trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.campaign.hyperparameters import Points
+from harness.errors import ConfigError
+from harness.machine.flags import Device
+from harness.program import discovery, submission
+from harness.program.workload import WorkloadInfo
+from harness.record.spec import SCHEMA, Clock, Rules, RunSpec, TrialSpec, Value
+
+_LEAST_STEPS = 25  # of a declared length, so that every measurement has a step of its own
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One submission on one workload: what their trials have in common."""
+
+    run: RunSpec
+    rules: Rules
+    device: Device
+    place: discovery.Folder
+    info: WorkloadInfo
+    folder: discovery.Folder
+    about: submission.SubmissionInfo
+    points: Points
+
+    def spec(self, point: dict[str, Value], study: int, trial: int, *, tuning: bool = False) -> TrialSpec:
+        """Return the identity of one trial."""
+        rules, info = self.rules, self.info
+        budget = 2 * info.step_hint if info.target.value is None else info.target.budget_steps
+        steps = self._declared()
+        automatic: Clock = "wall" if self.device == "gpu" else "steps"
+        fresh = rules.counts == "fresh_seeds" and not tuning
+        return TrialSpec(
+            schema=SCHEMA,
+            workload=self.place.name,
+            workload_version=info.target.version,
+            workload_hash=self.place.source_hash,
+            metric=info.metric,
+            mode=info.mode,
+            target=info.target.value,
+            step_hint=info.step_hint,
+            batch_size=info.batch_size,
+            budget_steps=round(budget * rules.budget_factor),
+            reference_step_s=info.target.reference_step_s,
+            submission=self.folder.name,
+            submission_hash=self.folder.source_hash,
+            hyperparameters=point,
+            rules=rules.name,
+            stop=rules.stop if info.variant is None else "horizon",
+            clock=automatic if rules.clock == "auto" else rules.clock,
+            score_compile=rules.score_compile,
+            compile_cap_s=rules.compile_cap_gpu_s if self.device == "gpu" else rules.compile_cap_cpu_s,
+            free_batch_size=rules.free_batch_size,
+            study=study,
+            trial=trial,
+            seed=self.run.seed,
+            tuning=tuning,
+            device=self.device,
+            deterministic=self.run.device.deterministic or self.device == "cpu",  # a CPU always is
+            max_steps=self.run.max_steps,
+            variant=info.variant,
+            counts=rules.counts,
+            steps=steps,
+            studies=1 if tuning else rules.studies,
+            trials=1 if fresh else self.points.trials,
+        )
+
+    def _declared(self) -> int | None:
+        """The declared length, which whole dispatches make up."""
+        if self.rules.counts != "mean":
+            return None
+        dispatch = self.info.dispatch_steps.get(self.device, 1)
+        least = -(-_LEAST_STEPS // dispatch) * dispatch
+        steps = self.rules.steps
+        if steps is None:
+            return max(least, round(self.about.speedrun_length * self.info.step_hint / dispatch) * dispatch)
+        if steps < least or steps % dispatch:
+            raise ConfigError(
+                f"steps={steps}: expected at least {least}, as many as there are measurements, and a multiple of "
+                f"{dispatch}: so many steps of {self.place.name} are taken at a time on a {self.device}"
+            )
+        return steps

@@ -1,0 +1,254 @@
+"""From a RunSpec to trials: which folders take part, what identifies each trial, which are finished, which remain.
+
+A plan is a function of the request and of the records below the output folder. Where the trials depend on the results
+of others (`rules=tuned`), the plan is made again once those are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.campaign import expected_time
+from harness.campaign.device import resolve_device
+from harness.campaign.hyperparameters import Points, plan_file, points_of, rules_for, write
+from harness.campaign.hyperparameters import record as record_points
+from harness.campaign.pairing import Cell
+from harness.campaign.tuned_point import Choice, choose, target_time
+from harness.data import store
+from harness.data.specs import get_command
+from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
+from harness.machine.flags import Device
+from harness.program import discovery, submission
+from harness.record import plain_data, run_folder
+from harness.record.result import FAILED, UNFINISHED, Status
+from harness.record.spec import Options, RunSpec, TrialSpec, Value
+from harness.search import targets
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial of a plan.
+
+    Attributes:
+      spec, options: what `records.prepare` is given.
+      root, path: the output folder, and the run folder below it.
+      status: where it stands.
+      again: it failed, and is to be run again.
+      expected_s: seconds it will take, a guess; None where nothing is known.
+      rivals: run folders of the other trials of its study, where it may end once it is slower than one of them.
+    """
+
+    spec: TrialSpec
+    options: Options
+    root: Path
+    path: Path
+    status: Status
+    again: bool
+    expected_s: float | None
+    rivals: tuple[Path, ...] = ()
+
+    @property
+    def runnable(self) -> bool:
+        """Whether there is something left to run."""
+        return self.again or self.status in UNFINISHED
+
+
+@dataclass(frozen=True)
+class Later:
+    """Trials on fresh seeds whose point is not chosen yet: the tuning trials of this workload are not finished."""
+
+    workload: str
+    submission: str
+    studies: int
+    expected_s: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials that were asked for, and what is wrong with the submissions and run folders left out.
+
+    Attributes:
+      trials: in the order they run in.
+      later: what follows once tuning trials are finished.
+      points: of each submission.
+      choices: made by the tuning trials that are finished.
+    """
+
+    run: RunSpec
+    trials: tuple[PlannedTrial, ...]
+    problems: tuple[HarnessError, ...]
+    later: tuple[Later, ...] = ()
+    points: tuple[Points, ...] = ()
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def runnable(self) -> tuple[PlannedTrial, ...]:
+        """The trials to run, in order."""
+        return tuple(trial for trial in self.trials if trial.runnable)
+
+
+def make_plan(run: RunSpec, names: list[str], *, elsewhere: bool = False) -> Plan:
+    """Plan the trials of the submissions `names` (names or paths; none: all that are found) on the workloads of `run`.
+
+    A broken submission stops none of the others: it is a problem of the plan. One that is to be run `elsewhere` names
+    its device, which need not be here. Raises ConfigError for unknown names and
+    WorkloadError where a trial would end at a target that is not set.
+    """
+    folders = submission_folders(names)
+    workloads = [(folder, discovery.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
+    unset = [info for _, info in workloads if info.target.value is None]
+    needs_target = run.rules.stop == "target" or run.rules.counts == "mean"
+    if needs_target and unset and run.variant is None and run.max_steps is None:
+        which = ", ".join(info.name for info in unset)
+        command = targets.set_target_command(*unset)
+        raise WorkloadError(f"{which}: no target is set; run `{command}`, or choose stop=horizon")
+    if elsewhere and run.device.platform == "auto":
+        raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu or h200")
+    device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)
+    earlier = expected_time.earlier_wall_s(Path(run.out))
+    problems: list[HarnessError] = []
+    entries = []
+    for folder in folders:
+        try:
+            about = submission.read_info(folder)
+            rules = rules_for(run.rules, about)
+            entries.append((folder, about, rules, points_of(folder, about, rules, run)))
+        except (SubmissionError, RunFolderError) as error:
+            problems.append(error)
+    plan = Plan(run, (), (), points=tuple(points for *_, points in entries))
+    for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries):
+        cell = Cell(run, rules, device, place, info, folder, about, points)
+        plan = _extended(plan, cell, earlier, problems)
+    return replace(plan, problems=tuple(problems))
+
+
+def _extended(
+    plan: Plan, cell: Cell, earlier: Mapping[expected_time.Alike, list[float]], problems: list[HarnessError]
+) -> Plan:
+    """Return the plan with the trials of one submission on one workload, and what they lead to."""
+
+    def planned(specs: list[TrialSpec]) -> list[PlannedTrial]:
+        found = []
+        for spec in specs:
+            try:
+                found.append(_planned(cell, spec, specs, expected_time.expected_s(spec, cell.info, earlier)))
+            except RunFolderError as error:
+                problems.append(error)
+        return found
+
+    def fresh(point: dict[str, Value]) -> list[TrialSpec]:
+        return [cell.spec(point, study, 0) for study in range(cell.rules.studies)]
+
+    lists = cell.points.studies
+    if cell.rules.counts != "fresh_seeds":
+        specs = [cell.spec(point, s, t) for s, points in enumerate(lists) for t, point in enumerate(points)]
+        return replace(plan, trials=plan.trials + tuple(planned(specs)))
+    if cell.points.trials == 1:  # nothing to choose from
+        return replace(plan, trials=plan.trials + tuple(planned(fresh(lists[0][0]))))
+    tuning = planned([cell.spec(point, 0, t, tuning=True) for t, point in enumerate(lists[0])])
+    plan = replace(plan, trials=plan.trials + tuple(tuning))
+    if len(tuning) < len(lists[0]) or any(trial.runnable for trial in tuning):
+        expected = expected_time.expected_s(fresh(lists[0][0])[0], cell.info, earlier)
+        later = Later(cell.place.name, cell.folder.name, cell.rules.studies, expected)
+        return replace(plan, later=(*plan.later, later))
+    choice = choose([run_folder.read_trial(trial.path) for trial in tuning])
+    trials = plan.trials + tuple(planned(fresh(choice.point)))
+    return replace(plan, trials=trials, choices=(*plan.choices, choice))
+
+
+def _planned(cell: Cell, spec: TrialSpec, specs: list[TrialSpec], expected_s: float | None) -> PlannedTrial:
+    run, root = cell.run, Path(cell.run.out)
+    options = Options(str(cell.place.path), str(cell.folder.path), run.checkpoint_s, run.hang_s)
+    path = root / spec.folder
+    rivals: tuple[Path, ...] = ()
+    if cell.rules.stop_hopeless and not (cell.rules.counts == "fresh_seeds" and not spec.tuning):
+        rivals = tuple(root / other.folder for other in specs if other.study == spec.study and other != spec)
+    status = run_folder.read_trial(path).status if (path / "spec.json").exists() else Status.PLANNED
+    again = run.retry and status in FAILED
+    again = again or (status is Status.HOPELESS and _least_time(rivals) is None)  # the rival is gone
+    return PlannedTrial(spec, options, root, path, status, again, expected_s, rivals)
+
+
+def _least_time(rivals: Iterable[Path]) -> float | None:
+    """Return the least time in which one of these trials reached the target on the ranking clock."""
+    times = []
+    for path in rivals:
+        with contextlib.suppress(RunFolderError):  # one that is damaged is told of where it is planned itself
+            if (path / "spec.json").exists():
+                times.append(target_time(run_folder.read_trial(path)))
+    return min((time for time in times if time is not None), default=None)
+
+
+def record(plan: Plan) -> None:
+    """Write the points, before the first trial, and the choices that tuning trials have led to."""
+    root = Path(plan.run.out)
+    for points in plan.points:
+        record_points(root, points)
+        choices = [choice for choice in plan.choices if choice.submission == points.submission]
+        if choices:
+            file = plan_file(root, points)
+            write(file.with_suffix(".choices.json"), {"choices": plain_data.to_plain(choices)})
+
+
+def check_data(plan: Plan) -> None:
+    """Raise DataError with the command that gets them where data sets are missing that trials left to run need."""
+    places = {Path(trial.options.workload_path) for trial in plan.runnable}
+    infos = [discovery.workload_info(discovery.Folder("workloads", place.name, place)) for place in sorted(places)]
+    names = sorted({name for info in infos for name in info.datasets})
+    told = {name: why for name in names if (why := store.state(name)[1])}
+    missing = [name for name in told if not store.find(name).embedded]
+    if told and not missing:
+        raise DataError("; ".join(told.values()))
+    if missing:
+        text = f"data sets that the trials need are missing from {store.root()} or damaged: {', '.join(missing)}"
+        raise DataError(f"{text}; get them with: {get_command(*missing)}")
+
+
+def obstacles(plan: Plan) -> list[HarnessError]:
+    """Return what keeps the plan from being run here: the device it asks for, data sets that its trials need."""
+    found: list[HarnessError] = []
+    checks = (lambda: resolve_device(plan.run.device), lambda: check_data(plan))
+    for check in checks:
+        try:
+            check()
+        except HarnessError as error:
+            found.append(error)
+    return found
+
+
+def make_ready(planned: PlannedTrial) -> Path:
+    """Create the run folder just before its trial; one that failed is moved aside to `<folder>.failed-N`."""
+    if planned.again and planned.path.exists():
+        number = 1
+        while (aside := planned.path.with_name(f"{planned.path.name}.failed-{number}")).exists():
+            number += 1
+        planned.path.rename(aside)
+    options = replace(planned.options, hopeless_s=_least_time(planned.rivals))
+    return run_folder.prepare(planned.root, planned.spec, options)
+
+
+def _workload_folders(run: RunSpec) -> list[discovery.Folder]:
+    names = run.suite.workloads if run.workload is None else run.workload.split(",")
+    return _once(discovery.find("workloads", name.strip()) for name in names)
+
+
+def submission_folders(names: list[str]) -> list[discovery.Folder]:
+    """Return the folders of these submissions; without a name all that are found."""
+    if not names:
+        found = list(discovery.find_all("submissions").values())
+        if not found:
+            raise ConfigError("no submission found; put a folder of yours in ./submissions, or name the path of one")
+        return found
+    workloads = discovery.find_all("workloads")
+    for name in names:
+        if name in workloads and name not in discovery.find_all("submissions"):
+            raise ConfigError(f"'{name}' is a workload; choose it with workload={name}")
+    return _once(discovery.find("submissions", name) for name in names)
+
+
+def _once(folders: Iterable[discovery.Folder]) -> list[discovery.Folder]:
+    return list({folder.path: folder for folder in folders}.values())

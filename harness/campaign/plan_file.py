@@ -1,0 +1,103 @@
+"""A plan in a file: trials that one machine plans and another one runs, which needs neither Hydra nor a configuration.
+
+    harness plan adamw suite=gpu device=h200 -o plan.json      here
+    python -m harness.campaign plan.json --out runs            there, with the same submissions and workloads
+
+Folders are looked for by name on the machine that runs them (`harness.program.discovery`), and their sources must be
+those that were planned.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.campaign.device import resolve_device
+from harness.campaign.launch import devices, local
+from harness.campaign.plan import PlannedTrial
+from harness.errors import ConfigError, HarnessError
+from harness.program import discovery
+from harness.record import plain_data, run_folder
+from harness.record.files import write_atomic
+from harness.record.result import FAILED, UNFINISHED, Status
+from harness.record.spec import DeviceConfig, Options, TrialSpec
+
+SCHEMA = 1
+
+
+def write(path: Path, trials: Iterable[PlannedTrial]) -> int:
+    """Write the trials to `path`; return how many. Raises ConfigError where it cannot be written."""
+    plain = [{"spec": plain_data.to_plain(t.spec), "options": plain_data.to_plain(t.options)} for t in trials]
+    try:
+        write_atomic(path, {"schema": SCHEMA, "trials": plain})
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    return len(plain)
+
+
+def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
+    """Return the trials of a plan as they stand below `out`, with the folders of this machine.
+
+    Raises ConfigError for a file that is no plan, an unknown name, or sources other than the planned ones.
+    """
+    try:
+        data = json.loads(path.read_text())
+        pairs = [(entry["spec"], entry["options"]) for entry in data["trials"]]
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; make it with: harness plan ... -o {path}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} is no plan of trials; make one with: harness plan ... -o {path}") from None
+    if data.get("schema") != SCHEMA:
+        raise ConfigError(f"{path}: schema {data.get('schema')}, this harness reads {SCHEMA}; plan anew")
+    trials = []
+    for plain, held in pairs:
+        spec, options = plain_data.read(TrialSpec, plain, str(path)), plain_data.read(Options, held, str(path))
+        here = {}
+        for kind, name, planned in (
+            ("workloads", spec.workload, spec.workload_hash),
+            ("submissions", spec.submission, spec.submission_hash),
+        ):
+            folder = discovery.find(kind, name)  # type: ignore[arg-type]
+            if folder.source_hash != planned:
+                raise ConfigError(
+                    f"{path}: {folder.path} has sources {folder.source_hash}, planned were {planned}; copy those here, "
+                    "or plan anew"
+                )
+            here[kind] = str(folder.path)
+        options = Options(here["workloads"], here["submissions"], options.checkpoint_s, options.hang_s)
+        place = out / spec.folder
+        status = run_folder.read_trial(place).status if (place / "spec.json").exists() else Status.PLANNED
+        again = retry and status in FAILED
+        trials.append(PlannedTrial(spec, options, out, place, status, again=again, expected_s=None))
+    return trials
+
+
+def run(path: Path, out: Path, *, retry: bool = False) -> int:
+    """Run what is left of a plan, telling on standard output how each trial ends; return the exit code: 0, or 1 where
+    one failed, now or earlier, 2 for a run folder that cannot be used, 3 for missing data. With `retry` those that
+    failed run again.
+
+    Raises ConfigError where the device that the plan is for is not there.
+    """
+    trials = read(path, out, retry=retry)
+    left = [trial for trial in trials if trial.runnable]
+    failed = [trial.status for trial in trials if not trial.runnable and trial.status in FAILED]
+    earlier = f"; {len(failed)} failed earlier, --retry runs what failed again" if failed else ""
+    print(f"{path}: {len(left)} of {len(trials)} trials to run{earlier}", flush=True)
+    if any(trial.spec.device == "gpu" for trial in left):
+        resolve_device(DeviceConfig("gpu"))
+    ended: list[Status] = failed
+
+    def one(trial: PlannedTrial, slot: devices.Slot) -> None:
+        end = local.run_trial(trial, environment=slot.environment, presses=slot.presses)
+        ended.append(end.status)
+        print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
+
+    problems: list[HarnessError] = []
+    for problem in devices.run_all(left, one):
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+        problems.append(problem)
+    short = any(status in FAILED | UNFINISHED for status in ended)
+    return max([problem.exit_code for problem in problems], default=int(short))

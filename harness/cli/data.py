@@ -1,0 +1,36 @@
+"""`harness data`."""
+
+from __future__ import annotations
+
+import argparse
+
+from harness.cli.words import command_parser
+
+HELP = """\
+list shows what there is and how it stands; get downloads and prepares, once; verify hashes everything anew.
+
+examples:
+  harness data list
+  harness data get cifar10                      from its public address
+  harness data get cifar10 --mirror DIR         from DIR/cifar10/cifar-10-python.tar.gz (or .tar.xz), without a network
+  harness data get --all --mirror https://example.org/mirror
+  harness data verify
+
+A get that is interrupted goes on where it was. Prepared sets lie in `data` of the cache folder
+(~/.cache/training-harness), or in the folder that the environment variable HARNESS_DATA names.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser("data", "Get the data sets that workloads need, and check them.", HELP)
+    made.add_argument("action", nargs="?", default="list", metavar="list | get | verify", help="see below")
+    made.add_argument("names", nargs="*", metavar="NAME", help="data sets (list and verify: default all)")
+    made.add_argument("--all", action="store_true", help="get all")
+    made.add_argument("--mirror", metavar="DIR|URL", help="get from a folder or an address with the files' layout")
+    return made
+
+
+def call(args: argparse.Namespace) -> int:
+    from harness.report import datasets
+
+    return datasets.run(args.action, args.names, everything=args.all, mirror=args.mirror)

@@ -1,0 +1,30 @@
+"""`harness new`."""
+
+from __future__ import annotations
+
+import argparse
+
+from harness.cli.words import command_parser
+
+HELP = """\
+Writes submission.py, submission.yaml and README.md into ./submissions/NAME, or into the folder at a path. They work as
+they are: Nesterov AdamW as an optax chain; with --full an Algorithm with init, step and eval_variables, which is
+evaluated at an average of its parameters.
+
+examples:
+  harness new mine && harness check mine && harness run mine workload=quadratic stop=horizon
+  harness new mine --full
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser("new", "Write a submission to start from.", HELP)
+    made.add_argument("name", metavar="NAME | PATH", help="its name, or the path of a folder that is not there yet")
+    made.add_argument("--full", action="store_true", help="an Algorithm instead of an optax chain")
+    return made
+
+
+def call(args: argparse.Namespace) -> int:
+    from harness.check import new
+
+    return new.run(args.name, full=args.full)

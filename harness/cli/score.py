@@ -1,0 +1,88 @@
+"""`harness score`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.cli.words import command_parser, print_error
+from harness.errors import ConfigError
+
+HELP = """\
+examples:
+  harness score                               all runs in ./runs
+  harness score runs/lm_grammar               those of one workload
+  harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
+  harness score results/cpu                   published records, as the leaderboard has them
+  harness score results/cpu/demo-tuned.jsonl runs   your own runs among published ones of the same machine
+  harness score --json                        for programs; --csv scores.csv for spreadsheets
+  harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
+
+With 6 studies or more an interval stands beside each number, with 2 to 5 the range of the studies; pairs are told apart
+by a test. AlgoPerf's logs are scored by its written rules, with --algoperf-compat by the arithmetic of its code, which
+the published boards were made with. harness/scoring/README.md has the rules, the statistics and the JSON.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser("score", "Score run folders, or AlgoPerf's logs.", HELP)
+    made.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUNS",
+        help="run folders, folders that hold them (default: runs), or published records; one set of logs",
+    )
+    made.add_argument("--rules", metavar="NAME", help="only the runs by this ruleset")
+    made.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    made.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
+    made.add_argument(
+        "--clock", choices=("wall", "cpu", "steps", "energy"), help="rank by this clock, not by that of the rules"
+    )
+    made.add_argument("--baseline", metavar="NAME", help="show speed-ups over this submission")
+    made.add_argument("--pairs", action="store_true", help="show every pair, however many")
+    made.add_argument(
+        "--allow-missing", action="store_true", help="leave missing studies out of the median (default: a miss each)"
+    )
+    made.add_argument("--format", choices=("runs", "algoperf"), default="runs", help="what RUNS holds")
+    logs = made.add_argument_group("with --format algoperf")
+    logs.add_argument("--targets", type=Path, metavar="FILE", help="AlgoPerf's workload_targets file of these logs")
+    logs.add_argument("--self-tuning", action="store_true", help="the logs are of self-tuning: one trial a study")
+    logs.add_argument("--algoperf-compat", action="store_true", help="by the arithmetic of AlgoPerf's code")
+    return made
+
+
+def call(args: argparse.Namespace) -> int:
+    from harness.report import score_sources
+
+    if args.format == "algoperf":
+        return _score_logs(args)
+    for flag in ("targets", "self_tuning", "algoperf_compat"):
+        if getattr(args, flag):
+            raise ConfigError(f"harness score: --{flag.replace('_', '-')} goes with --format algoperf")
+    sources = score_sources.read([Path(name) for name in args.runs or ["runs"]], args.rules)
+    for problem in sources.problems:
+        print_error(problem)
+    score_sources.print_all(sources, **_options(args))
+    return 1 if sources.problems else 0
+
+
+def _score_logs(args: argparse.Namespace) -> int:
+    from harness.report.scores import show
+    from harness.scoring import algoperf, algoperf_targets, score
+
+    if len(args.runs) != 1 or args.targets is None:
+        raise ConfigError(
+            "harness score --format algoperf: expected one folder or tar file of logs and --targets FILE, got "
+            f"{len(args.runs)} of logs and {'no' if args.targets is None else 'a'} targets file"
+        )
+    targets = algoperf_targets.read_targets(args.targets)
+    logs = algoperf.read_logs(Path(args.runs[0]), targets)
+    options = _options(args)
+    shown = {name: options.pop(name) for name in ("json", "csv", "pairs")}
+    show(score.score_logs(logs, targets, self_tuning=args.self_tuning, compat=args.algoperf_compat, **options), **shown)
+    return 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("json", "csv", "pairs", "clock", "baseline", "allow_missing")}

@@ -1,0 +1,58 @@
+"""What XLA, CUDA and NVML read once, before jax is imported: set here and nowhere else, alike for all submissions.
+
+On a GPU XLA times several kernels for each matrix product, convolution and fusion when it compiles, and takes the
+fastest: another one each time, with another speed and other bits. So the harness owns one cache of these choices: a
+first, untimed process compiles a trial's programs and writes to it (`harness.trial.priming`); the trial only reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from harness.machine.cache import cache_folder
+
+Device = Literal["cpu", "gpu"]
+Autotune = Literal["read", "update"]
+
+_OURS = ("--xla_gpu_per_fusion_autotune_cache_dir", "--xla_gpu_experimental_autotune_cache_mode")
+
+PLATFORMS: dict[Device, str] = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
+
+
+def autotune_cache() -> Path:
+    """Return the folder of the autotuner's choices. Their names hold card and versions, so one folder does for all."""
+    return cache_folder() / "autotune"
+
+
+def environment(
+    device: Device, *, deterministic: bool, autotune: Autotune = "read", given: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return the variables to set for a process that computes on `device`. The user's own XLA_FLAGS stay, but for those
+    that are set here, as they are in what a parent process handed down.
+
+    `deterministic`: on a GPU, take only operations that give the same bits each time, at some cost in speed; a CPU's
+    always do.
+    """
+    flags = [flag for flag in given.get("XLA_FLAGS", "").split() if not flag.startswith(_OURS)]
+    if device == "gpu":
+        autotune_cache().mkdir(parents=True, exist_ok=True)
+        flags.append(f"--xla_gpu_per_fusion_autotune_cache_dir={autotune_cache()}")
+        flags.append(f"--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_{autotune.upper()}")
+        if deterministic:
+            flags.append("--xla_gpu_deterministic_ops=true")
+    variables = {
+        "JAX_PLATFORMS": PLATFORMS[device],
+        "XLA_FLAGS": " ".join(dict.fromkeys(flags)),
+        "TF_CPP_MIN_LOG_LEVEL": given.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    }
+    if device == "gpu":
+        variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order in which NVML counts, too
+    return variables
+
+
+def apply(device: Device, *, deterministic: bool, autotune: Autotune = "read") -> None:
+    """Set them in this process."""
+    os.environ.update(environment(device, deterministic=deterministic, autotune=autotune))

@@ -1,0 +1,98 @@
+"""What a trial ran on: versions, processor, flags; memory and energy where the machine tells."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "hydra-core",
+    "tensorboard",
+    "training-harness",
+)
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, its number of usable cores, memory and the operating system; cheap, without jax."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": usable_cores(),
+        "memory_bytes": memory_bytes(),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def packages() -> dict[str, str | None]:
+    """Return the installed version of each package that may change a result; None where it is missing."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def flags() -> dict[str, str]:
+    """Return the environment variables that steer XLA, threads and memory."""
+    names = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "OMP_NUM_THREADS", "HARNESS_ATTENTION", "GLIBC_TUNABLES")
+    kinds = ("JAX_", "CUDA_", "XLA_PYTHON_CLIENT_")
+    return {k: v for k, v in sorted(os.environ.items()) if k in names or k.startswith(kinds)}
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Physical memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git() -> dict[str, Any] | None:
+    """Return the commit that the harness is of, and whether files differ from it; None outside a repository."""
+    root = str(Path(__file__).resolve().parents[2])
+    commit = run("git", "-C", root, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "dirty": bool(run("git", "-C", root, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def run(*command: str) -> str | None:
+    """Return what a command prints, stripped; None where it fails or does not end within 10 s."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def gpu_names() -> str:
+    """Return the names of this machine's GPUs; "gpu" where they cannot be told."""
+    command = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "gpu"
+    return ", ".join(sorted(set(done.stdout.strip().splitlines())))

@@ -1,0 +1,178 @@
+"""Find and load the folders of submissions and workloads, by name or path. There is no registry: a folder that is
+there is found.
+
+Looked through in order, the first match winning: `./submissions` (`./workloads`), the folders of `HARNESS_PATH`, and
+those that come with the harness.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import os
+import sys
+import traceback
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, suggest
+from harness.program.workload import Workload, WorkloadInfo, held_out
+
+Kind = Literal["submissions", "workloads"]
+SEARCH_SPACE = "tuning_search_space.json"  # AlgoPerf's name for it
+_ENTRY: dict[Kind, str] = {"submissions": "submission.py", "workloads": "workload.py"}
+_ERROR: dict[Kind, type[HarnessError]] = {"submissions": SubmissionError, "workloads": WorkloadError}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A submission or workload as found: its name, path, and hash of its sources."""
+
+    kind: Kind
+    name: str
+    path: Path
+
+    @property
+    def source_hash(self) -> str:
+        """Short SHA-256 over names and bytes of its Python and YAML files and of its search space, and of those outside
+        that they import.
+        """
+        digest = hashlib.sha256()
+        own = [p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml") or p.name == SEARCH_SPACE]
+        for file in sorted({*own, *_imported(own)}):
+            digest.update(f"{file.relative_to(self.path.parent)}\0".encode() + file.read_bytes() + b"\0")
+        return digest.hexdigest()[:12]
+
+
+def _imported(files: Iterable[Path]) -> set[Path]:
+    """Return the files that `files` import relatively, and these in turn; what cannot be parsed imports none."""
+    found: set[Path] = set()
+    waiting = [file for file in files if file.suffix == ".py"]
+    while waiting:
+        file = waiting.pop()
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse(file.read_bytes())):
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                    named = [base, *(base / alias.name for alias in node.names)]
+                    candidates = {p for b in named for p in (b.with_suffix(".py"), b / "__init__.py") if p.is_file()}
+                    waiting += candidates - found
+                    found |= candidates
+    return found
+
+
+def bundled(folder: Folder) -> bool:
+    """Whether a folder comes with the harness."""
+    return folder.path.parent == _own() / folder.kind
+
+
+def roots(kind: Kind) -> list[Path]:
+    """Return the existing folders that are looked through for `kind`, in order."""
+    places = [Path.cwd(), *map(Path, filter(None, os.environ.get("HARNESS_PATH", "").split(os.pathsep))), _own()]
+    found: list[Path] = []
+    for place in places:
+        root = (place / kind).resolve()
+        if root.is_dir() and root not in found:
+            found.append(root)
+    return found
+
+
+def _own() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    return package / "_bundled" if (package / "_bundled").is_dir() else package.parent
+
+
+def find_all(kind: Kind) -> dict[str, Folder]:
+    """Return every folder of `kind` by name, sorted."""
+    found: dict[str, Folder] = {}
+    for root in roots(kind):
+        for path in sorted(root.iterdir()):
+            if (path / _ENTRY[kind]).is_file():
+                found.setdefault(path.name, Folder(kind, path.name, path))
+    return dict(sorted(found.items()))
+
+
+def find(kind: Kind, name: str) -> Folder:
+    """Return the folder with this name, or at this path (anything with a slash in it, or `.`).
+
+    Raises ConfigError with the nearest name for an unknown one, and where it was looked for.
+    """
+    if "/" in name or name in (".", ".."):
+        path = Path(name).expanduser().resolve()
+        if (path / _ENTRY[kind]).is_file():
+            return Folder(kind, path.name, path)
+        raise ConfigError(f"{name} is no {kind[:-1]} folder: expected a file {_ENTRY[kind]} in it")
+    found = find_all(kind)
+    if name in found:
+        return found[name]
+    for root in roots(kind):
+        if (root / name).is_dir():
+            raise ConfigError(f"{root / name} is no {kind[:-1]} folder: expected a file {_ENTRY[kind]} in it")
+    looked = ", ".join(map(str, roots(kind)))
+    raise ConfigError(f"unknown {kind[:-1]} '{name}'; {suggest(name, found, f'found {kind}')} (looked in {looked})")
+
+
+def load(folder: Folder) -> types.ModuleType:
+    """Import the folder's entry module as part of a package of its own, so that `from .model import x` works in it.
+
+    Raises SubmissionError or WorkloadError with file, line and cause where the import fails.
+    """
+    if "." in folder.name:
+        raise _ERROR[folder.kind](f"{folder.path}: a folder name must not hold a dot; rename it")
+    parent = _parent(folder)
+    if parent not in sys.modules:
+        package = types.ModuleType(parent, "Synthetic parent of the folders found at one place.")
+        package.__path__ = [str(folder.path.parent)]
+        sys.modules[parent] = package
+    try:
+        return importlib.import_module(f"{parent}.{folder.name}.{_ENTRY[folder.kind].removesuffix('.py')}")
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise _ERROR[folder.kind](blame(folder.path, "import", error)) from error
+
+
+def unload(folder: Folder) -> None:
+    """Forget the folder's modules, so that `load` imports them anew."""
+    package = f"{_parent(folder)}.{folder.name}"
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def _parent(folder: Folder) -> str:
+    return f"_found_{hashlib.sha256(str(folder.path.parent).encode()).hexdigest()[:10]}"
+
+
+def blame(path: Path, doing: str, error: BaseException) -> str:
+    """Return one line saying which file and line below `path` raised `error` while `doing` something."""
+    where = str(path)
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if Path(frame.filename).is_relative_to(path):
+                where = f"{frame.filename}:{frame.lineno} ({frame.name})"
+    message = str(error).strip().split("\n\n")[0] or "no message"
+    return f"{where}: {type(error).__name__} in {doing}: {message}"
+
+
+def workload_info(folder: Folder, variant: str | None = None) -> WorkloadInfo:
+    """Return the `INFO` of a workload folder, or that of a held-out variant. Needs no jax."""
+    info = getattr(load(folder), "INFO", None)
+    if not isinstance(info, WorkloadInfo):
+        raise WorkloadError(
+            f"{folder.path}/workload.py: expected INFO, a harness.workload.WorkloadInfo, got {type(info).__name__}"
+        )
+    return held_out(info, variant)
+
+
+def load_workload(folder: Folder, variant: str | None = None) -> Workload:
+    """Return the workload of a folder, or a held-out variant of it, with its model."""
+    info = workload_info(folder, variant)
+    workload: Workload = load(folder).load(*() if info.variant is None else (variant,))
+    return workload

@@ -1,0 +1,237 @@
+"""The functions of a submission on a workload, ready to be traced, and the contract that is checked while they are.
+
+Nothing is compiled here: tree, shapes and dtypes are looked at on abstract values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from harness.api import Algorithm, Batch, ModelState, Params, PyTree, TrainState
+from harness.errors import HarnessError, SubmissionError
+from harness.program.data_order import batch_indices
+from harness.program.discovery import blame
+from harness.program.loss import WorkloadLoss
+from harness.program.workload import Workload
+
+MAX_RECALIBRATION_BATCHES = 20
+
+
+Arrays = Mapping[str, jax.Array]
+
+
+class Keys(NamedTuple):
+    """The typed keys of one trial's streams (`harness.program.seeds`)."""
+
+    init: jax.Array
+    data: jax.Array
+    algorithm: jax.Array
+    evaluation: jax.Array
+
+
+class Draw(NamedTuple):
+    """What chance decides of one step, but for what the workload's loss draws.
+
+    Attributes:
+      examples: int32[batch size], their numbers.
+      batch_key: of their augmentation.
+      key: what the submission's `step` is handed.
+    """
+
+    examples: jax.Array
+    batch_key: jax.Array
+    key: jax.Array
+
+
+class Order(NamedTuple):
+    """The draws of a chunk.
+
+    Attributes:
+      first: int32, the examples seen before the first of its steps.
+      draws: with leading axes [calls, steps in a call]; enough for MAX_CHUNK_STEPS.
+    """
+
+    first: jax.Array
+    draws: Draw
+
+
+def init_function(workload: Workload, algorithm: Algorithm) -> Callable[[Keys], TrainState]:
+    """Return Keys -> the state before the first step."""
+
+    def init(keys: Keys) -> TrainState:
+        return initial_state(algorithm, *workload.init(keys.init), keys.algorithm)
+
+    return init
+
+
+def initial_state(algorithm: Algorithm, params: Params, model_state: ModelState, key: jax.Array) -> TrainState:
+    """Return the state before the first step; `key` is that of the algorithm's stream."""
+    opt_state = algorithm.init(params, jax.random.fold_in(key, 0xFFFFFFFF))
+    zero = jnp.zeros((), jnp.int32)
+    state: TrainState = _strong(TrainState(params, opt_state, model_state, step=zero, examples=zero))
+    return state
+
+
+def step_function(
+    workload: Workload, algorithm: Algorithm, batch_size: int, source: Path = Path("submission")
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Return one training step: draw the batch, let the submission step, check when traced what came back, count.
+
+    It takes (state, keys, train arrays) and, where it was made beforehand, the step's draw.
+    """
+    loss = WorkloadLoss(workload)
+
+    def step(
+        state: TrainState, keys: Keys, train: Arrays, draw: Draw | None = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        index, batch_key, key = draw or draw_step(workload, algorithm, batch_size, keys, state.examples, state.step)
+        batch = workload.batch(train, index, batch_key) | {"index": index}
+        returned = algorithm.step(loss, state, batch, key)
+        pair = returned if isinstance(returned, tuple) and not isinstance(returned, TrainState) else (returned,)
+        if len(pair) != 2 or not isinstance(pair[0], TrainState):
+            came = ", ".join(type(part).__name__ for part in pair)
+            raise SubmissionError(f"step() must return (state, metrics), a TrainState and a dict; it returned ({came})")
+        new, metrics = pair
+        new = _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size))
+        check_same(state._asdict(), new._asdict(), "step", source)
+        return new, _checked_metrics(metrics, source)
+
+    return step
+
+
+def draw_step(
+    workload: Workload, algorithm: Algorithm, size: int, keys: Keys, examples: jax.Array, step: jax.Array
+) -> Draw:
+    """Return the draw of the step that comes after so many examples and steps."""
+    seen, count = examples * algorithm.candidates, size * algorithm.candidates
+    return Draw(*draw_examples(workload, keys.data, seen, count), jax.random.fold_in(keys.algorithm, step))
+
+
+def draw_examples(workload: Workload, key: jax.Array, seen: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Return (int32[size], key): the examples at a position of the data stream, and the key of their augmentation."""
+    order_key, batch_key = jax.random.split(key)
+    index = batch_indices(order_key, seen, size, workload.info.num_train_examples)
+    return index, jax.random.fold_in(batch_key, seen)
+
+
+def draw_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int, train: Arrays) -> Batch:
+    """Return the batch at a position of the data stream: a pure function of (key, examples seen, size)."""
+    index, batch_key = draw_examples(workload, key, examples_seen, size)
+    return workload.batch(train, index, batch_key) | {"index": index}
+
+
+def eval_variables_function(
+    workload: Workload, algorithm: Algorithm
+) -> Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]]:
+    """Return the submission's `eval_variables` with its recalibration batches drawn."""
+    loss = WorkloadLoss(workload, gradients=False)
+    count, size = algorithm.recalibration_batches, workload.info.batch_size
+    function = algorithm.eval_variables
+    assert function is not None
+
+    def eval_variables(state: TrainState, keys: Keys, train: Arrays) -> tuple[Params, ModelState]:
+        data_key, key = jax.random.split(jax.random.fold_in(keys.evaluation, state.step))
+        batches = None
+        if count:
+            drawn = [draw_batch(workload, data_key, jnp.int32(i * size), size, train) for i in range(count)]
+            batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+        return _strong(function(loss, state, batches, key))
+
+    return eval_variables
+
+
+def all_finite(params: Params) -> jax.Array:
+    """Return whether every value of every array is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+
+
+class blamed:
+    """Turn whatever the submission's code raises while traced into a SubmissionError naming its line."""
+
+    def __init__(self, source: Path, doing: str):
+        self.source, self.doing = source, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, SubmissionError) and str(self.source) not in str(error):
+            raise SubmissionError(f"{self.source}/submission.py: {error}") from error
+        if isinstance(error, Exception) and not isinstance(error, HarnessError | jax.errors.JaxRuntimeError):
+            raise SubmissionError(blame(self.source, self.doing, error)) from error
+
+
+def _strong(tree: PyTree) -> PyTree:
+    """Make weakly typed values (from Python numbers) ordinary arrays of their dtype, so that shapes and dtypes are
+    all there is.
+    """
+
+    def strong(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(strong, tree)
+
+
+def check_fields(algorithm: Algorithm, source: Path) -> None:
+    def refuse(problem: str) -> None:
+        raise SubmissionError(f"{source}/submission.py: Algorithm.{problem}")
+
+    if not 0 <= algorithm.recalibration_batches <= MAX_RECALIBRATION_BATCHES:
+        refuse(
+            f"recalibration_batches must be in 0..{MAX_RECALIBRATION_BATCHES}, got {algorithm.recalibration_batches}"
+        )
+    if algorithm.recalibration_batches and algorithm.eval_variables is None:
+        refuse("recalibration_batches is set but eval_variables is None; nothing would use the batches")
+    if algorithm.candidates < 1:
+        refuse(f"candidates must be at least 1, got {algorithm.candidates}")
+    if any(size < 1 for size in algorithm.batch_sizes):
+        refuse(f"batch_sizes must be positive, got {algorithm.batch_sizes}")
+
+
+def check_arrays(opt_state: PyTree, source: Path) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise SubmissionError(
+                f"{source}/submission.py: init() put a random key into opt_state{jax.tree_util.keystr(path)}; "
+                "state holds arrays only: use the key that step() is handed"
+            )
+
+
+def check_same(before: Mapping[str, PyTree], after: Mapping[str, PyTree], function: str, source: Path) -> None:
+    where = f"{source}/submission.py: {function}() changed"
+    for name, old in before.items():
+        new = after[name]
+        old_leaves, new_leaves = (dict(_named_leaves(name, tree)) for tree in (old, new))
+        if str(jax.tree.structure(old)) != str(jax.tree.structure(new)):
+            odd = sorted(set(old_leaves) ^ set(new_leaves))
+            detail = f"; only on one side: {', '.join(odd[:5])}" if odd else ""
+            raise SubmissionError(f"{where} the tree of {name}{detail}; return the structure it was given")
+        for path, leaf in old_leaves.items():
+            for what in ("shape", "dtype"):
+                was, came = getattr(leaf, what), getattr(new_leaves[path], what)
+                if was != came:
+                    raise SubmissionError(f"{where} the {what} of {path} from {was} to {came}; return {was}")
+
+
+def _checked_metrics(metrics: Any, source: Path) -> dict[str, jax.Array]:
+    where = f"{source}/submission.py: step() must return metrics as a flat dict of float32 scalars with a 'loss' in it"
+    if not isinstance(metrics, dict) or "loss" not in metrics:
+        raise SubmissionError(
+            f"{where}; got {sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__}"
+        )
+    arrays: dict[str, jax.Array] = _strong(metrics)
+    for name, value in arrays.items():
+        if getattr(value, "shape", None) != () or value.dtype != jnp.float32:
+            what = f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
+            raise SubmissionError(f"{where}; '{name}' is {what}")
+    return arrays
+
+
+def _named_leaves(name: str, tree: PyTree) -> list[tuple[str, Any]]:
+    return [(name + jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]

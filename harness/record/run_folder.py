@@ -1,0 +1,243 @@
+"""The run folder of a trial: spec.json, log.jsonl, result.json. The log is the only truth; the rest are views of it.
+
+`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version) and `event`; those that say how far
+the trial is have `t`, the charged seconds so far. A process may be killed at any byte: a broken last line is passed
+over, and what a resumed attempt does again supersedes what the killed one had logged past its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunFolderError
+from harness.record import plain_data
+from harness.record.files import write_atomic
+from harness.record.result import Measurement, Result, Status, to_result
+from harness.record.spec import EXPECTED, SCHEMA, Options, TrialSpec
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run folder as read: the spec, the events that count, and the result where there is one."""
+
+    path: Path
+    spec: TrialSpec
+    status: Status
+    reason: str
+    events: list[dict[str, Any]]
+    result: Result | None
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """All measurements, in order."""
+        keys = Measurement.__dataclass_fields__
+        return [
+            plain_data.read(Measurement, {k: e[k] for k in keys}, f"{self.path}/log.jsonl", RunFolderError)
+            for e in self.events
+            if e["event"] == "measurement"
+        ]
+
+    @property
+    def hit(self) -> Measurement | None:
+        """The first measurement that met the target."""
+        return next((m for m in self.measurements if m.met), None)
+
+
+class RunFolder:
+    """A run folder open for writing, held by this process alone."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._log = (path / "log.jsonl").open("ab")
+        if self._log.tell() and (path / "log.jsonl").read_bytes()[-1:] != b"\n":
+            self._log.write(b"\n")  # close the line that a killed process left open; the reader passes over it
+
+    def append(self, event: str, *, durable: bool = False, **fields: Any) -> None:
+        """Append one event to the log; `durable` waits until it is on the disk."""
+        line = {"v": SCHEMA, "event": event} | {k: plain_data.to_plain(v) for k, v in fields.items()}
+        self._log.write((json.dumps(line) + "\n").encode())
+        self._log.flush()
+        if durable:
+            os.fsync(self._log.fileno())
+
+    def write_result(self, result: Result) -> None:
+        """Log the end and write `result.json` in one piece."""
+        self.append("end", durable=True, status=result.status, reason=result.reason)
+        write_atomic(self.path / "result.json", plain_data.to_plain(result))
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this trial's checkpoints lie."""
+        return self.path / "checkpoints"
+
+
+def prepare(root: Path, spec: TrialSpec, options: Options) -> Path:
+    """Create the run folder of `spec` below `root` or take up the one that is there; return its path.
+
+    Raises RunFolderError where the folder holds another spec: the first field that differs is named.
+    """
+    path = root / spec.folder
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"{path} cannot be created ({error.strerror}); choose another place with out=DIR"
+        ) from None
+    if (path / "spec.json").exists():
+        held = plain_data.to_plain(read_spec(path)[0])
+        for name, value in plain_data.to_plain(spec).items():
+            if held[name] != value and name not in EXPECTED:
+                raise RunFolderError(
+                    f"{path} holds another spec: {name} is {held[name]!r} there and {value!r} here; "
+                    "move that folder away or choose another with out=DIR"
+                )
+    write_atomic(
+        path / "spec.json", {"id": spec.id, "spec": plain_data.to_plain(spec), "options": plain_data.to_plain(options)}
+    )
+    return path
+
+
+def read_spec(path: Path) -> tuple[TrialSpec, Options]:
+    """Read `spec.json`."""
+    where = str(path / "spec.json")
+    try:
+        data = json.loads((path / "spec.json").read_text())
+        spec, options = data["spec"], data["options"]
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} is no run folder: it has no spec.json") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew"
+        ) from None
+    return plain_data.read(TrialSpec, spec, where, RunFolderError), plain_data.read(
+        Options, options, where, RunFolderError
+    )
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[RunFolder]:
+    """Open a run folder for writing; RunFolderError names the holder where another process has it.
+
+    The lock goes with the process, however it ends.
+    """
+    with (path / "lock").open("a+") as lock:
+        for patience in reversed(range(20)):  # `holder` takes the lock for a moment when it asks
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if patience:
+                    time.sleep(0.01)
+                    continue
+                lock.seek(0)
+                raise RunFolderError(
+                    f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it"
+                ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        lock.flush()
+        folder = RunFolder(path)
+        try:
+            yield folder
+        finally:
+            folder.close()
+
+
+def holder(path: Path) -> str | None:
+    """Return who holds the run folder, or None."""
+    try:
+        with (path / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "another process"
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Read the events of `log.jsonl` that count: superseded and broken ones are left out.
+
+    Raises RunFolderError for a line that is broken though whole lines of the same attempt follow it.
+    """
+    events: list[dict[str, Any]] = []
+    broken: int | None = None
+    try:
+        lines = (path / "log.jsonl").read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+        except (ValueError, KeyError, TypeError):
+            broken = broken or number
+            continue
+        if broken is not None and kind not in ("start", "end"):
+            raise RunFolderError(
+                f"{path}/log.jsonl: line {broken} is damaged; remove the folder {path} to run the trial anew"
+            )
+        broken = None
+        if event.get("v") != SCHEMA:
+            raise RunFolderError(
+                f"{path}/log.jsonl: line {number} has schema {event.get('v')}, this harness reads {SCHEMA}"
+            )
+        if kind == "attempt":
+            events = [e for e in events if _before(e, event["resume_step"])]
+        events.append(event)
+    return events
+
+
+def _before(event: dict[str, Any], resume_step: int) -> bool:
+    # A checkpoint is written after the measurement of its step and before the control call that follows it.
+    step = event.get("step", 0)
+    return event["event"] != "end" and bool(step < resume_step or (step == resume_step and event["event"] != "control"))
+
+
+def read_trial(path: Path) -> Trial:
+    """Read a run folder, whatever state it is in."""
+    spec, _ = read_spec(path)
+    events = read_events(path)
+    result = read_result(path / "result.json") if (path / "result.json").exists() else None
+    if holder(path):
+        status, reason = Status.RUNNING, ""
+    elif result is not None:
+        status, reason = result.status, result.reason
+    elif events:
+        status, reason = Status.INTERRUPTED, "killed; run again to go on"
+    else:
+        status, reason = Status.PLANNED, ""
+    return Trial(path, spec, status, reason, events, result)
+
+
+def read_result(file: Path) -> Result:
+    """Read `result.json`. Raises RunFolderError where it is damaged."""
+    try:
+        return to_result(json.loads(file.read_text()), str(file))
+    except ValueError as error:
+        raise RunFolderError(f"{file} cannot be read ({error}); remove the folder to run the trial anew") from None
+
+
+def find_trials(root: Path) -> list[Path]:
+    """Return the run folders at or below `root`, sorted; those that `retry=true` has moved aside only where `root` is
+    one itself.
+    """
+    found = sorted(p.parent for p in root.rglob("spec.json"))
+    return [p for p in found if p == root or not re.search(r"\.failed-\d+$", p.name)]

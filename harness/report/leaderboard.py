@@ -1,0 +1,182 @@
+"""The leaderboard: run folders to published records, and published records to the table in README.md.
+
+`scripts/make_leaderboard.py` is the command. The table follows from the records alone, so that a test can tell whether
+the two agree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.campaign import config
+from harness.errors import ConfigError, RunFolderError
+from harness.program import discovery
+from harness.record import published, run_folder
+from harness.record.run_folder import Trial
+from harness.report.scores import unscored_workloads
+from harness.scoring import score, selection, speedrun
+from harness.scoring.score import Scores
+from harness.scoring.standings import Standings
+
+BEGIN = "<!-- leaderboard: written by scripts/make_leaderboard.py from results/ -->"
+END = "<!-- end of the leaderboard -->"
+NOTHING = "No results are published yet."
+
+
+def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[Path]:
+    """Publish the trials of run folders that count, with the tuning trials behind them; return the files written.
+
+    Of a submission that was published before, the new trials replace the old ones; the others stay. Toys are passed
+    over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published,
+    and ConfigError where no suite holds the workloads and none is named.
+    """
+    found = [run_folder.read_trial(path) for root in runs for path in run_folder.find_trials(root)]
+    if not found:
+        raise RunFolderError("no run folders there; name the folder that `harness run` wrote to, as in --add runs")
+    written = []
+    for rules in sorted({trial.spec.rules for trial in found}):
+        of_these = [trial for trial in found if trial.spec.rules == rules]
+        chosen = selection.select(of_these, unscored_workloads({trial.spec.workload for trial in of_these}))
+        if not chosen.trials:
+            raise RunFolderError(f"rules {rules}: no trial there counts ({'; '.join(chosen.notes)})")
+        toys = unscored_workloads({trial.spec.workload for trial in of_these})
+        new = [trial for trial in (*chosen.tuning, *chosen.trials) if trial.spec.workload not in toys]
+        if not new:
+            raise RunFolderError(f"rules {rules}: only toys were run ({', '.join(sorted(toys))}), which have no board")
+        name = suite or _suite({trial.spec.workload for trial in new})
+        file = results / device_of(new) / f"{name}-{rules}.jsonl"
+        trials = published.merged(published.read(file) if file.exists() else [], new)
+        scores = score_published(trials)
+        if scores.gaps or any(verdict.met is None for verdict in scores.verdicts):
+            gaps = "; ".join(gap.text for gap in scores.gaps) or "runs without a verdict"
+            raise RunFolderError(f"not published, trials are missing: {gaps}; `harness run` goes on with them")
+        published.write(file, trials, name)
+        written.append(file)
+    return written
+
+
+def score_published(trials: Sequence[Trial]) -> Scores:
+    """Score published trials; workloads with a provisional target are shown and not part of it."""
+    return score.score(trials, unscored(trials))
+
+
+def unscored(trials: Iterable[Trial]) -> set[str]:
+    """Return the workloads that are on no leaderboard: toys, and those whose target is provisional (version 0)."""
+    versions = {trial.spec.workload: trial.spec.workload_version for trial in trials}
+    return unscored_workloads(versions) | {name for name, version in versions.items() if version == 0}
+
+
+def since_changed(trials: Iterable[Trial]) -> list[str]:
+    """Return a line on the submissions whose sources here are not those that were published; unknown ones are none."""
+    hashes = {trial.spec.submission: trial.spec.submission_hash for trial in trials}
+    here = discovery.find_all("submissions")
+    changed = sorted(name for name, was in hashes.items() if name in here and here[name].source_hash != was)
+    return [f"published from other sources than are here now: {', '.join(changed)}"] if changed else []
+
+
+def device_of(trials: Sequence[Trial]) -> str:
+    """Return the folder of a device: `cpu`, or the name of the card."""
+    if trials[0].spec.device == "cpu":
+        return "cpu"
+    names = [t.result.fingerprint.get("device") for t in trials if t.result and t.result.fingerprint]
+    return re.sub(r"[^a-z0-9]+", "-", str(names[0] if names else "gpu").lower()).strip("-")
+
+
+def section(results: Path) -> str:
+    """Return the section between the markers, from all published records."""
+    tables = [_table(file, results) for file in published.find(results)]
+    return "\n\n".join([BEGIN, *(tables or [NOTHING]), END])
+
+
+def replaced(text: str, results: Path, where: str) -> str:
+    """Return a README's text with the section made anew. Raises ConfigError where it has no markers."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{where}: expected the lines '{BEGIN}' and '{END}' around the leaderboard")
+    return head + section(results) + tail
+
+
+def _suite(workloads: set[str]) -> str:
+    """Return the smallest suite that holds these workloads."""
+    suites = {name: config.compose([f"suite={name}"]).suite.workloads for name in config.options("suite")}
+    holding = sorted((len(held), name) for name, held in suites.items() if workloads <= set(held))
+    if not holding:
+        raise ConfigError(
+            f"no suite holds {', '.join(sorted(workloads))}; publish one suite at a time, or name the file's own with "
+            "--suite NAME"
+        )
+    return holding[0][1]
+
+
+def _table(file: Path, results: Path) -> str:
+    trials = published.read(file)
+    found = score_published(trials)
+    place = file.relative_to(results)
+    title = f"**{published.suite_of(file)}**, rules `{found.rules}`, {_machine(trials)}"
+    rows = _verdicts(found) if found.verdicts else _standings(found, found.ranking) if found.ranking else []
+    if not rows:
+        return f"{title}: no workload of it has a target that ranks."
+    notes = [f"Times are in {found.unit}. `harness score results/{place.as_posix()}` shows it in full."]
+    if found.ranking and not next(iter(found.ranking.score.values())).interval:
+        notes.append("Too few seeds for an interval, so nothing is ranked: a first look.")
+    if shown := sorted(set(found.targets) - set(found.ranked)):
+        notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{title}\n\n{table}\n\n{' '.join(notes)}"
+
+
+def _standings(found: Scores, ranking: Standings) -> list[list[str]]:
+    apart = {name: {name} for name in ranking.submissions}
+    for pair in ranking.pairs:
+        if pair.test.separable:
+            apart[pair.a].add(pair.b)
+            apart[pair.b].add(pair.a)
+    example = next(iter(ranking.score.values()))
+    kind = " [95%]" if example.interval else " (range)" if example.range else ""
+    ranked = example.interval is not None  # too few seeds for an interval are too few for a rank, and for a test
+    columns = ["submission", f"score{kind}", "x best", *found.ranked]
+    rows = [["rank", *columns, "not separable from"] if ranked else columns]
+    for name in sorted(ranking.rank, key=lambda n: (ranking.rank[n], n)):
+        one, times = ranking.score[name], ranking.time[name]
+        spread = f" [{one.interval[0]:.2f}, {one.interval[1]:.2f}]" if one.interval else ""
+        spread += f" ({one.range[0]:.2f} to {one.range[1]:.2f})" if one.range and not one.interval else ""
+        cells = [
+            name,
+            f"{one.value:.4f}{spread}",
+            _number(ranking.mean_ratio[name].value, ".3f"),
+            *(_number(times[w].value) for w in found.ranked),
+        ]
+        same = sorted((other for other in ranking.rank if other not in apart[name]), key=lambda n: ranking.rank[n])
+        rows.append([str(ranking.rank[name]), *cells, ", ".join(same) or "-"] if ranked else cells)
+    return rows
+
+
+def _verdicts(found: Scores) -> list[list[str]]:
+    rows = [["workload", "submission", "steps", "runs", "mean", "p", f"target met (p < {speedrun.ALPHA:g})", "time"]]
+    for one in found.verdicts:
+        met = "yes" if one.met else "no"
+        numbers = [str(one.steps), str(one.runs), _number(one.mean), _number(one.p), met, _number(one.time)]
+        rows.append([one.workload, one.submission, *numbers])
+    return rows
+
+
+def _number(value: float | None, form: str = ".4g") -> str:
+    return "-" if value is None or math.isinf(value) else format(value, form)
+
+
+def _machine(trials: Sequence[Trial]) -> str:
+    known = [trial.result.fingerprint for trial in trials if trial.result and trial.result.fingerprint]
+    if not known:
+        return "machine unknown"
+    told = known[0]
+    name = (
+        f"{told.get('cpu')}, {told.get('cores')} cores" if trials[0].spec.device == "cpu" else str(told.get("device"))
+    )
+    jax = sorted({str((one.get("packages") or {}).get("jax")) for one in known})
+    return f"{name}, jax {' and '.join(jax)}"

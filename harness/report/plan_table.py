@@ -1,0 +1,81 @@
+"""A plan for people: a row for each trial, and what is left to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.campaign.plan import Plan, submission_folders
+from harness.campaign.tuned_point import Choice
+from harness.program import discovery
+from harness.record.result import FAILED
+from harness.report.tables import print_table
+
+HEAD = ("workload", "submission", "study/trial", "status", ">minutes")
+
+
+def print_plan(plan: Plan, *, everything: bool = False) -> None:
+    """Print a row for each trial and what is left to run; with `everything` first what takes part unnamed."""
+    if everything:
+        print(all_submissions())
+    if plan.trials:
+        print_table(HEAD, rows(plan))
+        print(total(plan), flush=True)
+
+
+def print_choices(choices: Sequence[Choice]) -> None:
+    """Print a line on each point that tuning trials chose."""
+    for choice in choices:
+        print(choice.text, flush=True)
+
+
+def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
+    """Return a row below `HEAD` for each trial."""
+    return [
+        (
+            t.spec.workload,
+            t.spec.submission,
+            t.spec.number,
+            f"{t.status}, again" if t.again else str(t.status),
+            "-" if not t.runnable else "?" if t.expected_s is None else f"{t.expected_s / 60:.1f}",
+        )
+        for t in plan.trials
+    ] + [
+        (
+            later.workload,
+            later.submission,
+            f"0-{later.studies - 1}/0",
+            "waits for the tuning trials to choose its point",
+            "?" if later.expected_s is None else f"{later.studies * later.expected_s / 60:.1f}",
+        )
+        for later in plan.later
+    ]
+
+
+def total(plan: Plan) -> str:
+    """Return one line on what is left to run."""
+    following = [later.expected_s for later in plan.later for _ in range(later.studies)]
+    expected = [t.expected_s for t in plan.runnable] + following
+    count = len(expected)
+    text = f"{count} of {len(plan.trials) + len(following)} trials to run"
+    known = [seconds for seconds in expected if seconds is not None]
+    if known:
+        text += f", about {sum(known) / 60:.1f} minutes"
+    if len(known) < count:
+        text += f"{' and' if known else ','} {count - len(known)} of unknown length"
+    if any(t.spec.variant for t in plan.trials):
+        text += "; held-out variants have no target and are not scored"
+    failed = sum(t.status in FAILED and not t.again for t in plan.trials)
+    if failed:
+        text += f"; {failed} failed earlier: retry=true runs {'it' if failed == 1 else 'them'} again"
+    return text
+
+
+def all_submissions() -> str:
+    """Return one line on what takes part where no submission is named."""
+    folders = submission_folders([])
+    own = [folder.name for folder in folders if not discovery.bundled(folder)]
+    rest = len(folders) - len(own)
+    text = f"no submission is named, so all {len(folders)} take part: {rest} that come with the harness"
+    text += f", and {', '.join(own)}" if own else ""
+    example = (own or [folders[0].name])[0]
+    return f"{text}; `harness run {example}` runs that one alone"

@@ -1,0 +1,48 @@
+"""How the trials of a plan ended: their scores, and what failed or is not finished."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from harness.campaign.plan import Plan
+from harness.record import run_folder
+from harness.record.result import FAILED, UNFINISHED
+from harness.record.run_folder import Trial
+from harness.report.scores import print_scores
+from harness.report.tables import print_line, print_table
+
+
+def print_summary(planned: Plan) -> bool:
+    """Print the scores of the plan's trials; return whether all of them finished and none failed."""
+    trials = [run_folder.read_trial(trial.path) for trial in planned.trials if (trial.path / "spec.json").exists()]
+    unranked = [trial for trial in trials if trial.spec.max_steps is not None or trial.spec.variant is not None]
+    if unranked:
+        _print_unranked(unranked)
+    ranked = [trial for trial in trials if trial not in unranked]
+    for rules in dict.fromkeys(trial.spec.rules for trial in ranked):  # that of self-tuning has a table of its own
+        print_scores([trial for trial in ranked if trial.spec.rules == rules])
+    for trial in trials:
+        for warning in ((trial.result and trial.result.card) or {}).get("warnings", ()):
+            print(f"{trial.path}: {warning}", file=sys.stderr)
+    short = [trial for trial in trials if trial.status in FAILED | UNFINISHED]
+    for trial in short:
+        print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
+    for later in planned.later:
+        print(f"{later.submission} on {later.workload}: its tuning trials are not finished", file=sys.stderr)
+    return not short and not planned.later
+
+
+def _print_unranked(trials: Sequence[Trial]) -> None:
+    """Print how smoke tests and runs of held-out variants ended: they have a last value, and no time to a target."""
+    print_line("not ranked: smoke tests and held-out variants", style="bold")
+    rows = []
+    for trial in trials:
+        spec, result = trial.spec, trial.result
+        value = None if result is None else result.last
+        if result is not None and value is None:  # shorter than the first measurement: the full split's, at the end
+            value = (result.validation or {}).get(spec.metric)
+        last = "-" if value is None else f"{value:.4g}"
+        steps = str(result.steps) if result else "-"
+        rows.append([spec.workload, spec.variant or "-", spec.submission, str(trial.status), steps, spec.metric, last])
+    print_table(["workload", "variant", "submission", "status", ">steps", "metric", ">last"], rows)

@@ -1,0 +1,287 @@
+"""What `harness score` shows: a table per workload, the scores of the suite, the pairs, and what was left out."""
+
+from __future__ import annotations
+
+import itertools
+import json as json_
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.program import discovery
+from harness.record.run_folder import Trial
+from harness.record.spec import Clock
+from harness.report.score_files import as_csv, as_json
+from harness.report.tables import print_line, print_table
+from harness.scoring import profiles, score, speedrun
+from harness.scoring.sampling import Ends, Estimate
+from harness.scoring.score import Scores
+from harness.scoring.standings import Pair, Standings
+
+_SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "steps": "calibrated s", "energy": "J"}
+_ALL_PAIRS = 15  # more are shown by --pairs; otherwise neighbours in rank
+
+
+def print_scores(
+    trials: Sequence[Trial],
+    *,
+    json: bool = False,
+    where: Path | str | None = None,
+    csv: Path | None = None,
+    pairs: bool = False,
+    unscored: Collection[str] | None = None,
+    **options: Any,
+) -> None:
+    """Score these trials and show it, for people or as one JSON object; write scores.csv to `csv`.
+
+    `unscored` names the workloads that are not part of the score (default: toys); `options` are those of
+    `harness.scoring.score.score`. Raises RunFolderError where there are no trials (`where` names the place looked at),
+    or where they cannot be compared.
+    """
+    if not trials:
+        looked = f" in {where}" if where else ""
+        raise RunFolderError(f"no trials found{looked}; `harness run` makes some, and out=DIR says where they lie")
+    if unscored is None:
+        unscored = unscored_workloads({t.spec.workload for t in trials})
+    show(
+        score.score(trials, unscored, **options),
+        json=json,
+        csv=csv,
+        pairs=pairs,
+    )
+
+
+def show(found: Scores, *, json: bool = False, csv: Path | None = None, pairs: bool = False) -> None:
+    """Print scores; `pairs` shows every pair, however many."""
+    if csv is not None:
+        try:
+            csv.write_text(as_csv(found))
+        except OSError as error:
+            raise ConfigError(f"cannot write the scores to {csv}: {error}; choose another file with --csv") from None
+    if json:
+        print(json_.dumps(as_json(found), allow_nan=False))
+    else:
+        _print(found, pairs)
+
+
+def unscored_workloads(names: Collection[str]) -> set[str]:
+    """Return those of the named workloads that are toys; one that cannot be found any more counts as none."""
+    toys = set()
+    for name in names:
+        try:
+            info = discovery.workload_info(discovery.find("workloads", name))
+        except HarnessError:
+            continue
+        if not info.scored:
+            toys.add(name)
+    return toys
+
+
+def _print(found: Scores, all_pairs: bool) -> None:
+    if found.clock:
+        by = "times on" if found.verdicts else "ranked by"
+        print_line(f"ruleset {found.rules}, {by} the {found.clock} clock: {found.unit}", style="bold")
+        if found.verdicts:
+            _print_verdicts(found)
+        elif found.held_out or len(found.targets) > 4:
+            _print_matrix(found)
+        else:
+            for workload in found.targets:
+                _print_workload(found, workload)
+    if found.ranking:
+        _print_suite(found, found.ranking)
+        _print_pairs(found.ranking, all_pairs)
+    if found.choices:
+        _print_choices(found)
+    if found.notes:
+        print_line()
+    for note in found.notes:
+        print_line(f"note: {note}")
+
+
+def _print_workload(found: Scores, workload: str) -> None:
+    print_line(f"\n{workload}: {found.targets[workload]}", style="bold")
+    assert found.clock is not None
+    times = {name: found.times[found.clock][name][workload] for name, row in found.cells.items() if workload in row}
+    ran = sorted(times, key=lambda n: (math.inf if (t := times[n]) is None else t, n))
+    best = min((t for t in times.values() if t is not None), default=math.nan)
+    other = [clock for clock in found.times if clock != found.clock]
+    ranked = found.ranking if workload in found.ranked else None
+    rows = [
+        [
+            name,
+            found.status(name, workload),
+            *([found.reached(name, workload)] if found.several else []),
+            _number(times[name]) + (_spread(ranked.time[name][workload]) if ranked else ""),
+            _ratio(None if (t := times[name]) is None else t / best),
+            _number(found.steps(name, workload), whole=True),
+            *(_number(found.times[clock][name][workload]) for clock in other),
+            _metric(found.test(name, workload)),
+        ]
+        for name in ran
+    ]
+    head = ["submission", "status", *([">reached"] if found.several else []), f">time to target{_title(ranked)}"]
+    head += [">x best", ">steps", *(f">{clock} {_SHORT_UNITS[clock]}" for clock in other)]
+    print_table([*head, f">test {found.metrics[workload]}"], rows)
+
+
+def _print_verdicts(found: Scores) -> None:
+    for workload, group in itertools.groupby(found.verdicts, key=lambda one: one.workload):
+        print_line(f"\n{workload}: mean {found.targets[workload]}, at p < {speedrun.ALPHA:g}", style="bold")
+        rows = [
+            [
+                one.submission,
+                f"{one.runs} of {one.expected}",
+                str(one.steps),
+                _metric(one.mean),
+                _metric(one.sd),
+                "-" if one.p is None else f"{one.p:.2g}",
+                "open" if one.met is None else "met" if one.met else "not met",
+                _number(one.time),
+                one.why,
+            ]
+            for one in group
+        ]
+        metric = found.metrics[workload]
+        head = ["submission", ">runs", ">steps", f">mean {metric}", ">sd", ">p (one-sided)", "verdict", ">median time"]
+        print_table([*head, ""], rows)
+
+
+def _print_choices(found: Scores) -> None:
+    print_line("\npoints, chosen on tuning seeds", style="bold")
+    rows = [
+        [
+            choice.workload,
+            choice.submission,
+            f"{choice.winner} of 0-{len(choice.compared) - 1}",
+            ", ".join(f"{name}={value}" for name, value in choice.varied.items()),
+            choice.why,
+        ]
+        for choice in sorted(found.choices, key=lambda one: (one.workload, one.submission))
+    ]
+    print_table(["workload", "submission", ">point", "hyperparameters that differ", "chosen because it"], rows)
+
+
+def _print_matrix(found: Scores) -> None:
+    """Times alone, in one table: what fits where there are many workloads."""
+    assert found.clock is not None
+    times, rank = found.times[found.clock], found.ranking.rank if found.ranking else {}
+    columns = [*found.ranked, *found.held_out, *(w for w in found.targets if w not in (*found.ranked, *found.held_out))]
+    print_line(f"\ntime to target, {found.unit}", style="bold")
+    print_table(
+        ["submission", *(f">{w}" for w in columns)],
+        [
+            [name, *(_number(times[name][w], whole=True) for w in columns)]
+            for name in sorted(times, key=lambda n: (rank.get(n, 0), n))
+        ],
+    )
+
+
+def _print_suite(found: Scores, ranking: Standings) -> None:
+    over = ", ".join(found.ranked)
+    print_line(f"\nscore: performance profile up to {profiles.R_MAX:g} times the best, over {over}", style="bold")
+    if found.held_out:
+        print_line(f"taken away where the held-out variant was missed: {', '.join(found.held_out)}")
+    with_ranks = found.several and bool(ranking.rank_without) and len(ranking.submissions) > 1
+    rows = [
+        [
+            name,
+            f"{ranking.score[name].value:.4f}{_spread(ranking.score[name], places=2)}",
+            *([_ranks(ranking, name)] if with_ranks else []),
+            _ratio(ranking.mean_ratio[name].value) + _spread(ranking.mean_ratio[name], places=2),
+            *([_speed_up(ranking, name)] if ranking.speed_up else []),
+            f"{sum(math.isfinite(e.value) for e in ranking.time[name].values())} of {len(found.ranked)}",
+        ]
+        for name in sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
+    ]
+    head = ["submission", f">score{_title(ranking)}", *([">rank (leaving out one workload)"] if with_ranks else [])]
+    head += [">x best (geometric mean)", *([">x the baseline (workloads)"] if ranking.speed_up else [])]
+    print_table([*head, ">targets reached"], rows)
+
+
+def _print_pairs(ranking: Standings, show_all: bool) -> None:
+    tested = [pair for pair in ranking.pairs if pair.test.p is not None]
+    if not tested:
+        return
+    apart = sum(bool(pair.test.separable) for pair in tested)
+    print_line(
+        f"\npairs: {apart} of {len(tested)} separable at 5% (mean log ratio over the suite; Holm over pairs)",
+        style="bold",
+    )
+    shown, order = ranking.pairs, sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
+    if len(shown) > _ALL_PAIRS and not show_all:
+        neighbours = set(itertools.pairwise(order))
+        shown = tuple(pair for pair in shown if (pair.a, pair.b) in neighbours)
+        print_line("neighbours in rank only; --pairs shows all, --json has them")
+    rows = [
+        [
+            f"{pair.a} / {pair.b}",
+            _ratio(pair.ratio.value) + _spread(pair.ratio, places=2),
+            f"{pair.win_probability:.0%}",
+            "-" if pair.test.p_holm is None else f"{pair.test.p_holm:.2g}",
+            pair.test.method or "-",
+            verdict(pair),
+        ]
+        for pair in shown
+    ]
+    print_table(["pair", f">times as fast{_title(ranking)}", ">wins", ">p (Holm)", "test", "verdict"], rows)
+
+
+def verdict(pair: Pair) -> str:
+    """Return what the test of a pair says, in words."""
+    test = pair.test
+    if test.separable is None:
+        return "not tested: one study"
+    if test.separable:
+        return "separable" if pair.faster == pair.a else f"separable: {pair.b} is faster"
+    if test.seeds is None:
+        return "not separable; over 9999 seeds each to tell"
+    return f"not separable; about {test.seeds} seeds each to tell"
+
+
+def _ranks(ranking: Standings, name: str) -> str:
+    others = [row[name] for row in ranking.rank_without.values()]
+    return f"{ranking.rank[name]} ({min(others)} to {max(others)})"
+
+
+def _speed_up(ranking: Standings, name: str) -> str:
+    found = ranking.speed_up[name]
+    if found.ratio is None:
+        return "-"
+    return f"{found.ratio.value:.3f}{_spread(found.ratio, places=2)} ({len(found.common)})"
+
+
+def _title(ranking: Standings | None) -> str:
+    """What stands beside the numbers of a column."""
+    example = next(iter(ranking.score.values())) if ranking else None
+    return "" if example is None else " [95%]" if example.interval else " (range)" if example.range else ""
+
+
+def _spread(estimate: Estimate, places: int | None = None) -> str:
+    def text(value: float) -> str:
+        return "inf" if math.isinf(value) else _number(value) if places is None else f"{value:.{places}f}"
+
+    def joined(ends: Ends, between: str) -> str:
+        return between.join(map(text, ends))
+
+    if math.isinf(estimate.value):
+        return ""
+    if estimate.interval:
+        return f" [{joined(estimate.interval, ', ')}]"
+    return f" ({joined(estimate.range, ' to ')})" if estimate.range else ""
+
+
+def _number(value: float | None, *, whole: bool = False) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if whole else f"{value:.3f}" if value < 10 else f"{value:.2f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None or math.isinf(value) else f"{value:.3f}"
+
+
+def _metric(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,113 @@
+"""Processes of `harness.trial.sweep` side by side, each on a core of its own where the platform can pin them.
+
+Needs no jax.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.machine import flags
+from harness.machine.flags import Device
+from harness.program import discovery
+from harness.record import plain_data
+from harness.trial.sweep_messages import Answer, Request
+
+
+def cores() -> list[int]:
+    """Return the numbers of the cores that this process may use; of one, unknown, where they cannot be told."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+
+
+class Sweeps:
+    """Sweep processes of one workload. A run stays with the process that began it, which holds it in memory."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[str]]):
+        self._processes = processes
+        self._place: dict[str, int] = {}
+
+    def run(
+        self, requests: Iterable[Request], on_answer: Callable[[Request, Answer], None] = lambda r, a: None
+    ) -> list[Answer]:
+        """Return the answers, in the order of the requests; `on_answer` is called for each as it comes, by one thread
+        at a time for each process. Raises HarnessError where a run cannot be run.
+        """
+        wanted = list(requests)
+        turns: list[list[int]] = [[] for _ in self._processes]
+        for number, request in enumerate(wanted):
+            fewest = min(range(len(turns)), key=lambda place: len(turns[place]))
+            turns[self._place.setdefault(request.run, fewest)].append(number)
+        answers: dict[int, Answer] = {}
+
+        def work(place: int) -> None:
+            for number in turns[place]:
+                answers[number] = self._ask(self._processes[place], wanted[number])
+                on_answer(wanted[number], answers[number])
+
+        pool = ThreadPoolExecutor(len(turns))
+        try:
+            for _ in pool.map(work, range(len(turns))):
+                pass
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the runs
+        return [answers[number] for number in range(len(wanted))]
+
+    def _ask(self, process: subprocess.Popen[str], request: Request) -> Answer:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(plain_data.to_plain(request)) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise HarnessError(f"a sweep process ended (exit code {process.wait()}); see its output above")
+        answer = plain_data.read(Answer, json.loads(line), "answer of a sweep")
+        if answer.error:
+            raise HarnessError(answer.error)
+        return answer
+
+
+@contextmanager
+def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") -> Iterator[Sweeps]:
+    """Start `jobs` processes for a workload, on a CPU one to a core where there are that many, and end them."""
+    available = cores()
+    pinned = device == "cpu" and 1 < jobs <= len(available)
+    command = [sys.executable, "-m", "harness.trial.sweep", str(workload.path)]
+    variables = flags.environment(device, deterministic=False, autotune="update")
+    environment = os.environ | variables | {"PYTHONPATH": _python_path()}
+
+    def start(job: int) -> subprocess.Popen[str]:
+        if pinned:
+            os.sched_setaffinity(0, {available[job]})  # of this thread alone; the process it starts inherits it
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    with ThreadPoolExecutor(jobs) as pool:  # a thread each, so that no affinity stays with the caller
+        processes = list(pool.map(start, range(jobs)))
+    try:
+        yield Sweeps(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()  # type: ignore[union-attr]
+
+
+def _python_path() -> str:
+    """Where this package is, so that the processes find the same one."""
+    own = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))

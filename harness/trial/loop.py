@@ -1,0 +1,199 @@
+"""THE loop: one trial, from a spec to a result, top to bottom.
+
+The device is waited for at both ends of every timed stretch. Whatever the harness does for the record (measurements,
+logging, checkpoints) is off the scored clock; whatever the submission does is on it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from harness.api import Control, ModelState, Params, Progress
+from harness.errors import SubmissionError
+from harness.program import discovery
+from harness.record.result import Measurement, Result, Status
+from harness.record.run_folder import RunFolder
+from harness.record.spec import Options, TrialSpec
+from harness.trial.chunks import chunk_dispatches, next_measured
+from harness.trial.clock import Ledger
+from harness.trial.host_state import count
+from harness.trial.resume import Training, begin, save
+from harness.trial.setup import Setup, set_up
+from harness.trial.stopping import SAFETY, Ending, Spent, stop_reason
+from harness.trial.trial_result import make_result
+
+
+def run_trial(
+    spec: TrialSpec,
+    options: Options,
+    folder: RunFolder,
+    ledger: Ledger,
+    interrupted: Callable[[], bool],
+    attempt: int = 1,
+) -> Result:
+    """Run one trial to its end, or to the next chunk end once `interrupted()`; return its result.
+
+    Raises SubmissionError where the submission breaks its contract, and lets JAX's out-of-memory errors through.
+    """
+    setup = set_up(spec, options, folder, ledger)
+    folder.append("phase", phase="init")
+    training = begin(setup)
+    host, timing = training.host, training.timing
+    folder.append("attempt", attempt=attempt, resume_step=host.step, calibration=timing.calibration, pid=os.getpid())
+    folder.append("budget", seconds=timing.budget, clock=timing.budget_clock, baseline_steps=spec.budget_steps)
+    folder.append("phase", phase="train")
+    ledger.start("other")
+
+    last_save = time.monotonic()
+    ending = None
+    while ending is None:
+        ending = control(setup, training) or train(setup, training)
+        if ending is not None:
+            break
+        if host.examples >= next_measured(spec, host, setup.workload.info.grid):
+            measure(setup, training)
+        ending = stop_reason(spec, host, spent(setup, training), interrupted=interrupted())
+        saving_due = ending is None and time.monotonic() - last_save >= options.checkpoint_s
+        if saving_due or (ending is not None and ending.status is Status.INTERRUPTED):
+            save(setup, training)
+            last_save = time.monotonic()
+    return finish(setup, training, ending, attempt)
+
+
+def control(setup: Setup, training: Training) -> Ending | None:
+    """Ask the submission where a control call is due; follow its batch size, and end the trial where it asks to."""
+    host, folder = training.host, setup.folder
+    answer = ask_control(setup, training)
+    if answer is None:
+        return None
+    folder.append("control", step=host.step, answer=answer)
+    if answer.stop:
+        return Ending(Status.STOPPED, f"the submission asked to stop at step {host.step}")
+    host.batch_size = answer.batch_size or host.batch_size
+    if host.batch_size not in setup.programs.steps:
+        raise SubmissionError(
+            f"{setup.source.path}/submission.py: control asked for batch size {host.batch_size}; "
+            f"batch_sizes has only {sorted(setup.programs.steps)}"
+        )
+    return None
+
+
+def ask_control(setup: Setup, training: Training) -> Control | None:
+    """Return the submission's answer: asked before the first step and after every 4% of the step hint."""
+    host, spec, ask = training.host, setup.spec, setup.algorithm.control
+    due = host.control_calls * spec.horizon * spec.batch_size // 25
+    if ask is None or host.examples < due:
+        return None
+    means = {name: total / host.metric_steps for name, total in host.metric_sums.items()}
+    host.control_calls += 1
+    host.metric_sums, host.metric_steps = {}, 0
+    try:
+        return ask(Progress(step=host.step, examples=host.examples, metrics=means))
+    except Exception as error:
+        raise SubmissionError(discovery.blame(setup.source.path, f"control at step {host.step}", error)) from error
+
+
+def train(setup: Setup, training: Training) -> Ending | None:
+    """Train for a chunk, up to the next measurement, control call or look at the clock; end a trial that diverged."""
+    spec, ledger, host, timing = setup.spec, setup.ledger, training.host, training.timing
+    before = ledger.totals()["train"]
+    with ledger.span("train"), jax.transfer_guard("disallow"):
+        state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
+        order = step.order(state, setup.keys)
+        for _ in range(chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.workload.info.grid)):
+            state, metrics = step(state, setup.keys, setup.train, order)
+            stacked.append(metrics)
+        setup.watch.look()  # while the device works off what is queued: at most a chunk
+        jax.block_until_ready((state, stacked))
+    training.state, training.variables = state, None
+    series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
+    count(host, series)
+    setup.folder.append(
+        "chunk", t=ledger.total().wall_s, step=host.step, examples=host.examples, batch_size=host.batch_size,
+        seconds=(ledger.totals()["train"] - before).wall_s, metrics={k: v.tolist() for k, v in series.items()},
+        scored=timing.scored(ledger, host, ledger.zero, 0), spent=timing.spent(ledger, host),
+    )  # fmt: skip
+    finite = np.isfinite(series["loss"])
+    if finite.all() and setup.programs.finite(state.params):
+        return None
+    at = host.step if finite.all() else host.step - len(finite) + int(np.argmin(finite)) + 1
+    return Ending(Status.DIVERGED, f"NaN or infinity in loss or parameters at step {at}")
+
+
+def measure(setup: Setup, training: Training) -> None:
+    """Evaluate the validation slice and enter the measurement."""
+    spec, ledger, host = setup.spec, setup.ledger, training.host
+    before = ledger.totals()["eval_variables"]
+    training.variables = variables_of(setup, training)
+    calls = int(setup.programs.eval_variables is not None)
+    host.eval_variables_calls += calls
+    at = training.timing.scored(ledger, host, ledger.totals()["eval_variables"] - before, calls)
+    with ledger.span("eval"):
+        values = jax.device_get(setup.programs.evaluate(*training.variables, setup.validation_slice))
+    metrics: dict[str, float | None] = {name: float(value) for name, value in values.items()}
+    met = spec.target is not None and setup.workload.info.meets(metrics[spec.metric])
+    measurement = Measurement(host.step, host.examples, metrics, at, met)
+    host.measurements.append(measurement)
+    setup.folder.append("measurement", durable=True, t=ledger.total().wall_s, **vars(measurement))
+
+
+def variables_of(setup: Setup, training: Training) -> tuple[Params, ModelState]:
+    """Return what is to be evaluated; the submission's part of it is on the clock."""
+    state = training.state
+    if setup.programs.eval_variables is None:
+        return state.params, state.model_state
+    with setup.ledger.span("eval_variables"):
+        return jax.block_until_ready(setup.programs.eval_variables(state, setup.keys, setup.train))
+
+
+def spent(setup: Setup, training: Training) -> Spent:
+    """Return what the trial has spent so far."""
+    ledger, host, timing = setup.ledger, training.host, training.timing
+    limit = setup.options.hopeless_s
+    return Spent(
+        budget_s=getattr(timing.spent(ledger, host), timing.budget_clock),
+        of_s=timing.budget,
+        train_wall_s=ledger.totals()["train"].wall_s,
+        safety_s=SAFETY * setup.spec.budget_steps * timing.calibration.baseline_step_s,
+        hopeless_s=limit if timing.past(limit, ledger, host) else None,
+    )
+
+
+def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Result:
+    """Evaluate the full splits once, for the record, and return the result. How the trial ended stands already: what
+    fails here is told beside the reason, and changes no status.
+    """
+    full: dict[str, dict[str, float | None]] = {}
+    reason = ending.reason
+    if ending.status not in (Status.INTERRUPTED, Status.DIVERGED, Status.HOPELESS):
+        setup.folder.append("phase", phase="finish")
+        try:
+            full = full_splits(setup, training)
+            setup.folder.append("final", step=training.host.step, metrics=full)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it came after the result
+            reason += f"; the full splits could not be evaluated: {type(error).__name__}: {error}".splitlines()[0]
+    setup.checkpoints.close()
+    return make_result(
+        setup.spec, ending.status, reason, training.host, training.timing, setup.ledger, state=training.state,
+        cost=setup.programs.cost, full=full, attempt=attempt, fingerprint=dict(setup.fingerprint),
+        card=setup.watch.summary(),
+    )  # fmt: skip
+
+
+def full_splits(setup: Setup, training: Training) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of the whole validation and test splits."""
+    variables = training.variables or variables_of(setup, training)
+    full: dict[str, dict[str, float | None]] = {}
+    for name in ("validation", "test"):
+        arrays = jax.device_put(dict(getattr(setup.splits, name)))
+        with setup.ledger.span("compile"):
+            evaluate = jax.jit(setup.workload.evaluate).lower(*variables, arrays).compile()
+        with setup.ledger.span("eval"):
+            values = jax.device_get(evaluate(*variables, arrays))
+        full[name] = {metric: float(value) for metric, value in values.items()}
+    return full

@@ -1,0 +1,73 @@
+"""Where a trial stands between two chunks, and how that goes into a checkpoint and comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from harness.api import ModelState, Params, TrainState
+from harness.record import plain_data
+from harness.record.readings import Calibration, Reading
+from harness.record.spec import TrialSpec
+from harness.trial import step_times
+from harness.trial.clock import Ledger
+from harness.trial.host_state import HostState
+from harness.trial.setup import Setup
+from harness.trial.timing import Timing
+from harness.trial.yardstick import calibrate
+
+
+@dataclass
+class Training:
+    """Where a trial stands.
+
+    Attributes:
+      state: the arrays, on the device.
+      host: what the host keeps beside them.
+      timing: what the ledger is worth.
+      variables: what was evaluated last, where `state` has not changed since.
+    """
+
+    state: TrainState
+    host: HostState
+    timing: Timing
+    variables: tuple[Params, ModelState] | None = None
+
+
+def begin(setup: Setup) -> Training:
+    """Make the first state, and calibrate; where an earlier attempt left a checkpoint, go on from it with its clock."""
+    spec, ledger = setup.spec, setup.ledger
+    with ledger.span("init"):
+        state = jax.block_until_ready(setup.programs.init(setup.keys))
+    saved = setup.checkpoints.load(state)
+    if saved is not None:
+        return take_up(saved, spec, ledger)
+    with ledger.span("warmup"):
+        known = step_times.cached_baseline_step_s(setup.home, spec.device)
+        measured = calibrate(
+            setup.workload, setup.programs, setup.warmup_keys, setup.train, platform=spec.device, baseline_step_s=known
+        )
+    return Training(state, HostState(batch_size=spec.batch_size), Timing(spec, measured))
+
+
+def take_up(saved: tuple[TrainState, dict[str, Any]], spec: TrialSpec, ledger: Ledger) -> Training:
+    """Return where the trial stood as a checkpoint holds it; the ledger goes on from its totals."""
+    state, data = saved
+    sizes = {int(size): steps for size, steps in data["host"]["steps_by_size"].items()}
+    host = plain_data.read(HostState, data["host"] | {"steps_by_size": sizes}, "checkpoint")
+    ratios = {int(size): ratio for size, ratio in data["calibration"]["step_ratio"].items()}
+    calibration = plain_data.read(Calibration, data["calibration"] | {"step_ratio": ratios}, "checkpoint")
+    ledger.restore({name: plain_data.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
+    return Training(state, host, Timing(spec, calibration))
+
+
+def save(setup: Setup, training: Training) -> None:
+    """Write a checkpoint, off the scored clock. The time it takes itself is lost if the process is killed later."""
+    with setup.ledger.span("checkpoint"):
+        totals = setup.ledger.totals()
+        held = {"host": training.host, "calibration": training.timing.calibration, "ledger": totals}
+        setup.checkpoints.save(training.host.step, training.state, plain_data.to_plain(held))
+    t = sum(reading.wall_s for reading in totals.values())
+    setup.folder.append("checkpoint", durable=True, t=t, step=training.host.step)

@@ -1,0 +1,81 @@
+"""What is set before jax is imported, and the untimed compilation before a trial on a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from harness.machine import flags
+from harness.record import run_folder
+from harness.trial import priming, worker
+
+
+def xla_flags(*args, **fields) -> list[str]:
+    return flags.environment(*args, **fields)["XLA_FLAGS"].split()
+
+
+def test_a_trial_reads_the_autotune_cache_and_priming_writes_it():
+    cache = f"--xla_gpu_per_fusion_autotune_cache_dir={flags.autotune_cache()}"
+    mode = "--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_"
+    assert xla_flags("gpu", deterministic=False, given={}) == [cache, f"{mode}READ"]
+    assert xla_flags("gpu", deterministic=False, autotune="update", given={}) == [cache, f"{mode}UPDATE"]
+    assert xla_flags("cpu", deterministic=True, given={}) == []
+    # A trial's variables are those that the process which primes it is handed down.
+    handed = flags.environment("gpu", deterministic=False, given={})
+    assert xla_flags("gpu", deterministic=False, autotune="update", given=handed) == [cache, f"{mode}UPDATE"]
+
+
+def test_deterministic_is_told_to_xla_on_a_gpu_and_the_users_flags_stay():
+    given = {"XLA_FLAGS": "--xla_dump_to=/tmp/x"}
+    assert "--xla_gpu_deterministic_ops=true" in xla_flags("gpu", deterministic=True, given=given)
+    assert "--xla_gpu_deterministic_ops=true" not in xla_flags("gpu", deterministic=False, given=given)
+    assert xla_flags("gpu", deterministic=True, given=given)[0] == "--xla_dump_to=/tmp/x"
+    assert flags.environment("gpu", deterministic=False, given={})["JAX_PLATFORMS"] == "cuda"
+
+
+@pytest.mark.parametrize("autotune", ["read", "update"])
+def test_this_jaxlib_knows_every_flag(autotune):
+    """An unknown flag would end the process; XLA reads those of a GPU on a CPU as well."""
+    variables = flags.environment("gpu", deterministic=True, autotune=autotune) | {"JAX_PLATFORMS": "cpu"}
+    code = "import jax; jax.numpy.zeros(1).block_until_ready()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_priming_compiles_a_trial_once_and_leaves_its_folder_alone(make_trial, monkeypatch):
+    path = make_trial("quadratic", "adamw")
+    spec, options = run_folder.read_spec(path)
+    before = sorted(path.iterdir())
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(priming, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
+    assert not priming.prime(spec, path), "on a CPU nothing is chosen by timing"
+    object.__setattr__(spec, "device", "gpu")
+    assert priming.prime(spec, path)
+    assert not priming.prime(spec, path)
+    assert commands == [[sys.executable, "-m", "harness.trial.priming", str(path)]]
+    other, _ = run_folder.read_spec(make_trial("quadratic", "adamw", hp={"learning_rate": 0.5}, device="gpu"))
+    assert priming.key(other) != priming.key(spec), "what is in `build` may change the programs"
+    object.__setattr__(spec, "device", "cpu")
+    priming.compile_all(spec, options)
+    assert sorted(path.iterdir()) == before
+
+
+def test_out_of_memory_tells_what_was_wanted_what_is_there_and_what_to_lower(monkeypatch):
+    from harness.machine import backend
+
+    monkeypatch.setattr(backend, "device_memory", lambda: (80 * 2**30, 70 * 2**30))
+    told = worker.out_of_memory("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 21474836480 bytes.")
+    assert told.startswith("wanted 21474836480 bytes (20.0 GiB), of 85899345920 bytes (80.0 GiB) 75161927680 bytes")
+    assert "lower what the submission keeps" in told
+    assert "wanted more than there is" in worker.out_of_memory("RESOURCE_EXHAUSTED")

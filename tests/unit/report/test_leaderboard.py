@@ -1,0 +1,244 @@
+"""Published records score as the run folders they came from; README.md's leaderboard is what the records say."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.cli import main as cli
+from harness.errors import ConfigError, RunFolderError
+from harness.record import published, run_folder
+from harness.record.readings import Scored
+from harness.record.result import Measurement, Result, Status
+from harness.record.run_folder import Trial
+from harness.record.spec import Options, TrialSpec
+from harness.report import leaderboard, score_files
+from harness.scoring import score
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEC = TrialSpec(
+    schema=1, workload="lm_grammar", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
+    step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
+    hyperparameters={"lr": 0.1}, rules="tuned", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
+    free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
+    counts="fresh_seeds", studies=6, trials=1,
+)  # fmt: skip
+MACHINE = {
+    "cpu": "Some CPU",
+    "cores": 2,
+    "device": "cpu",
+    "packages": {"jax": "0.10.2"},
+    "hashes": {"submission": "s1"},
+}
+
+
+def add(root: Path, seconds: float | None, **fields: Any) -> None:
+    """Write a run folder that was measured three times."""
+    spec = replace(SPEC, **fields)
+    path = run_folder.prepare(root, spec, Options("w", "s"))
+    with run_folder.hold(path) as folder:
+        folder.append("attempt", attempt=1, resume_step=0)
+        for step, part in (100, 0.5), (200, 1.0), (300, 1.5):
+            met = seconds is not None and part >= 1.0
+            time = (seconds or 40.0) * part
+            at = Scored(2 * time, 3 * time, time, None)
+            one = Measurement(step, 32 * step, {"loss": 0.4 if met else 0.6}, at, met)
+            folder.append("measurement", **vars(one))
+        status = Status.BUDGET_EXHAUSTED if seconds is None else Status.TARGET_REACHED
+        folder.write_result(Result(status, "", spec.id, best=0.4, test={"loss": 0.45}, fingerprint=MACHINE))
+
+
+def campaign(root: Path, *names: str, workloads: tuple[str, ...] = ("lm_grammar", "mae_digits"), **fields: Any) -> Path:
+    """Two tuning trials and six fresh seeds each; the later a name, the slower."""
+    for n, name in enumerate(names):
+        for workload in workloads:
+            about = {"submission": name, "workload": workload} | fields
+            for trial in range(2):
+                point = {"lr": (trial + 1) / 10}
+                add(root, 9.0 - trial, hyperparameters=point, tuning=True, trial=trial, studies=1, trials=2, **about)
+            for study in range(6):
+                add(root, 10.0 * (n + 1) + study / 10, hyperparameters={"lr": 0.2}, study=study, **about)
+    return root
+
+
+def trials_of(root: Path) -> list[Trial]:
+    return [run_folder.read_trial(path) for path in run_folder.find_trials(root)]
+
+
+def test_readme_shows_what_is_published() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert leaderboard.replaced(text, ROOT / "results", "README.md") == text, "run python scripts/make_leaderboard.py"
+
+
+def test_published_files_are_small_and_of_their_place() -> None:
+    for file in published.find(ROOT / "results"):
+        trials = published.read(file)
+        assert file.stat().st_size < 2500 * len(trials) + 5000
+        assert file.parent.name == leaderboard.device_of(trials)
+        assert file.stem == f"{published.suite_of(file)}-{trials[0].spec.rules}"
+
+
+def test_nothing_is_published_yet_without_records(tmp_path: Path) -> None:
+    assert leaderboard.NOTHING in leaderboard.section(tmp_path)
+    assert leaderboard.NOTHING in leaderboard.section(tmp_path / "nowhere")
+
+
+def test_records_score_as_their_run_folders(tmp_path: Path) -> None:
+    runs = campaign(tmp_path / "runs", "adamw", "muon")
+    (file,) = leaderboard.add([runs], tmp_path / "results")
+    assert file == tmp_path / "results" / "cpu" / "demo-tuned.jsonl"
+    before, after = (score_files.as_json(score.score(trials)) for trials in (trials_of(runs), published.read(file)))
+    assert after == before
+    assert before["scores"]["adamw"]["low"] is not None, "six studies: an interval"
+    assert len(before["tuning"]) == 4, "which point won, and against which, is published too"
+    first, second = published.read(file)[0], file.read_text()
+    published.write(file, reversed(published.read(file)), "demo")
+    assert file.read_text() == second, "the order they come in does not matter"
+    assert first.result is not None
+    assert first.result.fingerprint == {k: v for k, v in MACHINE.items() if k != "hashes"}
+    assert file.stat().st_size < 2500 * len(published.read(file))
+
+
+def test_another_campaign_replaces_its_submissions_alone(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    leaderboard.add([campaign(tmp_path / "one", "adamw", "muon")], results)
+    (file,) = leaderboard.add([campaign(tmp_path / "two", "muon", submission_hash="s2")], results)
+    trials = published.read(file)
+    assert {(t.spec.submission, t.spec.submission_hash) for t in trials} == {("adamw", "s1"), ("muon", "s2")}
+    assert len(trials) == 32
+    with pytest.raises(RunFolderError, match="reference_step_s of lm_grammar"):
+        leaderboard.add([campaign(tmp_path / "three", "lamb", reference_step_s=0.02)], results)
+    assert published.read(file)[0].spec == trials[0].spec
+
+
+def test_what_is_not_complete_is_not_published(tmp_path: Path) -> None:
+    runs = campaign(tmp_path / "runs", "adamw")
+    last = next(runs.glob("mae_digits/adamw/study5-*"))
+    shutil.rmtree(last)
+    with pytest.raises(RunFolderError, match=r"not published, trials are missing: adamw on mae_digits: 1 of 6 trials"):
+        leaderboard.add([runs], tmp_path / "results")
+    with pytest.raises(RunFolderError, match="no run folders there"):
+        leaderboard.add([tmp_path / "nothing"], tmp_path / "results")
+    add(tmp_path / "smoke", 9.0, max_steps=5)
+    with pytest.raises(RunFolderError, match="smoke tests are never ranked"):
+        leaderboard.add([tmp_path / "smoke"], tmp_path / "results")
+    with pytest.raises(RunFolderError, match="only toys were run"):
+        leaderboard.add([campaign(tmp_path / "toy", "adamw", workloads=("quadratic",))], tmp_path / "results")
+    with pytest.raises(ConfigError, match="no suite holds lm_grammar, w9"):
+        leaderboard.add([campaign(tmp_path / "odd", "adamw", workloads=("lm_grammar", "w9"))], tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_table_by_hand(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    runs = campaign(tmp_path / "runs", "adamw", "muon")
+    campaign(runs, "adamw", "muon", workloads=("resnet_digits",), workload_version=0)
+    leaderboard.add([runs], results)
+    lines = leaderboard.section(results).splitlines()
+    assert lines[2] == "**demo**, rules `tuned`, Some CPU, 2 cores, jax 0.10.2"
+    assert lines[4] == "| rank | submission | score [95%] | x best | lm_grammar | mae_digits | not separable from |"
+    assert lines[6].startswith("| 1 | adamw | 1.0000 [1.00, 1.00] | 1.000 | 10.25 | 10.25 | - |")
+    assert lines[7].split(" | ")[1:2] + lines[7].split(" | ")[3:] == ["muon", "1.976", "20.25", "20.25", "- |"]
+    assert "Not part of the score: resnet_digits (provisional target)." in lines[9]
+    assert "harness score results/cpu/demo-tuned.jsonl" in lines[9]
+
+
+def test_score_reads_published_records(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    campaign(Path("runs"), "adamw", "muon")
+    leaderboard.add([Path("runs")], Path("results"))
+    shutil.rmtree("runs")
+    assert cli.main(["score", "results/cpu", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    board = leaderboard.section(Path("results"))
+    for name, one in data["scores"].items():
+        assert f"| {name} | {one['score']:.4f} [{one['low']:.2f}, {one['high']:.2f}] |" in board
+    campaign(Path("mine"), "newcomer")
+    assert cli.main(["score", "results/cpu/demo-tuned.jsonl", "mine", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["scores"]) == {"adamw", "muon", "newcomer"}
+    campaign(Path("looks"), "newcomer", rules="quick", counts="fastest")
+    assert cli.main(["score", "results/cpu/demo-tuned.jsonl", "mine", "looks"]) == 2
+    assert "--rules quick" in capsys.readouterr().err
+    for rules, expected in (("tuned", {"adamw", "muon", "newcomer"}), ("quick", {"newcomer"})):
+        words = ["score", "results/cpu/demo-tuned.jsonl", "mine", "looks", "--json", "--rules", rules]
+        assert cli.main(words) == 0
+        assert set(json.loads(capsys.readouterr().out)["scores"]) == expected
+    assert cli.main([*words[:-1], "external"]) == 2
+    assert "no run by rules external" in capsys.readouterr().err
+    leaderboard.add([campaign(Path("other"), "adamw", rules="external", counts="fastest")], Path("results"))
+    assert cli.main(["score", "results"]) == 0
+    out = capsys.readouterr().out
+    assert out.index("results/cpu/demo-external.jsonl\nruleset external") < out.index("demo-tuned.jsonl\nruleset tuned")
+    assert cli.main(["score", "results", "--json"]) == 2
+    assert "2 files of published records are scored one by one; name one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "message"),
+    [
+        (3, "{", "line 3 is damaged"),
+        (3, '{"spec": {}}', "line 3: spec: the field 'schema' is missing"),
+        (2, "", "line 2 is damaged"),
+        (1, '{"kind": "published trials", "schema": 2, "suite": "demo"}', "of schema 1, got .* of schema 2"),
+    ],
+)
+def test_damaged_records_are_named(tmp_path: Path, number: int, text: str, message: str) -> None:
+    (file,) = leaderboard.add([campaign(tmp_path / "runs", "adamw")], tmp_path / "results")
+    lines = file.read_text().splitlines()
+    lines[number - 1] = text
+    file.write_text("\n".join(lines))
+    with pytest.raises(RunFolderError, match=message):
+        published.read(file)
+
+
+def test_other_files_are_no_published_records(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"workload": "x"}\n')
+    (tmp_path / "b.jsonl").write_text("")
+    (tmp_path / "c.jsonl").write_text("[1]\n")
+    assert published.find(tmp_path) == []
+
+
+def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    campaign(tmp_path / "runs", "adamw", "muon", workloads=("lm_grammar",))
+    readme, results = tmp_path / "README.md", tmp_path / "results"
+    readme.write_text(f"before\n{leaderboard.BEGIN}\n\nold\n\n{leaderboard.END}\nafter\n")
+    script = runpy.run_path(str(ROOT / "scripts" / "make_leaderboard.py"))
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["make", "--results", str(results), "--readme", str(readme), *words])
+        return int(script["main"]())
+
+    assert call("--check") == 1
+    assert call("--add", str(tmp_path / "runs")) == 0
+    assert "| 1 | adamw |" in readme.read_text()
+    assert readme.read_text().startswith("before\n")
+    assert readme.read_text().endswith("after\n")
+    assert call("--check") == 0
+    readme.write_text("no markers")
+    assert call() == 2
+    assert "expected the lines" in capsys.readouterr().err
+
+
+def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
+    text = leaderboard.section(ROOT / "results")
+    head, _, *first_look = text[text.index("rules `quick`") :].split("\n\n")[1].splitlines()
+    assert first_look, "the committed records hold a campaign of single runs"
+    assert head.startswith("| submission | score |")
+    assert "separable" not in head
+
+
+def test_what_was_published_from_other_sources_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = published.read(ROOT / "results" / "cpu" / "cpu-quick.jsonl")
+    monkeypatch.setattr(leaderboard.discovery, "find_all", lambda kind: {})
+    assert leaderboard.since_changed(trials) == []
+    changed = SimpleNamespace(source_hash="another")
+    monkeypatch.setattr(leaderboard.discovery, "find_all", lambda kind: {"adamw": changed})
+    assert leaderboard.since_changed(trials) == ["published from other sources than are here now: adamw"]

@@ -1,0 +1,207 @@
+"""What the host keeps: chunks end on the grid, steps count by batch size, and the budget is in the right clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.program.workload import GPU_GRID, next_measurement
+from harness.record import spec as specs
+from harness.record.readings import Calibration, Reading, Scored
+from harness.record.result import Measurement
+from harness.trial.chunks import chunk_dispatches, next_measured
+from harness.trial.clock import Ledger
+from harness.trial.host_state import HostState, count
+from harness.trial.programs import MAX_CHUNK_STEPS
+from harness.trial.timing import Timing
+
+
+def make_spec(**fields: Any) -> specs.TrialSpec:
+    base: dict[str, Any] = {
+        "schema": 1, "workload": "w", "workload_version": 0, "workload_hash": "", "metric": "loss", "mode": "min",
+        "target": 0.5, "step_hint": 200, "batch_size": 32, "budget_steps": 300, "reference_step_s": 0.005,
+        "submission": "s", "submission_hash": "", "hyperparameters": {}, "rules": "quick", "stop": "target",
+        "clock": "steps", "score_compile": False, "compile_cap_s": 60.0, "free_batch_size": True, "study": 0,
+        "trial": 0, "seed": 0, "tuning": False, "device": "cpu", "deterministic": True,
+    }  # fmt: skip
+    return specs.TrialSpec(**(base | fields))
+
+
+def measured(spec: specs.TrialSpec, host: HostState) -> None:
+    host.measurements.append(Measurement(host.step, host.examples, {"loss": 1.0}, Scored(0, 0, 0, None), False))
+
+
+def grid(step_hint: int) -> list[int]:
+    steps = [next_measurement(step_hint, 0)]
+    while steps[-1] < step_hint:
+        steps.append(next_measurement(step_hint, steps[-1]))
+    return steps
+
+
+def test_grid_by_hand():
+    # Every eighth of the hint to the half, then every 25th of it, and the hint itself.
+    assert grid(200) == [25, 50, 75, 100, 108, 116, 124, 132, 140, 148, 156, 164, 172, 180, 188, 196, 200]
+    assert grid(400) == [50, 100, 150, 200, 216, 232, 248, 264, 280, 296, 312, 328, 344, 360, 376, 392, 400]
+    assert grid(600) == [75, 150, 225, 300, 324, 348, 372, 396, 420, 444, 468, 492, 516, 540, 564, 588, 600]
+    assert grid(1000) == [125, 250, 375, 500, 540, 580, 620, 660, 700, 740, 780, 820, 860, 900, 940, 980, 1000]
+    fine = [next_measurement(200, done, GPU_GRID) for done in (0, 10, 90, 100, 104, 198)]
+    assert fine == [10, 20, 100, 104, 108, 200], "every 20th of the hint to the half, then every 50th"
+    # Past the horizon the budget may still run.
+    assert [next_measurement(200, done) for done in (200, 203, 204, 396)] == [204, 204, 212, 404]
+
+
+@given(st.integers(1, 50), st.integers(0, 20_000))
+def test_the_next_measurement_is_later_and_follows_from_any_step(hint, done):
+    step_hint = 200 * hint
+    after = next_measurement(step_hint, done)
+    assert done < after <= done + step_hint // 8
+    # Being asked in between changes nothing: a resumed or overshooting run sees the same grid.
+    assert next_measurement(step_hint, after - 1) == after
+
+
+@given(st.integers(25, 3000))
+def test_a_declared_length_is_measured_at_its_end(length):
+    steps = grid(length)
+    assert steps[-1] == length
+    assert steps == sorted(set(steps))
+
+
+def test_hopeless_is_what_only_gets_slower():
+    timing, ledger, host = Timing(make_spec(clock="wall"), CALIBRATION), Ledger(now=lambda: 0.0), HostState(32)
+    ledger.restore({"train": Reading(5.0, 1.0), "eval": Reading(100.0, 1.0), "init": Reading(1.0, 1.0)})
+    assert timing.scored(ledger, host, ledger.zero, 0).wall == 6.0
+    assert [timing.past(limit, ledger, host) for limit in (5.9, 6.0, 6.1, None)] == [True, False, False, False]
+    assert not Timing(make_spec(clock="energy"), CALIBRATION).past(0.0, ledger, host), "not measured: never hopeless"
+
+
+def play(spec: specs.TrialSpec, dispatch: int, sizes: list[int], total: int) -> tuple[list[int], list[int]]:
+    """Run a trial's bookkeeping to `total` examples as the loop does; return the examples at measurements and at
+    controls.
+    """
+    host = HostState(batch_size=spec.batch_size)
+    control_every = spec.step_hint * spec.batch_size // 25
+    measurements, controls = [], []
+    while host.examples < total:
+        if host.examples >= host.control_calls * control_every:
+            controls.append(host.examples)
+            host.control_calls += 1
+            host.batch_size = sizes[host.control_calls % len(sizes)]
+        calls = chunk_dispatches(spec, host, dispatch)
+        due = min(next_measured(spec, host), (host.examples // control_every + 1) * control_every) - host.examples
+        assert calls >= 1
+        # It may pass what is due by less than the one dispatch that reaches it.
+        assert (calls - 1) * dispatch * host.batch_size < due
+        assert (calls - 1) * dispatch < MAX_CHUNK_STEPS
+        count(host, {"loss": np.zeros(calls * dispatch, np.float32)})
+        if host.examples >= next_measured(spec, host):
+            measured(spec, host)
+            measurements.append(host.examples)
+    return measurements, controls
+
+
+@pytest.mark.parametrize(("step_hint", "dispatch"), [(200, 1), (400, 2), (600, 3), (1000, 5)])
+def test_chunks_end_on_every_measurement_and_control(step_hint, dispatch):
+    spec = make_spec(step_hint=step_hint)
+    measurements, controls = play(spec, dispatch, [32], step_hint * 32)
+    assert measurements == [32 * step for step in grid(step_hint)]
+    # Controls on a step that no dispatch ends on come with the dispatch that reaches it.
+    every = step_hint // 25
+    wanted = [-(-k * every // dispatch) * dispatch * 32 for k in range(25)]
+    assert controls == wanted
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 5, 25]),
+    st.lists(st.sampled_from([8, 16, 24, 32, 48, 64, 100]), min_size=1, max_size=5),
+)
+def test_with_any_batch_sizes_measurements_come_at_the_same_examples(hint, dispatch, sizes):
+    spec = make_spec(step_hint=200 * hint)
+    measurements, _ = play(spec, dispatch, sizes, 200 * hint * 32)
+    due = [32 * step for step in grid(200 * hint)]
+    late = dispatch * max(sizes)
+    if late < 32 * 8 * hint:  # less than the distance of two measurements
+        assert len(measurements) <= len(due)
+        assert all(any(d <= m < d + late for m in measurements) for d in due)
+
+
+def test_batch_ramp_by_hand():
+    """A step hint of 200 at 32 examples: the first measurement is due at 800 examples, the first control at 256."""
+    spec, host = make_spec(), HostState(batch_size=8)
+    assert chunk_dispatches(spec, host, 1) == 256 // 8
+    count(host, {"loss": np.zeros(32)})
+    host.batch_size = 16
+    assert chunk_dispatches(spec, host, 1) == 256 // 16  # to 512, the second control
+    count(host, {"loss": np.zeros(16)})
+    count(host, {"loss": np.zeros(16)})  # to 768, the third
+    host.batch_size = 32
+    assert (host.examples, chunk_dispatches(spec, host, 1)) == (768, 1)  # to 800, the measurement
+    count(host, {"loss": np.zeros(1)})
+    measured(spec, host)
+    assert next_measured(spec, host) == 1600
+    assert chunk_dispatches(spec, host, 1) == (1024 - 800) // 32
+    assert host.steps_by_size == {8: 32, 16: 32, 32: 1}
+    assert (host.step, host.examples) == (65, 800)
+
+
+def test_a_chunk_is_at_most_so_long_and_ends_at_max_steps():
+    assert chunk_dispatches(make_spec(step_hint=100_000), HostState(batch_size=32), 1) == MAX_CHUNK_STEPS
+    assert chunk_dispatches(make_spec(step_hint=100_000), HostState(batch_size=32), 5) == MAX_CHUNK_STEPS // 5
+    assert chunk_dispatches(make_spec(max_steps=3), HostState(batch_size=32), 1) == 3
+    assert chunk_dispatches(make_spec(max_steps=10), HostState(batch_size=32, step=9, examples=288), 1) == 1
+
+
+def test_count_sums_metrics_until_the_next_control():
+    host = HostState(batch_size=32)
+    count(host, {"loss": np.array([1.0, 2.0], np.float32), "norm": np.array([0.5, 0.25], np.float32)})
+    count(host, {"loss": np.array([4.0], np.float32), "norm": np.array([1.0], np.float32)})
+    assert host.metric_sums == {"loss": 7.0, "norm": 1.75}
+    assert host.metric_steps == host.step == 3
+
+
+CALIBRATION = Calibration(0.01, 0.02, {32: 1.5}, eval_variables_ratio=4.0, pairs=10)
+
+
+def test_budget_in_the_ranking_clock():
+    # 300 baseline steps, each 0.005 s of the reference machine, 0.01 s of wall and 0.02 s of processor time here
+    expected = {"steps": (1.5, "steps"), "wall": (3.0, "wall"), "cpu": (6.0, "cpu"), "energy": (3.0, "wall")}
+    for clock, (budget, held_in) in expected.items():
+        timing = Timing(make_spec(clock=clock), CALIBRATION)
+        assert (timing.budget, timing.budget_clock) == (pytest.approx(budget), held_in)
+    unset = Timing(make_spec(reference_step_s=0.0), CALIBRATION)
+    assert (unset.reference_step_s, unset.budget) == (0.01, 3.0)
+
+
+def test_scored_charges_one_call_of_eval_variables_and_spent_all():
+    wall = [0.0]
+    ledger = Ledger(now=lambda: wall[0], cpu_now=lambda: 0.0)
+
+    def pass_(seconds, span):
+        with ledger.span(span):
+            wall[0] += seconds
+
+    for seconds, span in (
+        (1, "build"),
+        (90, "compile"),
+        (2, "init"),
+        (10, "train"),
+        (7, "eval_variables"),
+        (5, "eval"),
+    ):
+        pass_(seconds, span)
+    host = HostState(batch_size=32, step=20, examples=640, steps_by_size={32: 20}, eval_variables_calls=2)
+    timing = Timing(make_spec(), CALIBRATION)
+    at_hit = timing.scored(ledger, host, Reading(3.0, 0.0, None), 1)
+    assert at_hit.wall == 1 + 2 + 10 + 3
+    assert at_hit.steps == pytest.approx((20 * 1.5 + 1 * 4 + 3 / 0.01) * 0.005)
+    spent = timing.spent(ledger, host)
+    assert spent.wall == 1 + 2 + 10 + 7
+    assert spent.steps == pytest.approx((20 * 1.5 + 2 * 4 + 3 / 0.01) * 0.005)
+    assert spent.energy is None
+    compiled = Timing(make_spec(score_compile=True), CALIBRATION)
+    assert compiled.spent(ledger, host).wall == 20 + 30, "90 s of compiling, 60 of them free"

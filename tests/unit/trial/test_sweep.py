@@ -1,0 +1,128 @@
+"""Sweeps: the same numbers as trials give, from points that share a program, in processes that can be taken further."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.errors import HarnessError, SubmissionError
+from harness.program import discovery
+from harness.record import plain_data
+from harness.record.result import Status
+from harness.search import sweeps
+from harness.trial.sweep import Sweep
+from harness.trial.sweep_messages import Answer, Request
+
+QUADRATIC = discovery.find("workloads", "quadratic")
+HP = {"learning_rate": 0.05, "warmup_fraction": 0.05, "horizon": 1.0, "b1": 0.9, "b2": 0.98, "eps": 1e-8}
+MOVED = ("learning_rate", "weight_decay")
+
+
+def request(until: int = 200, *, lr: float = 0.05, decay: float = 0.05, **fields) -> Request:
+    point = HP | {"learning_rate": lr, "weight_decay": decay}
+    wanted = Request("adamw", point, MOVED, seed=0, study=0, tuning=True, until=until)
+    return dataclasses.replace(wanted, **fields)
+
+
+def test_a_run_measures_what_a_trial_measures(make_trial, run_worker) -> None:
+    hp = request().hyperparameters
+    trial = run_worker(make_trial("quadratic", "adamw", hp=hp, tuning=True, stop="horizon"))
+    assert trial.status == Status.HORIZON_REACHED
+    answer = Sweep(QUADRATIC).run(request())
+    assert answer.status == "running"
+    assert answer.steps == tuple(m.step for m in trial.measurements)
+    assert answer.values == pytest.approx([m.metrics["loss"] for m in trial.measurements], rel=1e-4)
+
+
+def test_a_run_goes_on_where_it_was_and_points_do_not_mix() -> None:
+    sweep = Sweep(QUADRATIC)
+    whole = sweep.run(request(100))
+    other = Sweep(QUADRATIC)
+    other.run(request(50))
+    other.run(request(50, lr=0.01))
+    other.run(request(50, study=1))
+    again = other.run(request(100))
+    assert (again.steps, again.values) == (whole.steps, whole.values)
+    assert other.run(request(50, lr=0.01)).values != whole.values[:2]
+    assert other.run(request(50, study=1)).values != whole.values[:2]
+    assert other.run(request(50, tuning=False)).values != whole.values[:2]
+
+
+def test_points_share_a_program() -> None:
+    sweep = Sweep(QUADRATIC)
+    for lr in (0.01, 0.02, 0.03):
+        sweep.run(request(25, lr=lr))
+    (programs,) = sweep._programs.values()
+    assert programs.step._cache_size() == 1
+    sweep.run(request(25, hyperparameters=request().hyperparameters | {"b1": 0.5}))
+    assert len(sweep._programs) == 2, "what the search does not move is a constant"
+
+
+def test_what_build_needs_the_value_of_is_a_constant() -> None:
+    """The horizon is the length of a schedule, which is rounded to steps."""
+    sweep = Sweep(QUADRATIC)
+    moved = ("learning_rate", "horizon")
+    longer = request(200, hyperparameters=request().hyperparameters | {"horizon": 2.0}, moved=moved)
+    assert sweep._arguments(longer) == ("learning_rate",)
+    assert sweep.run(longer).values[:3] != sweep.run(request(200, moved=moved)).values[:3]
+    assert len(sweep._programs) == 2
+
+
+def test_a_run_ends_at_its_target() -> None:
+    whole = Sweep(QUADRATIC).run(request(200))
+    target = whole.values[3]
+    sweep = Sweep(QUADRATIC)
+    ended = sweep.run(request(200, target=target))
+    assert ended.values[-1] <= target < min(ended.values[:-1])
+    assert ended.steps == whole.steps[: len(ended.steps)]
+    assert sweep.run(request(200, target=target)) == ended, "asked again, it trains no further"
+
+
+def test_a_diverged_run_ends() -> None:
+    answer = Sweep(QUADRATIC).run(request(lr=1e30))
+    assert (answer.status, answer.values[-1]) == ("diverged", None)
+    assert answer.steps[-1] < 200
+
+
+def test_evaluation_parameters_are_what_is_measured() -> None:
+    """An average of the parameters lags behind them."""
+    sweep = Sweep(QUADRATIC)
+
+    def averaged(decay: float) -> Answer:
+        point = {"learning_rate": 0.05, "decay": decay}
+        return sweep.run(request(50, submission="tests/algorithms/ema", hyperparameters=point, moved=("decay",)))
+
+    assert averaged(0.99).values[0] > averaged(0.0).values[0]
+
+
+def test_control_needs_whole_trials() -> None:
+    ramp = request(25, submission="tests/algorithms/batch_ramp", hyperparameters={"learning_rate": 0.05}, moved=())
+    with pytest.raises(SubmissionError, match="control and batch sizes need whole trials"):
+        Sweep(QUADRATIC).run(ramp)
+
+
+def test_processes_side_by_side() -> None:
+    seen: list[Answer] = []
+    with sweeps.started(QUADRATIC, 2) as pool:
+        wanted = [request(25, lr=lr) for lr in (0.01, 0.02, 0.03)]
+        first = pool.run(wanted, lambda _, answer: seen.append(answer))
+        assert sorted(a.values for a in seen) == sorted(a.values for a in first)
+        further = pool.run([dataclasses.replace(r, until=50) for r in reversed(wanted)])
+        with pytest.raises(HarnessError, match="unknown submission 'adamv'; did you mean 'adamw'"):
+            pool.run([request(25, submission="adamv")])
+    here = Sweep(QUADRATIC)
+    for asked, near, far in zip(wanted, first, reversed(further), strict=True):
+        assert near.values == far.values[:1] == here.run(asked).values
+        assert far.steps == (25, 50)
+
+
+def test_a_process_that_ends_is_told() -> None:
+    with sweeps.started(QUADRATIC, 1) as pool:
+        pool._processes[0].kill()
+        with pytest.raises(HarnessError, match="a sweep process ended"):
+            pool.run([request(25)])
+
+
+def test_requests_travel_as_plain_values() -> None:
+    assert plain_data.read(Request, plain_data.to_plain(request()), "request") == request()
