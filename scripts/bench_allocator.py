@@ -1,4 +1,4 @@
-"""What keeping freed memory (`harness.hardware.ALLOCATOR`) saves: AdamW's step with it and without, in turn.
+"""What keeping freed memory (`harness.machine.allocator.ALLOCATOR`) saves: AdamW's step with it and without, in turn.
 
     python scripts/bench_allocator.py [WORKLOAD ...] [--rounds N]
 

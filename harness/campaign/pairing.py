@@ -15,7 +15,7 @@ _LEAST_STEPS = 25  # of a declared length, so that every measurement has a step 
 
 
 @dataclass(frozen=True)
-class Cell:
+class Pairing:
     """One submission on one workload: what their trials have in common."""
 
     run: RunSpec

@@ -16,7 +16,7 @@ from harness.campaign import expected_time
 from harness.campaign.device import resolve_device
 from harness.campaign.hyperparameters import Points, plan_file, points_of, rules_for, write
 from harness.campaign.hyperparameters import record as record_points
-from harness.campaign.pairing import Cell
+from harness.campaign.pairing import Pairing
 from harness.campaign.tuned_point import Choice, choose, target_time
 from harness.data import store
 from harness.data.specs import get_command
@@ -121,13 +121,13 @@ def make_plan(run: RunSpec, names: list[str], *, elsewhere: bool = False) -> Pla
             problems.append(error)
     plan = Plan(run, (), (), points=tuple(points for *_, points in entries))
     for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries):
-        cell = Cell(run, rules, device, place, info, folder, about, points)
-        plan = _extended(plan, cell, earlier, problems)
+        pairing = Pairing(run, rules, device, place, info, folder, about, points)
+        plan = _extended(plan, pairing, earlier, problems)
     return replace(plan, problems=tuple(problems))
 
 
 def _extended(
-    plan: Plan, cell: Cell, earlier: Mapping[expected_time.Alike, list[float]], problems: list[HarnessError]
+    plan: Plan, pairing: Pairing, earlier: Mapping[expected_time.Alike, list[float]], problems: list[HarnessError]
 ) -> Plan:
     """Return the plan with the trials of one submission on one workload, and what they lead to."""
 
@@ -135,37 +135,37 @@ def _extended(
         found = []
         for spec in specs:
             try:
-                found.append(_planned(cell, spec, specs, expected_time.expected_s(spec, cell.info, earlier)))
+                found.append(_planned(pairing, spec, specs, expected_time.expected_s(spec, pairing.info, earlier)))
             except RunFolderError as error:
                 problems.append(error)
         return found
 
     def fresh(point: dict[str, Value]) -> list[TrialSpec]:
-        return [cell.spec(point, study, 0) for study in range(cell.rules.studies)]
+        return [pairing.spec(point, study, 0) for study in range(pairing.rules.studies)]
 
-    lists = cell.points.studies
-    if cell.rules.counts != "fresh_seeds":
-        specs = [cell.spec(point, s, t) for s, points in enumerate(lists) for t, point in enumerate(points)]
+    lists = pairing.points.studies
+    if pairing.rules.counts != "fresh_seeds":
+        specs = [pairing.spec(point, s, t) for s, points in enumerate(lists) for t, point in enumerate(points)]
         return replace(plan, trials=plan.trials + tuple(planned(specs)))
-    if cell.points.trials == 1:  # nothing to choose from
+    if pairing.points.trials == 1:  # nothing to choose from
         return replace(plan, trials=plan.trials + tuple(planned(fresh(lists[0][0]))))
-    tuning = planned([cell.spec(point, 0, t, tuning=True) for t, point in enumerate(lists[0])])
+    tuning = planned([pairing.spec(point, 0, t, tuning=True) for t, point in enumerate(lists[0])])
     plan = replace(plan, trials=plan.trials + tuple(tuning))
     if len(tuning) < len(lists[0]) or any(trial.runnable for trial in tuning):
-        expected = expected_time.expected_s(fresh(lists[0][0])[0], cell.info, earlier)
-        later = Later(cell.place.name, cell.folder.name, cell.rules.studies, expected)
+        expected = expected_time.expected_s(fresh(lists[0][0])[0], pairing.info, earlier)
+        later = Later(pairing.place.name, pairing.folder.name, pairing.rules.studies, expected)
         return replace(plan, later=(*plan.later, later))
     choice = choose([run_folder.read_trial(trial.path) for trial in tuning])
     trials = plan.trials + tuple(planned(fresh(choice.point)))
     return replace(plan, trials=trials, choices=(*plan.choices, choice))
 
 
-def _planned(cell: Cell, spec: TrialSpec, specs: list[TrialSpec], expected_s: float | None) -> PlannedTrial:
-    run, root = cell.run, Path(cell.run.out)
-    options = Options(str(cell.place.path), str(cell.folder.path), run.checkpoint_s, run.hang_s)
+def _planned(pairing: Pairing, spec: TrialSpec, specs: list[TrialSpec], expected_s: float | None) -> PlannedTrial:
+    run, root = pairing.run, Path(pairing.run.out)
+    options = Options(str(pairing.place.path), str(pairing.folder.path), run.checkpoint_s, run.hang_s)
     path = root / spec.folder
     rivals: tuple[Path, ...] = ()
-    if cell.rules.stop_hopeless and not (cell.rules.counts == "fresh_seeds" and not spec.tuning):
+    if pairing.rules.stop_hopeless and not (pairing.rules.counts == "fresh_seeds" and not spec.tuning):
         rivals = tuple(root / other.folder for other in specs if other.study == spec.study and other != spec)
     status = run_folder.read_trial(path).status if (path / "spec.json").exists() else Status.PLANNED
     again = run.retry and status in FAILED

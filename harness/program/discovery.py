@@ -166,7 +166,8 @@ def workload_info(folder: Folder, variant: str | None = None) -> WorkloadInfo:
     info = getattr(load(folder), "INFO", None)
     if not isinstance(info, WorkloadInfo):
         raise WorkloadError(
-            f"{folder.path}/workload.py: expected INFO, a harness.workload.WorkloadInfo, got {type(info).__name__}"
+            f"{folder.path}/workload.py: expected INFO, a harness.program.workload.WorkloadInfo, got "
+            f"{type(info).__name__}"
         )
     return held_out(info, variant)
 

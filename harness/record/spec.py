@@ -100,8 +100,8 @@ class RunSpec:
     Attributes:
       suite: the workloads, unless `workload` names others.
       workload: one name, several separated by commas, or null.
-      variant: a held-out variant of each workload (`harness.workload.VARIANTS`), or null. Variants have no target: they
-        run the whole horizon and are not scored.
+      variant: a held-out variant of each workload (`harness.program.workload.VARIANTS`), or null. Variants have no
+        target: they run the whole horizon and are not scored.
       rules, device: the chosen groups.
       seed: the root of every random stream; 0 is a seed like any other.
       out: folder for run folders.

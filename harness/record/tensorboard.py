@@ -49,7 +49,7 @@ class EventView:
 
     def _wall_time(self, event: Mapping[str, Any]) -> float:
         """Seconds since 1970, so that TensorBoard's relative axis is the log's `t` also when a view is made later."""
-        t = event.get("t")
+        t: float | None = event.get("t")
         if t is None:
             return self._opened
         if self._first_t is None:

@@ -162,7 +162,8 @@ def _checkout(root: Path, revision: str) -> Iterator[tuple[Path, str]]:
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise WorkloadError(f"git {' '.join(words)}: {done.stderr.strip()}; name a commit with --against")
+            why = done.stderr.strip().splitlines()[0]
+            raise WorkloadError(f"git {' '.join(words)}: {why}; name a commit with --against")
         return done.stdout.strip()
 
     commit = git("rev-parse", f"{revision}^{{commit}}")

@@ -1,4 +1,4 @@
-"""Every folder in workloads/, found by itself, keeps the contract of `harness.workload.Workload`.
+"""Every folder in workloads/, found by itself, keeps the contract of `harness.program.workload.Workload`.
 
 A workload for an accelerator is checked in its small form; of the whole one the shapes are looked at.
 """

@@ -154,3 +154,12 @@ def test_bad_build_names_file_and_cause(folder, source, says):
 def test_every_transformation_of_optax_is_one():
     """`build` tells an optax transformation by its type; those with extra arguments must count."""
     assert isinstance(optax.polyak_sgd(), optax.GradientTransformation)
+
+
+def test_the_adapters_old_name_still_imports(tmp_path):
+    (tmp_path / "mine").mkdir()
+    code = "from harness.optax_adapter import from_optax\nimport optax\n"
+    code += "build = lambda task, hp: from_optax(optax.sgd(1.0))\n"
+    (tmp_path / "mine/submission.py").write_text(code)
+    folder = Folder("submissions", "mine", tmp_path / "mine")
+    assert isinstance(build_algorithm(folder, None, {}), Algorithm)

@@ -73,3 +73,16 @@ def test_a_card_is_looked_at_once_a_chunk_and_recorded(make_trial, monkeypatch):
     assert card["looks"] == len(looks) == len([e for e in run_folder.read_events(path) if e["event"] == "chunk"])
     assert card["slowed"] == {"power brake": 1.0}
     assert "slowed down (power brake)" in card["warnings"][0]
+
+
+def test_what_fails_after_the_end_changes_no_status(make_trial, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand more")
+
+    path = make_trial("quadratic", "adamw", max_steps=5)
+    monkeypatch.setattr(loop, "full_splits", fail)
+    result = run(path)
+    assert (result.status, result.steps, result.validation) == (Status.HORIZON_REACHED, 5, None)
+    assert result.reason.startswith("max_steps=5 done; the full splits could not be evaluated: ")
+    assert result.reason.endswith("RESOURCE_EXHAUSTED: Out of memory")
+    assert result.final_hash
