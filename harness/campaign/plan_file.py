@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.campaign.device import resolve_device
-from harness.campaign.launch import devices, local
+from harness.campaign.launch import gpus, local
 from harness.campaign.plan import PlannedTrial
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery
@@ -90,13 +90,13 @@ def run(path: Path, out: Path, *, retry: bool = False) -> int:
         resolve_device(DeviceConfig("gpu"))
     ended: list[Status] = failed
 
-    def one(trial: PlannedTrial, slot: devices.Slot) -> None:
+    def one(trial: PlannedTrial, slot: gpus.Slot) -> None:
         end = local.run_trial(trial, environment=slot.environment, presses=slot.presses)
         ended.append(end.status)
         print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
 
     problems: list[HarnessError] = []
-    for problem in devices.run_all(left, one):
+    for problem in gpus.run_all(left, one):
         print(f"error: {problem}", file=sys.stderr, flush=True)
         problems.append(problem)
     short = any(status in FAILED | UNFINISHED for status in ended)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.campaign import plan
-from harness.campaign.launch import devices
+from harness.campaign.launch import gpus
 from harness.campaign.plan import Plan, PlannedTrial
 from harness.campaign.tuned_point import Choice
 from harness.errors import HarnessError
@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 def run_plan(
     planned: Plan,
     names: Sequence[str],
-    run_one: Callable[[PlannedTrial, devices.Slot], object],
+    run_one: Callable[[PlannedTrial, gpus.Slot], object],
     *,
     on_problem: Callable[[HarnessError], None],
     on_choices: Callable[[Sequence[Choice]], None],
@@ -30,7 +30,7 @@ def run_plan(
     while left := [trial for trial in planned.runnable if trial.path not in tried]:
         plan.record(planned)
         tried.update(trial.path for trial in left)
-        for problem in devices.run_all(left, run_one):
+        for problem in gpus.run_all(left, run_one):
             on_problem(problem)
         if planned.later:
             planned = plan.make_plan(replace(planned.run, retry=False), list(names))

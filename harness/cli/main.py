@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.cli.words import print_error
+from harness.cli.parser import print_error
 from harness.errors import ConfigError, HarnessError, suggest
 
 INTERRUPTED = 130

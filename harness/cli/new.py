@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.words import command_parser
+from harness.cli.parser import command_parser
 
 HELP = """\
 Writes submission.py, submission.yaml and README.md into ./submissions/NAME, or into the folder at a path. They work as

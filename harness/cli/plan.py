@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.words import command_parser, print_error
+from harness.cli.parser import command_parser, print_error
 
 HELP = """\
 examples:

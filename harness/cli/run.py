@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 
-from harness.cli.words import command_parser, print_error
+from harness.cli.parser import command_parser, print_error
 from harness.errors import HarnessError
 
 HELP = """\

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.words import command_parser, print_error
+from harness.cli.parser import command_parser, print_error
 from harness.errors import ConfigError
 
 HELP = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.words import command_parser
+from harness.cli.parser import command_parser
 
 
 def parser() -> argparse.ArgumentParser:

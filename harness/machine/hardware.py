@@ -1,4 +1,4 @@
-"""What a trial ran on: versions, processor, flags; memory and energy where the machine tells."""
+"""What a trial ran on: processor, memory, versions, commit and the environment variables that steer XLA."""
 
 from __future__ import annotations
 

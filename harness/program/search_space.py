@@ -1,4 +1,4 @@
-"""From a search space and a seed to hyperparameter points, and from what they reached to the best. Needs no jax."""
+"""From a search space and a seed to hyperparameter points. Needs no jax."""
 
 from __future__ import annotations
 

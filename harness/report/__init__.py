@@ -1,4 +1,4 @@
 """What people and programs read: scores, plans, logs and folders come in; tables, JSON, CSV and progress go out.
 
-It changes no number. It may import scoring, campaign and the rooms below; no jax.
+It changes no score. It may import scoring, campaign and the rooms below; no jax.
 """

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.campaign.launch import devices, local
+from harness.campaign.launch import gpus, local
 from harness.campaign.plan import PlannedTrial
 from harness.record import run_folder
 from harness.record.run_folder import Trial
 from harness.report import progress
 
 
-def run_trial(trial: PlannedTrial, slot: devices.Slot, *, tensorboard: bool) -> Trial:
+def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool) -> Trial:
     """Run a planned trial to its end and return it; see `harness.campaign.launch.local.run_trial`."""
     with contextlib.ExitStack() as stack:
         history = [] if trial.again else run_folder.read_events(trial.path)

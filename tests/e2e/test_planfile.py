@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.campaign import __main__ as runner
 from harness.campaign import config, plan, plan_file
 from harness.program import discovery
 from harness.program.workload import SMALL
 from harness.record import run_folder
 from harness.record.result import Result, Status
-from harness.trial import worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ BARE = """if True:
 """
 
 
-def test_a_worker_runs_a_plan_without_hydra(tmp_path):
+def test_a_plan_runs_without_hydra(tmp_path):
     run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", f"out={tmp_path / 'here'}"])
     plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
     bare = tmp_path / "bare"  # every Python started below is without them, the trials' own too
@@ -62,10 +62,10 @@ def test_a_plan_for_a_device_that_is_not_here_runs_nothing(tmp_path, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     run = config.compose(["workload=quadratic", "device=gpu", "max_steps=5"])
     plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
-    assert worker.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 2
+    assert runner.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 2
     assert "a GPU was asked for, but" in capsys.readouterr().err
     assert not (tmp_path / "there").exists()
-    assert worker.main([str(tmp_path / "no.json")]) == 2
+    assert runner.main([str(tmp_path / "no.json")]) == 2
     assert "no.json: No such file or directory; make it with: harness plan" in capsys.readouterr().err
 
 
@@ -73,7 +73,7 @@ def test_a_plan_whose_data_are_missing_exits_3_with_the_command_that_gets_them(t
     run = config.compose(["workload=lm_books", "variant=small", "device=cpu", "max_steps=2"])
     plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
-    assert worker.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 3
+    assert runner.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]) == 3
     assert "get it with: harness data get classic_books --mirror DIR" in capfd.readouterr().err
 
 
@@ -86,9 +86,9 @@ def test_what_failed_is_told_and_run_again_when_asked(tmp_path, monkeypatch, cap
         folder.append("start", attempt=1, pid=1, spec_id=trials[0].spec.id, unix_time=0.0)
         folder.write_result(Result(Status.CRASHED, "the driver is missing", trials[0].spec.id))
     command = [str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]
-    assert worker.main(command) == 1
+    assert runner.main(command) == 1
     assert "0 of 1 trials to run; 1 failed earlier, --retry runs what failed again" in capsys.readouterr().out
-    assert worker.main([*command, "--retry"]) == 0
+    assert runner.main([*command, "--retry"]) == 0
     assert "1 of 1 trials to run" in capsys.readouterr().out
     assert run_folder.read_trial(path).status == Status.HORIZON_REACHED
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.campaign import config, plan, plan_file
-from harness.campaign.launch import devices
+from harness.campaign.launch import gpus
 from harness.errors import ConfigError, HarnessError
 from harness.record.spec import DeviceConfig
 
@@ -30,26 +30,26 @@ def test_two_gpus_run_two_trials_at_a_time_one_each():
         assert slot.presses == []
         assert not slot.alone
 
-    assert list(devices.run_all(trials(4), run, ["2", "5"])) == []
+    assert list(gpus.run_all(trials(4), run, ["2", "5"])) == []
     assert sorted(places) == ["2", "2", "5", "5"]
     assert set(places[:2]) == {"2", "5"}
 
 
-@pytest.mark.parametrize("gpus", [[], ["0"]])
-def test_with_one_device_they_run_in_turn_in_this_thread(gpus):
+@pytest.mark.parametrize("cards", [[], ["0"]])
+def test_with_one_device_they_run_in_turn_in_this_thread(cards):
     order = []
 
     def run(trial, slot):
         assert threading.current_thread() is threading.main_thread()
-        assert slot == devices.Slot()
+        assert slot == gpus.Slot()
         order.append(trial.name)
 
-    assert list(devices.run_all(trials(3), run, gpus)) == []
+    assert list(gpus.run_all(trials(3), run, cards)) == []
     assert order == [0, 1, 2]
 
 
-@pytest.mark.parametrize("gpus", [["0"], ["0", "1"]])
-def test_what_goes_wrong_with_one_stops_no_other(gpus):
+@pytest.mark.parametrize("cards", [["0"], ["0", "1"]])
+def test_what_goes_wrong_with_one_stops_no_other(cards):
     done = []
 
     def run(trial, slot):
@@ -57,7 +57,7 @@ def test_what_goes_wrong_with_one_stops_no_other(gpus):
             raise HarnessError("held")
         done.append(trial.name)
 
-    assert [str(problem) for problem in devices.run_all(trials(4), run, gpus)] == ["held"]
+    assert [str(problem) for problem in gpus.run_all(trials(4), run, cards)] == ["held"]
     assert sorted(done) == [0, 2, 3]
 
 
@@ -69,24 +69,24 @@ def test_an_interrupt_ends_those_under_way_and_begins_no_other():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(devices.run_all(trials(8), run, ["0", "1"]))
+        list(gpus.run_all(trials(8), run, ["0", "1"]))
     assert len(begun) <= 2
 
 
 def test_the_gpus_are_those_that_are_visible(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-abc")
-    assert devices.visible_gpus() == ["1", "GPU-abc"]
+    assert gpus.visible_gpus() == ["1", "GPU-abc"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho 0\necho 1\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert devices.visible_gpus() == ["0", "1"]
+    assert gpus.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("PATH", "")
-    assert devices.visible_gpus() == []
+    assert gpus.visible_gpus() == []
     asked = []
-    monkeypatch.setattr(devices, "visible_gpus", lambda: asked.append(1) or ["0", "1"])
-    list(devices.run_all(trials(2, "cpu"), lambda trial, slot: None))
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: asked.append(1) or ["0", "1"])
+    list(gpus.run_all(trials(2, "cpu"), lambda trial, slot: None))
     assert not asked, "trials on a CPU are for no GPU"
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: their parser, and how an error is told."""
+"""The parser that the commands share, and how an error is told."""
 
 from __future__ import annotations
 
