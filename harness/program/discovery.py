@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, suggest
-from harness.program.workload import Workload, WorkloadInfo, held_out
+from harness.program.workload import Data, Workload, WorkloadInfo, held_out
 
 Kind = Literal["submissions", "workloads"]
 SEARCH_SPACE = "tuning_search_space.json"  # AlgoPerf's name for it
@@ -177,3 +177,16 @@ def load_workload(folder: Folder, variant: str | None = None) -> Workload:
     info = workload_info(folder, variant)
     workload: Workload = load(folder).load(*() if info.variant is None else (variant,))
     return workload
+
+
+def load_data(folder: Folder, variant: str | None = None) -> Data:
+    """Return the data of a workload folder, or of a held-out variant of it, without its model: jax and numpy alone.
+
+    Raises WorkloadError where the folder states none.
+    """
+    info = workload_info(folder, variant)
+    function = getattr(load(folder), "data", None)
+    if not callable(function):
+        raise WorkloadError(f"{folder.path}/workload.py: expected a function data(variant=None), which returns a Data")
+    data: Data = function(*() if info.variant is None else (variant,))
+    return data

@@ -1,7 +1,8 @@
 """What a workload is: the value types that `workloads/<name>/workload.py` fills in. Importing this does not import jax.
 
 A workload folder's `workload.py` holds `INFO`, a `WorkloadInfo`, at module level (so that listing and planning need
-no jax), and `load(variant=None) -> Workload`, which imports the model. All its constants stand in code; the target is
+no jax); `data(variant=None) -> Data`, which imports jax and numpy at most; and `load(variant=None) -> Workload`, which
+imports the model. All its constants stand in code; the target is
 read from `target.json` beside it, which `scripts/set_targets.py` writes from recorded runs.
 """
 
@@ -184,6 +185,52 @@ class Splits:
     test: Mapping[str, np.ndarray]
 
 
+Shape = tuple[tuple[int, ...], str]
+"""The shape of an array and the name of its dtype."""
+Shapes = Mapping[str, Mapping[str, Shape]]
+"""Of the arrays of each split ("train", "validation_slice", "validation", "test"), by name."""
+
+
+def split_shapes(
+    counts: tuple[int, int, int, int], train: Mapping[str, Shape], evaluation: Mapping[str, Shape] | None = None
+) -> Shapes:
+    """Return the shapes of the splits train, validation slice, validation and test, which hold so many examples each.
+
+    `train` and `evaluation` give the shape of one example in the training and in the other splits; None: the same.
+    """
+    examples = (train, *[train if evaluation is None else evaluation] * 3)
+    names = ("train", "validation_slice", "validation", "test")
+    return {
+        split: {name: ((count, *shape), dtype) for name, (shape, dtype) in example.items()}
+        for split, count, example in zip(names, counts, examples, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of a workload without its model: all that a trial needs beside programs. jax and numpy do for it.
+
+    Attributes:
+      info: the specification.
+      shapes: stated, so that programs can be made where the data are not.
+      splits, batch: as in `Workload`.
+    """
+
+    info: WorkloadInfo
+    shapes: Shapes
+    splits: Callable[[], Splits]
+    batch: Callable[[Mapping[str, jax.Array], jax.Array, Key], dict[str, jax.Array]]
+
+    def load(self) -> Splits:
+        """Return the host arrays. Raises WorkloadError where they have other shapes than those stated."""
+        splits = self.splits()
+        for split, stated in self.shapes.items():
+            found = {name: (array.shape, str(array.dtype)) for name, array in getattr(splits, split).items()}
+            if found != dict(stated):
+                raise WorkloadError(f"{self.info.name}: {split} has the arrays {found}, stated are {dict(stated)}")
+        return splits
+
+
 @dataclass(frozen=True)
 class Workload:
     """A workload loaded: pure functions on plain dicts, as `harness.program.nnx_adapter` makes them of a flax module.
@@ -202,6 +249,7 @@ class Workload:
         whole split in one compiled call.
       sample_targets: (params, model_state, batch, key) -> batch; None for a loss without a likelihood.
       choices: what was chosen for this device, by name, for the record: {"attention": "cudnn"}.
+      shapes: of the arrays of the splits, as stated; None where nobody has.
       flops: floating-point operations of the model's matrix products and convolutions, forward and backward, for one
         training example; None where nobody has counted them.
     """
@@ -216,6 +264,7 @@ class Workload:
     loss_options: Mapping[str, float] = field(default_factory=dict)
     sample_targets: Callable[[Params, ModelState, Batch, Key], dict[str, Any]] | None = None
     choices: Mapping[str, str] = field(default_factory=dict)
+    shapes: Shapes | None = None
     flops: float | None = None
 
 

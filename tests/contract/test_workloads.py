@@ -6,7 +6,9 @@ A workload for an accelerator is checked in its small form; of the whole one the
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -17,7 +19,7 @@ import optax
 import pytest
 
 from harness.api import ParamInfo, ParamKind
-from harness.errors import ConfigError, SubmissionError
+from harness.errors import ConfigError, SubmissionError, WorkloadError
 from harness.program import discovery
 from harness.program.data_order import batch_indices
 from harness.program.loss import WorkloadLoss, count_cost
@@ -336,3 +338,39 @@ def test_a_variant_that_is_not_there_is_refused() -> None:
         discovery.workload_info(FOLDERS["lm_grammar"], "wider")
     with pytest.raises(ConfigError, match="quadratic has no variant 'wide'; it has none"):
         discovery.load_workload(FOLDERS["quadratic"], "wide")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("small", [False, True])
+def test_the_shapes_stated_are_those_of_the_data(name: str, small: bool, with_data) -> None:
+    info = discovery.workload_info(FOLDERS[name])
+    if small and info.small is None:
+        return
+    with_data(info.datasets)
+    data = discovery.load_data(FOLDERS[name], SMALL if small else None)
+    splits = data.load()  # compares them
+    assert len(next(iter(splits.train.values()))) == data.info.num_train_examples
+    assert set(data.shapes) == {"train", "validation_slice", "validation", "test"}
+    workload = discovery.load_workload(FOLDERS[name], SMALL if small else None)
+    assert (workload.shapes, workload.info) == (data.shapes, data.info)
+
+
+def test_data_of_other_shapes_than_stated_are_refused() -> None:
+    data = discovery.load_data(FOLDERS["quadratic"])
+    wrong = replace(data, shapes={**data.shapes, "test": {"x": ((1, 16), "float32")}})
+    with pytest.raises(WorkloadError, match=r"quadratic: test has the arrays .*512, 16.* stated are .*\(1, 16\)"):
+        wrong.load()
+
+
+def test_data_need_no_model_library() -> None:
+    """A trial that runs programs imports the data and the batches of a workload, and neither flax nor optax."""
+    code = """if True:
+        import sys
+        from harness.program import discovery
+        for folder in discovery.find_all("workloads").values():
+            discovery.load_data(folder)
+        heavy = [name for name in ("flax", "optax", "orbax") if name in sys.modules]
+        sys.exit(f"imported {heavy}" if heavy else 0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ Shapes: B windows, T positions, D model width, V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
 from harness.program.nnx_adapter import Model, embedding
-from harness.program.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Data, Workload
 
 from . import spec as specs
+from .batches import shifted
 from .layers import Block, cross_entropy, linear, normalisation
 
 EVALUATION_CHUNK = 64  # windows run at a time: the activations stay in the cache of a CPU
@@ -47,10 +48,10 @@ class GPT(nnx.Module):
         return self.head(self.norm(x_BTD))
 
 
-def make(info: WorkloadInfo, spec: specs.GPT, splits: Callable[[], Splits]) -> Workload:
+def make(data: Data, spec: specs.GPT) -> Workload:
     """Return the workload. A split is {"tokens": uint8[windows, T + 1]}, a batch {"inputs", "targets": int32[B, T]}.
 
-    Where the smallest possible loss is known (`info.floor`), evaluation also gives the loss `above_floor`.
+    Where the smallest possible loss is known (`WorkloadInfo.floor`), evaluation also gives the loss `above_floor`.
     """
     model = Model(lambda rngs: GPT(spec, rngs))
 
@@ -63,36 +64,25 @@ def make(info: WorkloadInfo, spec: specs.GPT, splits: Callable[[], Splits]) -> W
 
     def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         def loss_of(tokens_T: jax.Array) -> jax.Array:
-            inputs, targets = _shifted(tokens_T[None])
+            inputs, targets = shifted(tokens_T[None])
             return cross_entropy(model.bind(params, model_state, train=False)(inputs), targets).mean()
 
         mean = jax.lax.map(loss_of, arrays["tokens"], batch_size=EVALUATION_CHUNK).mean()
-        return {"loss": mean} | ({} if info.floor is None else {"above_floor": mean - info.floor})
+        return {"loss": mean} | ({} if data.info.floor is None else {"above_floor": mean - data.info.floor})
 
     def sample_targets(params: Params, model_state: ModelState, batch: Batch, key: Key) -> dict[str, jax.Array]:
         logits_BTV = model.bind(params, model_state, train=True)(batch["inputs"])
         return dict(batch) | {"targets": jax.random.categorical(key, logits_BTV).astype(jnp.int32)}
 
     return Workload(
-        info=info,
+        info=data.info,
         init=model.init,
         param_info=model.param_info,
-        splits=splits,
-        batch=batch,
+        splits=data.load,
+        batch=data.batch,
+        shapes=data.shapes,
         loss=loss,
         evaluate=evaluate,
         loss_options={"label_smoothing": 0.0},
         sample_targets=sample_targets,
     )
-
-
-def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
-    """Return the windows `index`, int32[B], split into inputs and the tokens that follow them."""
-    del key  # no augmentation
-    inputs, targets = _shifted(train["tokens"][index])
-    return {"inputs": inputs, "targets": targets}
-
-
-def _shifted(tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    tokens = tokens.astype(jnp.int32)
-    return tokens[:, :-1], tokens[:, 1:]

@@ -6,7 +6,7 @@ Shapes: B windows, T positions, D model width, V tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,11 @@ from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
 from harness.program.nnx_adapter import Model, embedding
-from harness.program.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Data, Workload
 
 from . import attention, flops
 from . import spec as specs
 from .bf16 import LOW, Block, linear, normalised, over_chunks
-from .gpt import batch
 from .layers import normalisation
 from .vocabulary import logits, token_losses
 
@@ -54,7 +53,7 @@ class GPT(nnx.Module):
         return normalised(self.norm, x_BTD)
 
 
-def make(info: WorkloadInfo, spec: specs.GPT, splits: Callable[[], Splits]) -> Workload:
+def make(data: Data, spec: specs.GPT) -> Workload:
     """Return the workload. A split is {"tokens": uint16[windows, T + 1]}, and for evaluation {"bytes": int32[windows]}
     beside it, of the text that the last T tokens stand for; a batch {"inputs", "targets": int32[B, T]}.
 
@@ -93,11 +92,12 @@ def make(info: WorkloadInfo, spec: specs.GPT, splits: Callable[[], Splits]) -> W
         return dict(batch) | {"targets": jax.lax.map(draw, (x_BTD, jax.random.split(key, len(x_BTD))))}
 
     return Workload(
-        info=info,
+        info=data.info,
         init=model.init,
         param_info=model.param_info,
-        splits=splits,
-        batch=batch,
+        splits=data.load,
+        batch=data.batch,
+        shapes=data.shapes,
         loss=loss,
         evaluate=evaluate,
         loss_options={"label_smoothing": 0.0},

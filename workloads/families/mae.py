@@ -17,7 +17,7 @@ from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
 from harness.program.nnx_adapter import Model, embedding
-from harness.program.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Data, Workload
 
 from . import spec as specs
 from .layers import Block, linear, normalisation
@@ -72,18 +72,12 @@ class MAE(nnx.Module):
         return self.head(self.decoder_norm(x_BPD[:, V:]))
 
 
-def make(
-    info: WorkloadInfo,
-    spec: specs.MAE,
-    splits: Callable[[], Splits],
-    scaled: Callable[[jax.Array], jax.Array],
-    augment: Callable[[jax.Array, Key], jax.Array],
-) -> Workload:
+def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) -> Workload:
     """Return the workload. A split is {"image": [n, H, W, C]}, and for evaluation {"order": uint8[n, P]} beside it.
 
     A batch is {"image": float32[B, H, W, C]}; the mask is drawn from the key of the loss, and in evaluation from
-    `order`, the patches of each image with the visible ones first (`fixed_orders`). `augment(images, key)` and
-    `scaled(images)` make the model's input from images as they are stored.
+    `order`, the patches of each image with the visible ones first (`batches.fixed_orders`).
+    `scaled(images)` makes the model's input from images as they are stored.
     """
     model = Model(lambda rngs: MAE(spec, rngs))
     tables = [sine_cosine(spec.size // spec.patch, width) for width in (spec.width, spec.decoder_width)]
@@ -96,9 +90,6 @@ def make(
         positions = tuple(jnp.asarray(table)[order_BP] for table in tables)
         predicted_BMX = model.bind(params, model_state, train=train)(visible_BVX, positions)
         return jnp.square(predicted_BMX - normalised(masked_BMX)).mean(axis=(1, 2))
-
-    def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
-        return {"image": augment(train["image"][index], key)}
 
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool
@@ -116,11 +107,12 @@ def make(
         return {"loss": jax.lax.map(loss_of, examples, batch_size=EVALUATION_CHUNK).mean()}
 
     return Workload(
-        info=info,
+        info=data.info,
         init=model.init,
         param_info=model.param_info,
-        splits=splits,
-        batch=batch,
+        splits=data.load,
+        batch=data.batch,
+        shapes=data.shapes,
         loss=loss,
         evaluate=evaluate,
     )
@@ -130,15 +122,6 @@ def drawn_orders(key: Key, images: int, spec: specs.MAE) -> jax.Array:
     """Return int32[B, P]: a random order of the patches for each image."""
     noise_BP = jax.random.uniform(key, (images, spec.patches))
     return jnp.argsort(noise_BP, axis=1)
-
-
-def fixed_orders(images: int, patches: int, key: int) -> np.ndarray:
-    """Return uint8[images, patches]: the order of the patches of each image of an evaluation split, by its number.
-
-    Drawn by Philox with `key`, so that the masks never change.
-    """
-    noise = np.random.Generator(np.random.Philox(key=key)).random((images, patches))
-    return np.argsort(noise, axis=1, kind="stable").astype(np.uint8)
 
 
 def patchify(images_BHWC: jax.Array, size: int) -> jax.Array:

@@ -13,7 +13,7 @@ from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
 from harness.program.nnx_adapter import Model, embedding
-from harness.program.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Data, Workload
 
 from . import attention, flops
 from . import spec as specs
@@ -73,13 +73,7 @@ class MAE(nnx.Module):
         return self.head(normalised(self.decoder_norm, x_BPD[:, V:])).astype(jnp.float32)
 
 
-def make(
-    info: WorkloadInfo,
-    spec: specs.MAE,
-    splits: Callable[[], Splits],
-    scaled: Callable[[jax.Array], jax.Array],
-    augment: Callable[[jax.Array, Key], jax.Array],
-) -> Workload:
+def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) -> Workload:
     """Return the workload; all is as in `mae.make`."""
     choices = [
         attention.choose(length, heads, width // heads, causal=False)
@@ -100,9 +94,6 @@ def make(
         predicted_BMX = model.bind(params, model_state, train=train)(visible_BVX, positions)
         return jnp.square(predicted_BMX - normalised_patches(masked_BMX)).mean(axis=(1, 2))
 
-    def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
-        return {"image": augment(train["image"][index], key)}
-
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool
     ) -> tuple[jax.Array, ModelState]:
@@ -116,11 +107,12 @@ def make(
         return {"loss": over_chunks(losses_of, {k: arrays[k] for k in ("image", "order")}, EVALUATION_CHUNK).mean()}
 
     return Workload(
-        info=info,
+        info=data.info,
         init=model.init,
         param_info=model.param_info,
-        splits=splits,
-        batch=batch,
+        splits=data.load,
+        batch=data.batch,
+        shapes=data.shapes,
         loss=loss,
         evaluate=evaluate,
         choices={"encoder attention": str(choices[0]), "decoder attention": str(choices[1])},

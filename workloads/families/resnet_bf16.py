@@ -13,7 +13,7 @@ from flax import nnx
 
 from harness.api import Batch, Key, ModelState, ParamKind, Params
 from harness.program.nnx_adapter import Model, conv, matrix, vector
-from harness.program.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Data, Workload
 
 from . import flops
 from . import spec as specs
@@ -93,19 +93,9 @@ class ResNet(nnx.Module):
         return self.head(x_BHWC.astype(jnp.float32).mean(axis=(1, 2)))
 
 
-def make(
-    info: WorkloadInfo,
-    spec: specs.ResNet,
-    size: int,
-    splits: Callable[[], Splits],
-    scaled: Callable[[jax.Array], jax.Array],
-    augment: Callable[[jax.Array, Key], jax.Array],
-) -> Workload:
+def make(data: Data, spec: specs.ResNet, size: int, scaled: Callable[[jax.Array], jax.Array]) -> Workload:
     """Return the workload, on images of `size` x `size` pixels; the rest is as in `resnet.make`."""
     model = Model(lambda rngs: ResNet(spec, rngs))
-
-    def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
-        return {"image": augment(train["image"][index], key), "label": train["label"][index].astype(jnp.int32)}
 
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool, *, label_smoothing: float
@@ -132,11 +122,12 @@ def make(
         return dict(batch) | {"label": jax.random.categorical(key, logits_BN).astype(jnp.int32)}
 
     return Workload(
-        info=info,
+        info=data.info,
         init=model.init,
         param_info=model.param_info,
-        splits=splits,
-        batch=batch,
+        splits=data.load,
+        batch=data.batch,
+        shapes=data.shapes,
         loss=loss,
         evaluate=evaluate,
         loss_options={"label_smoothing": 0.0},

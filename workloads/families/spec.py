@@ -116,7 +116,7 @@ Spec = TypeVar("Spec", GPT, ResNet, MAE)
 
 
 def varied(spec: Spec, variant: str | None) -> Spec:
-    """Return the model of a held-out variant (`harness.workload.VARIANTS`); "batch" changes no model."""
+    """Return the model of a held-out variant (`harness.program.workload.VARIANTS`); "batch" changes no model."""
     if variant == "wide":
         return spec.widened()
     if variant == "norm":

@@ -10,12 +10,14 @@ from harness.program.workload import (
     GPU_GRID,
     SMALL,
     VARIANTS,
+    Data,
     Small,
     Splits,
     Workload,
     WorkloadInfo,
     held_out,
     read_target,
+    split_shapes,
 )
 
 from ..families.spec import GPT, varied
@@ -43,12 +45,23 @@ INFO = WorkloadInfo(
 )
 
 
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant but the small form."""
+    from ..families import batches
+
+    small = variant == SMALL
+    model = SMALL_MODEL if small else MODEL
+    counts = (SMALL_SLICE, 4 * SMALL_SLICE, 4 * SMALL_SLICE) if small else (SLICE, 2_023, 2_012)
+    tokens = {"tokens": ((model.length + 1,), "uint16")}
+    shapes = split_shapes((INFO.num_train_examples, *counts), tokens, tokens | {"bytes": ((), "int32")})
+    return Data(held_out(INFO, variant), shapes, lambda: splits(model.length, small=small), batches.windows)
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, a held-out variant, or the small form, with its model."""
     from ..families import gpt_bf16
 
-    model = SMALL_MODEL if variant == SMALL else varied(MODEL, variant)
-    return gpt_bf16.make(held_out(INFO, variant), model, lambda: splits(model.length, small=variant == SMALL))
+    return gpt_bf16.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant))
 
 
 def splits(length: int = MODEL.length, *, small: bool = False) -> Splits:

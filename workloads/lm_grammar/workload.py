@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.api import LossKind
 from harness.data import store
-from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Data, Splits, Workload, WorkloadInfo, held_out, read_target, split_shapes
 
 from ..families.spec import GPT, varied
 
@@ -28,11 +28,19 @@ INFO = WorkloadInfo(
 )
 
 
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant."""
+    from ..families import batches
+
+    shapes = split_shapes((38_400, SLICE, 1024, 1024), {"tokens": ((MODEL.length + 1,), "uint8")})
+    return Data(held_out(INFO, variant), shapes, splits, batches.windows)
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, or a held-out variant, with its model."""
     from ..families import gpt
 
-    return gpt.make(held_out(INFO, variant), varied(MODEL, variant), splits)
+    return gpt.make(data(variant), varied(MODEL, variant))
 
 
 def splits() -> Splits:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from harness.api import LossKind
 from harness.data import store
-from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Data, Splits, Workload, WorkloadInfo, held_out, read_target, split_shapes
 
 from ..families.spec import MAE, varied
+
+if TYPE_CHECKING:
+    import jax
 
 MODEL = MAE(
     size=8, channels=1, patch=2, visible=8, layers=1, width=64, heads=2,
@@ -35,25 +40,40 @@ INFO = WorkloadInfo(
 )
 
 
+def scaled(stored: jax.Array) -> jax.Array:
+    """Return the model's input, float32, of images as they are stored."""
+    return (stored.astype("float32") / 16 - MEAN) / SCALE
+
+
+def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the model's input in training."""
+    from ..families import images
+
+    return scaled(images.shifted(stored, key, SHIFT))
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant."""
+    from ..families import batches
+
+    shapes = split_shapes(
+        (INFO.num_train_examples, 297 * VIEWS, 297 * VIEWS, 300 * VIEWS),
+        {"image": ((8, 8, 1), "uint8")},
+        {"image": ((8, 8, 1), "uint8"), "order": ((MODEL.patches,), "uint8")},
+    )
+    return Data(held_out(INFO, variant), shapes, splits, batches.images(augment))
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, or a held-out variant, with its model."""
-    import jax
-    import jax.numpy as jnp
+    from ..families import mae
 
-    from ..families import images, mae
-
-    def scaled(stored: jax.Array) -> jax.Array:
-        return (stored.astype(jnp.float32) / 16 - MEAN) / SCALE
-
-    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
-        return scaled(images.shifted(stored, key, SHIFT))
-
-    return mae.make(held_out(INFO, variant), varied(MODEL, variant), splits, scaled, augment)
+    return mae.make(data(variant), varied(MODEL, variant), scaled)
 
 
 def splits() -> Splits:
     """Return {"image": uint8[n, 8, 8, 1], ink 0 to 16}; for evaluation each image VIEWS times with masks of its own."""
-    from ..families.mae import fixed_orders
+    from ..families.batches import fixed_orders
 
     arrays = store.load("digits", INFO.datasets["digits"])
 

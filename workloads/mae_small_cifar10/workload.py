@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from harness.api import LossKind
@@ -10,15 +12,20 @@ from harness.program.workload import (
     GPU_GRID,
     SMALL,
     VARIANTS,
+    Data,
     Small,
     Splits,
     Workload,
     WorkloadInfo,
     held_out,
     read_target,
+    split_shapes,
 )
 
 from ..families.spec import MAE, varied
+
+if TYPE_CHECKING:
+    import jax
 
 MODEL = MAE(
     size=32, channels=3, patch=4, visible=16, layers=12, width=384, heads=6,
@@ -51,21 +58,34 @@ INFO = WorkloadInfo(
 )
 
 
+def scaled(stored: jax.Array) -> jax.Array:
+    """Return the model's input, float32, of images as they are stored."""
+    return (stored.astype("float32") / 255 - MEAN) / SCALE
+
+
+def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the model's input in training."""
+    from ..families import images
+
+    return scaled(images.flipped(stored, key))
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant but the small form."""
+    from ..families import batches
+
+    small = variant == SMALL
+    counts = (SMALL_SLICE, 4 * SMALL_SLICE, 4 * SMALL_SLICE) if small else (SLICE, VALIDATION, 10_000)
+    image = {"image": ((32, 32, 3), "uint8")}
+    shapes = split_shapes((INFO.num_train_examples, *counts), image, image | {"order": ((MODEL.patches,), "uint8")})
+    return Data(held_out(INFO, variant), shapes, lambda: splits(small=small), batches.images(augment))
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, a held-out variant, or the small form, with its model."""
-    import jax
-    import jax.numpy as jnp
+    from ..families import mae_bf16
 
-    from ..families import images, mae_bf16
-
-    def scaled(stored: jax.Array) -> jax.Array:
-        return (stored.astype(jnp.float32) / 255 - MEAN) / SCALE
-
-    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
-        return scaled(images.flipped(stored, key))
-
-    model = SMALL_MODEL if variant == SMALL else varied(MODEL, variant)
-    return mae_bf16.make(held_out(INFO, variant), model, lambda: splits(small=variant == SMALL), scaled, augment)
+    return mae_bf16.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant), scaled)
 
 
 def splits(*, small: bool = False) -> Splits:
@@ -73,7 +93,7 @@ def splits(*, small: bool = False) -> Splits:
 
     The small form has little to evaluate on.
     """
-    from ..families.mae import fixed_orders
+    from ..families.batches import fixed_orders
 
     arrays = store.load("cifar10", INFO.datasets["cifar10"])
     start, count = len(arrays["image"]) - VALIDATION, 4 * SMALL_SLICE if small else VALIDATION

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from harness.api import LossKind
 from harness.data import store
-from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Data, Splits, Workload, WorkloadInfo, held_out, read_target, split_shapes
 
 from ..families.spec import MAE, varied
+
+if TYPE_CHECKING:
+    import jax
 
 MODEL = MAE(
     size=32, channels=3, patch=4, visible=16, layers=3, width=64, heads=4,
@@ -34,26 +39,39 @@ INFO = WorkloadInfo(
 )
 
 
+def scaled(stored: jax.Array) -> jax.Array:
+    """Return the model's input, float32, of images as they are stored."""
+    return (stored.astype("float32") / 255 - MEAN) / SCALE
+
+
+def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the model's input in training."""
+    del key  # no augmentation
+    return scaled(stored)
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant."""
+    from ..families import batches
+
+    shapes = split_shapes(
+        (INFO.num_train_examples, SLICE, VALIDATION, 10_000),
+        {"image": ((32, 32, 3), "uint8")},
+        {"image": ((32, 32, 3), "uint8"), "order": ((MODEL.patches,), "uint8")},
+    )
+    return Data(held_out(INFO, variant), shapes, splits, batches.images(augment))
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, or a held-out variant, with its model."""
-    import jax
-    import jax.numpy as jnp
-
     from ..families import mae
 
-    def scaled(stored: jax.Array) -> jax.Array:
-        return (stored.astype(jnp.float32) / 255 - MEAN) / SCALE
-
-    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
-        del key  # no augmentation
-        return scaled(stored)
-
-    return mae.make(held_out(INFO, variant), varied(MODEL, variant), splits, scaled, augment)
+    return mae.make(data(variant), varied(MODEL, variant), scaled)
 
 
 def splits() -> Splits:
     """Return {"image": uint8[n, 32, 32, 3]}, with fixed masks for evaluation; the slice is the first of validation."""
-    from ..families.mae import fixed_orders
+    from ..families.batches import fixed_orders
 
     arrays = store.load("cifar10", INFO.datasets["cifar10"])
     start = len(arrays["image"]) - VALIDATION

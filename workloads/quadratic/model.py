@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from harness.api import Batch, Key, ModelState, ParamInfo, ParamKind, Params
-from harness.program.workload import Splits, Workload, WorkloadInfo
+from harness.program.workload import Data, Splits, Workload
 
-I, O = 16, 4
+INPUTS, OUTPUTS = 16, 4
 CONDITION = 300.0
 VALIDATION, SLICE, TEST = 1024, 512, 512
 _SEED = 5
@@ -27,23 +27,30 @@ PARAM_INFO = {
 }
 
 
-def make(info: WorkloadInfo, noise_variance: float) -> Workload:
+def make(data: Data) -> Workload:
     """Return the workload. A batch is {"x": float32[B, I], "y": float32[B, O]}."""
     return Workload(
-        info=info,
+        info=data.info,
         init=init,
         param_info=PARAM_INFO,
-        splits=lambda: splits(info.num_train_examples, noise_variance),
-        batch=lambda train, index, key: {name: array[index] for name, array in train.items()},
+        splits=data.load,
+        batch=data.batch,
+        shapes=data.shapes,
         loss=loss,
         evaluate=lambda params, model_state, arrays: {"loss": _squared_error(params, arrays).mean()},
     )
 
 
+def batch(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
+    """Return the examples `index`, int32[B]."""
+    del key  # no augmentation
+    return {name: array[index] for name, array in train.items()}
+
+
 def init(key: Key) -> tuple[Params, ModelState]:
     """Return small random weights, and no model state."""
-    kernel_IO = 0.01 * jax.random.normal(key, (I, O), jnp.float32)
-    return {"linear": {"kernel": kernel_IO, "bias": jnp.zeros(O, jnp.float32)}}, {}
+    kernel_IO = 0.01 * jax.random.normal(key, (INPUTS, OUTPUTS), jnp.float32)
+    return {"linear": {"kernel": kernel_IO, "bias": jnp.zeros(OUTPUTS, jnp.float32)}}, {}
 
 
 def loss(params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool) -> tuple[jax.Array, ModelState]:
@@ -58,11 +65,11 @@ def splits(train: int, noise_variance: float) -> Splits:
     The inputs are independent, with variances falling geometrically by CONDITION; each carries as much of the output.
     """
     rng = np.random.Generator(np.random.PCG64(_SEED))
-    scale_I = np.geomspace(1, CONDITION**-0.5, I)
+    scale_I = np.geomspace(1, CONDITION**-0.5, INPUTS)
     count = train + VALIDATION + TEST
-    x_BI = scale_I * rng.standard_normal((count, I))
-    kernel_IO = np.sign(rng.random((I, O)) - 0.5) / (scale_I[:, None] * I**0.5)
-    y_BO = x_BI @ kernel_IO + noise_variance**0.5 * rng.standard_normal((count, O))
+    x_BI = scale_I * rng.standard_normal((count, INPUTS))
+    kernel_IO = np.sign(rng.random((INPUTS, OUTPUTS)) - 0.5) / (scale_I[:, None] * INPUTS**0.5)
+    y_BO = x_BI @ kernel_IO + noise_variance**0.5 * rng.standard_normal((count, OUTPUTS))
 
     def part(start: int, stop: int) -> dict[str, np.ndarray]:
         return {"x": x_BI[start:stop].astype(np.float32), "y": y_BO[start:stop].astype(np.float32)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.api import LossKind
-from harness.program.workload import Target, Workload, WorkloadInfo
+from harness.program.workload import Data, Target, Workload, WorkloadInfo, split_shapes
 
 NOISE_VARIANCE = 0.01
 """Of the outputs around the true linear map, and so the expected loss at the optimum."""
@@ -25,8 +25,17 @@ INFO = WorkloadInfo(
 )
 
 
+def data() -> Data:
+    """Return the data."""
+    from .model import INPUTS, OUTPUTS, SLICE, TEST, VALIDATION, batch, splits
+
+    examples = {"x": ((INPUTS,), "float32"), "y": ((OUTPUTS,), "float32")}
+    shapes = split_shapes((INFO.num_train_examples, SLICE, VALIDATION, TEST), examples)
+    return Data(INFO, shapes, lambda: splits(INFO.num_train_examples, NOISE_VARIANCE), batch)
+
+
 def load() -> Workload:
     """Return the workload."""
     from .model import make
 
-    return make(INFO, NOISE_VARIANCE)
+    return make(data())

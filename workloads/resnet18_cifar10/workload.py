@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from harness.api import LossKind
@@ -10,15 +12,20 @@ from harness.program.workload import (
     GPU_GRID,
     SMALL,
     VARIANTS,
+    Data,
     Small,
     Splits,
     Workload,
     WorkloadInfo,
     held_out,
     read_target,
+    split_shapes,
 )
 
 from ..families.spec import ResNet, varied
+
+if TYPE_CHECKING:
+    import jax
 
 MODEL = ResNet(channels=3, classes=10, widths=(64, 128, 256, 512), blocks=2, norm="batch")
 SMALL_MODEL = ResNet(channels=3, classes=10, widths=(8, 16), blocks=1, norm="batch")
@@ -46,25 +53,40 @@ INFO = WorkloadInfo(
 )
 
 
-def load(variant: str | None = None) -> Workload:
-    """Return the workload, a held-out variant, or the small form, with its model."""
-    import jax
-    import jax.numpy as jnp
+def scaled(stored: jax.Array) -> jax.Array:
+    """Return the model's input, float32, of images as they are stored."""
+    return (stored.astype("float32") / 255 - MEAN) / SCALE
 
-    from ..families import images, resnet_bf16
+
+def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the model's input in training."""
+    import jax
+
+    from ..families import images
+
+    shift_key, flip_key = jax.random.split(key)
+    return scaled(images.flipped(images.shifted(stored, shift_key, SHIFT), flip_key))
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant but the small form."""
+    from ..families import batches
 
     small = variant == SMALL
-
-    def scaled(stored: jax.Array) -> jax.Array:
-        return (stored.astype(jnp.float32) / 255 - MEAN) / SCALE
-
-    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
-        shift_key, flip_key = jax.random.split(key)
-        return scaled(images.flipped(images.shifted(stored, shift_key, SHIFT), flip_key))
-
-    info, model = held_out(INFO, variant), SMALL_MODEL if small else varied(MODEL, variant)
     size = SMALL_SIZE if small else SIZE
-    return resnet_bf16.make(info, model, size, lambda: splits(small=small), scaled, augment)
+    counts = (SMALL_SLICE, 4 * SMALL_SLICE, 4 * SMALL_SLICE) if small else (SLICE, VALIDATION, 10_000)
+    examples = {"image": ((size, size, 3), "uint8"), "label": ((), "uint8")}
+    shapes = split_shapes((INFO.num_train_examples, *counts), examples)
+    return Data(held_out(INFO, variant), shapes, lambda: splits(small=small), batches.labelled_images(augment))
+
+
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, a held-out variant, or the small form, with its model."""
+    from ..families import resnet_bf16
+
+    small = variant == SMALL
+    model, size = (SMALL_MODEL, SMALL_SIZE) if small else (varied(MODEL, variant), SIZE)
+    return resnet_bf16.make(data(variant), model, size, scaled)
 
 
 def splits(*, small: bool = False) -> Splits:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from harness.api import LossKind
 from harness.data import store
-from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Data, Splits, Workload, WorkloadInfo, held_out, read_target, split_shapes
 
 from ..families.spec import ResNet, varied
+
+if TYPE_CHECKING:
+    import jax
 
 MODEL = ResNet(channels=3, classes=10, widths=(16, 32, 64), norm="group", groups=8)
 VALIDATION, SLICE = 5_000, 2_000  # images
@@ -31,21 +36,36 @@ INFO = WorkloadInfo(
 )
 
 
+def scaled(stored: jax.Array) -> jax.Array:
+    """Return the model's input, float32, of images as they are stored."""
+    return (stored.astype("float32") / 255 - MEAN) / SCALE
+
+
+def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the model's input in training."""
+    import jax
+
+    from ..families import images
+
+    shift_key, flip_key = jax.random.split(key)
+    return scaled(images.flipped(images.shifted(stored, shift_key, SHIFT), flip_key))
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant."""
+    from ..families import batches
+
+    shapes = split_shapes(
+        (INFO.num_train_examples, SLICE, VALIDATION, 10_000), {"image": ((16, 16, 3), "uint8"), "label": ((), "uint8")}
+    )
+    return Data(held_out(INFO, variant), shapes, splits, batches.labelled_images(augment))
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, or a held-out variant, with its model."""
-    import jax
-    import jax.numpy as jnp
+    from ..families import resnet
 
-    from ..families import images, resnet
-
-    def scaled(stored: jax.Array) -> jax.Array:
-        return (stored.astype(jnp.float32) / 255 - MEAN) / SCALE
-
-    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
-        shift_key, flip_key = jax.random.split(key)
-        return scaled(images.flipped(images.shifted(stored, shift_key, SHIFT), flip_key))
-
-    return resnet.make(held_out(INFO, variant), varied(MODEL, variant), splits, scaled, augment)
+    return resnet.make(data(variant), varied(MODEL, variant), scaled)
 
 
 def splits() -> Splits:

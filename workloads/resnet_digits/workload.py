@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from harness.api import LossKind
 from harness.data import store
-from harness.program.workload import VARIANTS, Splits, Workload, WorkloadInfo, held_out, read_target
+from harness.program.workload import VARIANTS, Data, Splits, Workload, WorkloadInfo, held_out, read_target, split_shapes
 
 from ..families.spec import ResNet, varied
+
+if TYPE_CHECKING:
+    import jax
 
 MODEL = ResNet(channels=1, classes=10, widths=(16, 32, 64), norm="batch")
 SHIFT = 1  # pixels
@@ -32,22 +37,39 @@ INFO = WorkloadInfo(
 )
 
 
+def scaled(stored: jax.Array) -> jax.Array:
+    """Return the model's input, float32, of images as they are stored."""
+    return stored.astype("float32") / 16
+
+
+def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
+    """Return the model's input in training."""
+    import jax
+
+    from ..families import images
+
+    shift_key, noise_key = jax.random.split(key)
+    moved = scaled(images.shifted(stored, shift_key, SHIFT))
+    return moved + NOISE * jax.random.normal(noise_key, moved.shape)
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, which are the same for every variant."""
+    from ..families import batches
+
+    shapes = split_shapes(
+        (INFO.num_train_examples, 297 * VIEWS, 297 * VIEWS, 300 * VIEWS),
+        {"image": ((8, 8, 1), "uint8"), "label": ((), "uint8")},
+        {"image": ((8, 8, 1), "float32"), "label": ((), "uint8")},
+    )
+    return Data(held_out(INFO, variant), shapes, splits, batches.labelled_images(augment))
+
+
 def load(variant: str | None = None) -> Workload:
     """Return the workload, or a held-out variant, with its model."""
-    import jax
-    import jax.numpy as jnp
+    from ..families import resnet
 
-    from ..families import images, resnet
-
-    def scaled(stored: jax.Array) -> jax.Array:
-        return stored.astype(jnp.float32) / 16
-
-    def augment(stored: jax.Array, key: jax.Array) -> jax.Array:
-        shift_key, noise_key = jax.random.split(key)
-        moved = scaled(images.shifted(stored, shift_key, SHIFT))
-        return moved + NOISE * jax.random.normal(noise_key, moved.shape)
-
-    return resnet.make(held_out(INFO, variant), varied(MODEL, variant), splits, scaled, augment)
+    return resnet.make(data(variant), varied(MODEL, variant), scaled)
 
 
 def splits() -> Splits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.api import LossKind
-from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program.workload import UNSET, Data, Splits, Workload, WorkloadInfo, split_shapes
 
 from ..families.spec import GPT
 
@@ -27,11 +27,19 @@ INFO = WorkloadInfo(
 )
 
 
+def data() -> Data:
+    """Return the data."""
+    from ..families import batches
+
+    shapes = split_shapes((TRAIN, VALIDATION, VALIDATION, TEST), {"tokens": ((MODEL.length + 1,), "uint8")})
+    return Data(INFO, shapes, splits, batches.windows)
+
+
 def load() -> Workload:
     """Return the workload with its model."""
     from ..families import gpt
 
-    return gpt.make(INFO, MODEL, splits)
+    return gpt.make(data(), MODEL)
 
 
 def splits() -> Splits:

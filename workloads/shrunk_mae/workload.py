@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.api import LossKind
-from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program.workload import UNSET, Data, Splits, Workload, WorkloadInfo, split_shapes
 
 from ..families.spec import MAE
 
@@ -30,16 +30,26 @@ INFO = WorkloadInfo(
 )
 
 
+def data() -> Data:
+    """Return the data."""
+    from ..families import batches
+
+    image = {"image": ((MODEL.size, MODEL.size, 1), "float32")}
+    masked = image | {"order": ((MODEL.patches,), "uint8")}
+    shapes = split_shapes((TRAIN, VALIDATION, VALIDATION, TEST), image, masked)
+    return Data(INFO, shapes, splits, batches.images(lambda stored, key: stored))
+
+
 def load() -> Workload:
     """Return the workload with its model."""
     from ..families import mae
 
-    return mae.make(INFO, MODEL, splits, scaled=lambda stored: stored, augment=lambda stored, key: stored)
+    return mae.make(data(), MODEL, scaled=lambda stored: stored)
 
 
 def splits() -> Splits:
     """Return {"image": float32[n, 8, 8, 1]}: a wave across each; for evaluation "order", a mask for each, beside it."""
-    from ..families.mae import fixed_orders
+    from ..families.batches import fixed_orders
 
     rng = np.random.Generator(np.random.Philox(key=SEED))
     count = TRAIN + VALIDATION + TEST

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.api import LossKind
-from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
+from harness.program.workload import UNSET, Data, Splits, Workload, WorkloadInfo, split_shapes
 
 from ..families.spec import ResNet
 
@@ -28,11 +28,20 @@ INFO = WorkloadInfo(
 )
 
 
+def data() -> Data:
+    """Return the data."""
+    from ..families import batches
+
+    examples = {"image": ((SIZE, SIZE, 1), "float32"), "label": ((), "uint8")}
+    shapes = split_shapes((TRAIN, VALIDATION, VALIDATION, TEST), examples)
+    return Data(INFO, shapes, splits, batches.labelled_images(lambda stored, key: stored))
+
+
 def load() -> Workload:
     """Return the workload with its model."""
     from ..families import resnet
 
-    return resnet.make(INFO, MODEL, splits, scaled=lambda stored: stored, augment=lambda stored, key: stored)
+    return resnet.make(data(), MODEL, scaled=lambda stored: stored)
 
 
 def splits() -> Splits:

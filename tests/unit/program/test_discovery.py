@@ -162,7 +162,7 @@ def test_faults_of_workloads_and_names(tmp_path):
     for name, source in (("none", ""), ("other", "INFO = {}\n")):
         path = make(tmp_path, name, source, kind="workloads")
         with pytest.raises(
-            WorkloadError, match=r"expected INFO, a harness\.workload\.WorkloadInfo, got (NoneType|dict)"
+            WorkloadError, match=r"expected INFO, a harness\.program\.workload\.WorkloadInfo, got (NoneType|dict)"
         ):
             discovery.workload_info(Folder("workloads", name, path))
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.campaign import hyperparameters
 from harness.campaign.config import compose
-from harness.campaign.pairing import Cell
+from harness.campaign.pairing import Pairing
 from harness.errors import ConfigError
 from harness.program import discovery, submission
 from harness.record.result import Result, Status
@@ -105,12 +105,12 @@ def test_the_table_and_the_json_show_it(tmp_path: Path, capsys: pytest.CaptureFi
     ]
 
 
-def cell(device: str, *words: str, **fields: Any) -> Cell:
+def cell(device: str, *words: str, **fields: Any) -> Pairing:
     request = compose(["rules=speedrun", "device=cpu", *words])
     place, folder = discovery.find("workloads", "lm_grammar"), discovery.find("submissions", "adamw")
     about = replace(submission.read_info(folder), **fields)
     found = hyperparameters.points_of(folder, about, request.rules, request)
-    return Cell(request, request.rules, device, place, discovery.workload_info(place), folder, about, found)
+    return Pairing(request, request.rules, device, place, discovery.workload_info(place), folder, about, found)
 
 
 def test_the_user_or_the_submission_declares_the_length() -> None:

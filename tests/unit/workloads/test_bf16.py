@@ -19,7 +19,7 @@ from harness.program.trace import Keys, init_function
 from harness.program.workload import SMALL
 from harness.trial.programs import compile_step
 from harness.trial.yardstick import baseline
-from workloads.families import attention, flops, mae, spec, vocabulary
+from workloads.families import attention, batches, flops, spec, vocabulary
 from workloads.families.bf16 import over_chunks
 from workloads.families.layers import cross_entropy
 
@@ -257,7 +257,7 @@ def test_steps_scanned_within_a_dispatch_are_the_same_steps(with_data):
 
 
 def test_masks_of_evaluation_are_fixed():
-    assert np.array_equal(mae.fixed_orders(3, 64, 20), mae.fixed_orders(5, 64, 20)[:3])
+    assert np.array_equal(batches.fixed_orders(3, 64, 20), batches.fixed_orders(5, 64, 20)[:3])
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
