@@ -91,6 +91,7 @@ class TaskView:
       num_train_examples: examples in the training set.
       loss_kind: the family of the loss.
       has_model_state: whether the model keeps running statistics.
+      platform: "cpu" or "gpu": what the step will run on. Ask this, not jax, which may be traced elsewhere.
     """
 
     params: PyTree
@@ -101,6 +102,7 @@ class TaskView:
     num_train_examples: int
     loss_kind: LossKind
     has_model_state: bool
+    platform: Literal["cpu", "gpu"] = "cpu"
 
 
 class Loss(Protocol):

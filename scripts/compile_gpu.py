@@ -117,7 +117,7 @@ def compiled(place: discovery.Folder, folder: discovery.Folder, card: Any) -> tu
     on_card = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=card), given)
     hp = submission.choose_point(folder, submission.read_info(folder), {})
     with mock.patch("jax.default_backend", return_value="gpu"):  # Muon, say, takes another precision on a GPU
-        algorithm = build_algorithm(folder, task_view(workload, 2 * workload.info.step_hint), hp)
+        algorithm = build_algorithm(folder, task_view(workload, workload.info.budget_steps, None, "gpu"), hp)
         programs = compile_programs(workload, algorithm, *on_card, platform="gpu", source=folder.path)
     step = programs.steps[workload.info.batch_size].compiled
     text = step.as_text()  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ class Pairing:
     def spec(self, point: dict[str, Value], study: int, trial: int, *, tuning: bool = False) -> TrialSpec:
         """Return the identity of one trial."""
         rules, info = self.rules, self.info
-        budget = 2 * info.step_hint if info.target.value is None else info.target.budget_steps
+        budget = info.budget_steps
         steps = self._declared()
         automatic: Clock = "wall" if self.device == "gpu" else "steps"
         fresh = rules.counts == "fresh_seeds" and not tuning

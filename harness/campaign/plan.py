@@ -221,12 +221,18 @@ def obstacles(plan: Plan) -> list[HarnessError]:
 
 
 def make_ready(planned: PlannedTrial) -> Path:
-    """Create the run folder just before its trial; one that failed is moved aside to `<folder>.failed-N`."""
+    """Create the run folder just before its trial; one that failed is moved aside to `<folder>.failed-N`.
+
+    It is looked at under its lock: what another process has finished since the plan was made stays where it is.
+    """
     if planned.again and planned.path.exists():
-        number = 1
-        while (aside := planned.path.with_name(f"{planned.path.name}.failed-{number}")).exists():
-            number += 1
-        planned.path.rename(aside)
+        with run_folder.hold(planned.path) as folder:
+            ended = folder.ended()
+            if ended is None or ended in FAILED | {Status.HOPELESS}:
+                number = 1
+                while (aside := planned.path.with_name(f"{planned.path.name}.failed-{number}")).exists():
+                    number += 1
+                planned.path.rename(aside)
     options = replace(planned.options, hopeless_s=_least_time(planned.rivals))
     return run_folder.prepare(planned.root, planned.spec, options)
 

@@ -11,6 +11,7 @@ import optax
 
 from harness.api import Algorithm, TaskView
 from harness.errors import SubmissionError, suggest
+from harness.machine.flags import Device
 from harness.optim import optax_adapter
 from harness.program import discovery
 from harness.program.workload import Workload
@@ -19,7 +20,9 @@ from harness.record.spec import Value
 sys.modules.setdefault("harness.optax_adapter", optax_adapter)  # as submissions of the first edition call it
 
 
-def task_view(workload: Workload, budget_steps: int, declared_steps: int | None = None) -> TaskView:
+def task_view(
+    workload: Workload, budget_steps: int, declared_steps: int | None = None, platform: Device = "cpu"
+) -> TaskView:
     """Return what the submission may know; a declared length stands in for the step hint."""
     params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
     return TaskView(
@@ -31,7 +34,13 @@ def task_view(workload: Workload, budget_steps: int, declared_steps: int | None 
         num_train_examples=workload.info.num_train_examples,
         loss_kind=workload.info.loss_kind,
         has_model_state=bool(jax.tree.leaves(model_state)),
+        platform=platform,
     )
+
+
+def yardstick() -> Algorithm:
+    """Return the harness's own AdamW: the step every other is measured against."""
+    return optax_adapter.from_optax(optax.adamw(1e-3, weight_decay=0.01))
 
 
 def build_algorithm(folder: discovery.Folder, task: TaskView, hyperparameters: Mapping[str, Value]) -> Algorithm:

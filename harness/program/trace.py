@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from harness.api import Algorithm, Batch, ModelState, Params, PyTree, TrainState
+from harness.api import Algorithm, Batch, Loss, ModelState, Params, PyTree, TrainState
 from harness.errors import HarnessError, SubmissionError
 from harness.program.data_order import batch_indices
 from harness.program.discovery import blame
@@ -73,7 +73,7 @@ def initial_state(algorithm: Algorithm, params: Params, model_state: ModelState,
     """Return the state before the first step; `key` is that of the algorithm's stream."""
     opt_state = algorithm.init(params, jax.random.fold_in(key, 0xFFFFFFFF))
     zero = jnp.zeros((), jnp.int32)
-    state: TrainState = _strong(TrainState(params, opt_state, model_state, step=zero, examples=zero))
+    state: TrainState = strong(TrainState(params, opt_state, model_state, step=zero, examples=zero))
     return state
 
 
@@ -91,17 +91,24 @@ def step_function(
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         index, batch_key, key = draw or draw_step(workload, algorithm, batch_size, keys, state.examples, state.step)
         batch = workload.batch(train, index, batch_key) | {"index": index}
-        returned = algorithm.step(loss, state, batch, key)
-        pair = returned if isinstance(returned, tuple) and not isinstance(returned, TrainState) else (returned,)
-        if len(pair) != 2 or not isinstance(pair[0], TrainState):
-            came = ", ".join(type(part).__name__ for part in pair)
-            raise SubmissionError(f"step() must return (state, metrics), a TrainState and a dict; it returned ({came})")
-        new, metrics = pair
-        new = _strong(new._replace(step=state.step + 1, examples=state.examples + batch_size))
-        check_same(state._asdict(), new._asdict(), "step", source)
-        return new, _checked_metrics(metrics, source)
+        return take_step(loss, algorithm, state, batch, key, batch_size, source)
 
     return step
+
+
+def take_step(
+    loss: Loss, algorithm: Algorithm, state: TrainState, batch: Batch, key: jax.Array, size: int, source: Path
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Let the submission step on a batch of `size`, check what came back, and count."""
+    returned = algorithm.step(loss, state, batch, key)
+    pair = returned if isinstance(returned, tuple) and not isinstance(returned, TrainState) else (returned,)
+    if len(pair) != 2 or not isinstance(pair[0], TrainState):
+        came = ", ".join(type(part).__name__ for part in pair)
+        raise SubmissionError(f"step() must return (state, metrics), a TrainState and a dict; it returned ({came})")
+    new, metrics = pair
+    new = strong(new._replace(step=state.step + 1, examples=state.examples + size))
+    check_same(state._asdict(), new._asdict(), "step", source)
+    return new, checked_metrics(metrics, source)
 
 
 def draw_step(
@@ -140,7 +147,7 @@ def eval_variables_function(
         if count:
             drawn = [draw_batch(workload, data_key, jnp.int32(i * size), size, train) for i in range(count)]
             batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
-        return _strong(function(loss, state, batches, key))
+        return strong(function(loss, state, batches, key))
 
     return eval_variables
 
@@ -166,7 +173,7 @@ class blamed:
             raise SubmissionError(blame(self.source, self.doing, error)) from error
 
 
-def _strong(tree: PyTree) -> PyTree:
+def strong(tree: PyTree) -> PyTree:
     """Make weakly typed values (from Python numbers) ordinary arrays of their dtype, so that shapes and dtypes are
     all there is.
     """
@@ -219,13 +226,13 @@ def check_same(before: Mapping[str, PyTree], after: Mapping[str, PyTree], functi
                     raise SubmissionError(f"{where} the {what} of {path} from {was} to {came}; return {was}")
 
 
-def _checked_metrics(metrics: Any, source: Path) -> dict[str, jax.Array]:
+def checked_metrics(metrics: Any, source: Path) -> dict[str, jax.Array]:
     where = f"{source}/submission.py: step() must return metrics as a flat dict of float32 scalars with a 'loss' in it"
     if not isinstance(metrics, dict) or "loss" not in metrics:
         raise SubmissionError(
             f"{where}; got {sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__}"
         )
-    arrays: dict[str, jax.Array] = _strong(metrics)
+    arrays: dict[str, jax.Array] = strong(metrics)
     for name, value in arrays.items():
         if getattr(value, "shape", None) != () or value.dtype != jnp.float32:
             what = f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__

@@ -145,6 +145,11 @@ class WorkloadInfo:
     small: Small | None = None
     variant: str | None = None
 
+    @property
+    def budget_steps(self) -> int:
+        """The budget in baseline steps; without a target that of a baseline that takes the whole step hint to one."""
+        return 2 * self.step_hint if self.target.value is None else self.target.budget_steps
+
     def meets(self, value: float | None) -> bool:
         """Whether `value` of the metric meets the target (equality does; NaN never does)."""
         if self.target.value is None or value is None:

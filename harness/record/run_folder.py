@@ -22,7 +22,7 @@ from typing import Any
 from harness.errors import RunFolderError
 from harness.record import plain_data
 from harness.record.files import write_atomic
-from harness.record.result import Measurement, Result, Status, to_result
+from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
 from harness.record.spec import EXPECTED, SCHEMA, Options, TrialSpec
 
 
@@ -74,6 +74,14 @@ class RunFolder:
         """Log the end and write `result.json` in one piece."""
         self.append("end", durable=True, status=result.status, reason=result.reason)
         write_atomic(self.path / "result.json", plain_data.to_plain(result))
+
+    def ended(self) -> Status | None:
+        """Return how the trial ended, where `result.json` says that it did; None where it can go on or begin."""
+        try:
+            status = Status(json.loads((self.path / "result.json").read_text())["status"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if status in UNFINISHED else status
 
     def close(self) -> None:
         """Close the log."""

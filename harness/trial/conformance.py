@@ -89,7 +89,7 @@ def examine(
     train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
     keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
     trainer = Trainer(
-        folder, info, workload, keys, train, validation_slice, task_view(workload, 2 * workload.info.step_hint)
+        folder, info, workload, keys, train, validation_slice, task_view(workload, workload.info.budget_steps)
     )
     made: dict[str, Any] = {}
 

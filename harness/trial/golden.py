@@ -12,16 +12,16 @@ import jax
 
 from harness.machine.allocator import keep_memory
 from harness.program import discovery, seeds
+from harness.program.build import yardstick
 from harness.program.trace import Keys, init_function, step_function
 from harness.program.workload import Workload
-from harness.trial.yardstick import baseline
 
 STEPS = 20
 
 
 def first_losses(workload: Workload, steps: int = STEPS) -> list[float]:
     """Return the training losses of the first steps of the harness's AdamW, on the streams of seed 0."""
-    algorithm = baseline()
+    algorithm = yardstick()
     train = jax.device_put(dict(workload.splits().train))
     keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
     step = jax.jit(step_function(workload, algorithm, workload.info.batch_size), donate_argnums=0)

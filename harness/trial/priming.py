@@ -61,7 +61,9 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
         for name in ("train", "validation_slice", "validation", "test")
     }
     keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
-    algorithm = build_algorithm(source, task_view(workload, spec.budget_steps), spec.hyperparameters)
+    algorithm = build_algorithm(
+        source, task_view(workload, spec.budget_steps, spec.steps, spec.device), spec.hyperparameters
+    )
     programs = compile_programs(
         workload, algorithm, keys, shapes["train"], shapes["validation_slice"], platform=spec.device, source=source.path
     )

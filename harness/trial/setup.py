@@ -78,7 +78,8 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger)
     # Let the submission build its algorithm.
     folder.append("phase", phase="build")
     with ledger.span("build"):
-        algorithm = build_algorithm(source, task_view(workload, spec.budget_steps, spec.steps), spec.hyperparameters)
+        task = task_view(workload, spec.budget_steps, spec.steps, spec.device)
+        algorithm = build_algorithm(source, task, spec.hyperparameters)
     check_batch_sizes(algorithm, spec, source.path)
 
     # Compile everything for its real shapes, and warm it up on states that are thrown away.

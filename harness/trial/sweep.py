@@ -24,6 +24,7 @@ import jax
 from harness.api import Algorithm, TaskView, TrainState
 from harness.errors import HarnessError, SubmissionError
 from harness.machine.allocator import keep_memory
+from harness.machine.flags import Device
 from harness.program import discovery, seeds
 from harness.program.build import build_algorithm, task_view
 from harness.program.trace import Keys, eval_variables_function, init_function, step_function
@@ -98,7 +99,7 @@ class Sweep:
         which = short_hash([request.submission, request.moved])
         if which not in self._taken:
             source = discovery.find("submissions", request.submission)
-            task = task_view(self.workload, 2 * self.workload.info.step_hint)
+            task = task_view(self.workload, self.workload.info.budget_steps, None, _platform())
 
             def takes(name: str) -> bool:
                 def build(value: Any) -> TrainState:
@@ -123,7 +124,7 @@ class Sweep:
 
     def _compile(self, name: str, fixed: Mapping[str, Value]) -> Compiled:
         source, workload = discovery.find("submissions", name), self.workload
-        task: TaskView = task_view(workload, 2 * workload.info.step_hint)
+        task: TaskView = task_view(workload, workload.info.budget_steps, None, _platform())
 
         def algorithm(moved: Mapping[str, Any]) -> Algorithm:
             built: Algorithm = build_algorithm(source, task, {**fixed, **moved})
@@ -146,6 +147,10 @@ class Sweep:
             step=jax.jit(step, donate_argnums=0),
             evaluate=jax.jit(evaluate),
         )
+
+
+def _platform() -> Device:
+    return "gpu" if jax.default_backend() == "gpu" else "cpu"
 
 
 def _met(run: Run, target: float | None, mode: Mode) -> bool:

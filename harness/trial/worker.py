@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         spec, options = run_folder.read_spec(args.folder)
         with run_folder.hold(args.folder) as folder:
+            if (ended := folder.ended()) is not None:  # since the plan was made; a finished trial is never overwritten
+                print(f"{args.folder}: {ended} already; nothing to do", flush=True)
+                return 0
             _work(spec, options, folder, ledger_offset)
     except DataError as error:
         print(error, file=sys.stderr, flush=True)

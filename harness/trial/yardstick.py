@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 
 import jax
-import optax
 
-from harness.api import Algorithm, TrainState
+from harness.api import TrainState
 from harness.machine.allocator import keep_memory
-from harness.optim.optax_adapter import from_optax
 from harness.program import discovery, seeds
+from harness.program.build import yardstick
 from harness.program.trace import Arrays, Keys, init_function, initial_state
 from harness.program.workload import Workload
 from harness.record.readings import Calibration
@@ -29,11 +28,6 @@ from harness.trial.programs import Programs, Step, compile_step
 SECONDS, MAX_SECONDS = 2.0, 6.0
 MIN_PAIRS, MAX_PAIRS = 10, 100
 PRECISION = 0.01  # of the ratio: once it is known this well, no more pairs are taken
-
-
-def baseline() -> Algorithm:
-    """Return the harness's own AdamW: the step every other is measured against."""
-    return from_optax(optax.adamw(1e-3, weight_decay=0.01))
 
 
 def calibrate(
@@ -107,7 +101,7 @@ def compile_baseline(
 
     Parameters and model state are those of `start(keys)`, whatever submission that belongs to.
     """
-    algorithm = baseline()
+    algorithm = yardstick()
     begin = jax.jit(lambda state: initial_state(algorithm, state.params, state.model_state, keys.algorithm))
     state = jax.eval_shape(init_function(workload, algorithm), keys)
     size, dispatch = workload.info.batch_size, workload.info.dispatch_steps.get(platform, 1)
@@ -153,7 +147,7 @@ def main(argv: list[str]) -> int:
     platform = argv[1] if len(argv) > 1 else "cpu"
     train = jax.device_put(dict(workload.splits().train))
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    start = jax.jit(init_function(workload, baseline()))
+    start = jax.jit(init_function(workload, yardstick()))
     run = _Repeated(compile_baseline(workload, start, keys, train, platform=platform), keys, train)
     count = min(20 * MAX_PAIRS, max(MIN_PAIRS, round(5 * SECONDS / run.warm_up())))
     dispatch = workload.info.dispatch_steps.get(platform, 1)

@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
     import jax
 
     from harness.program import seeds
+    from harness.program.build import yardstick
     from harness.program.trace import Keys
     from harness.trial.programs import compile_programs
-    from harness.trial.yardstick import baseline
 
     found = discovery.find("workloads", path)
     workload = discovery.load_workload(found, None if variant == "-" else variant)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     ]
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
     start = time.perf_counter()
-    compile_programs(workload, baseline(), keys, *shapes, platform=platform, source=found.path)
+    compile_programs(workload, yardstick(), keys, *shapes, platform=platform, source=found.path)
     print(json.dumps(time.perf_counter() - start))
     return 0
 

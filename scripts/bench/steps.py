@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from harness.errors import HarnessError
 from harness.program import discovery, seeds, submission
-from harness.program.build import build_algorithm, task_view
+from harness.program.build import build_algorithm, task_view, yardstick
 from harness.program.trace import Keys, init_function
 from harness.program.workload import Workload
 from harness.trial.programs import MAX_CHUNK_STEPS, compile_programs, compile_step
-from harness.trial.yardstick import baseline, calibrate
+from harness.trial.yardstick import calibrate
 
 
 def keys() -> Keys:
@@ -46,11 +46,11 @@ class HarnessSteps:
 
     def __init__(self, workload: Workload, train: Any, dispatch: int):
         self._keys, self._train, self.dispatch = keys(), train, dispatch
-        init = jax.jit(init_function(workload, baseline()))
+        init = jax.jit(init_function(workload, yardstick()))
         self._state = init(self._keys)
         shapes = jax.eval_shape(init, self._keys)
         size = workload.info.batch_size
-        self._step, self.compile_s, _ = compile_step(workload, baseline(), size, dispatch, shapes, self._keys, train)
+        self._step, self.compile_s, _ = compile_step(workload, yardstick(), size, dispatch, shapes, self._keys, train)
         self.run(2)
 
     def run(self, calls: int) -> float:
@@ -102,7 +102,7 @@ def submissions_row(folder: discovery.Folder, variant: str | None, platform: str
     for name, source in discovery.find_all("submissions").items():
         try:
             hp = submission.choose_point(source, submission.read_info(source), {})
-            algorithm = build_algorithm(source, task_view(workload, 2 * workload.info.step_hint), hp)
+            algorithm = build_algorithm(source, task_view(workload, workload.info.budget_steps, None, platform), hp)
             programs = compile_programs(
                 workload, algorithm, keys(), train, slice_, platform=platform, source=Path(source.path)
             )

@@ -1,6 +1,5 @@
 """Muon for matrices and convolutions, AdamW with a learning rate of its own for the rest, linear decay of both."""
 
-import jax
 import optax
 
 from harness.api import TaskView
@@ -13,7 +12,7 @@ def build(task: TaskView, hp) -> optax.GradientTransformation:
     def schedule(peak: float) -> optax.Schedule:
         return warmup_linear(peak, round(hp["horizon"] * task.step_hint), hp["warmup_fraction"])
 
-    fast = "bfloat16" if jax.default_backend() == "gpu" else None
+    fast = "bfloat16" if task.platform == "gpu" else None
     return by_kind(
         task.param_info,
         matrices=muon(

@@ -54,6 +54,8 @@ def run_trial(
     """
     _refuse_held(planned.path)
     path = make_ready(planned)
+    if _finished(path):  # by another process, since the plan was made
+        return run_folder.read_trial(path)
     events = _new_events(path / "log.jsonl")
     hang_s = planned.options.hang_s
     killed_before = oom_kills()
@@ -225,6 +227,12 @@ def _ended(path: Path, code: int) -> bool:
     except FileNotFoundError:
         return False
     return code == 0 or status not in UNFINISHED
+
+
+def _finished(path: Path) -> bool:
+    """Whether the trial has come to its end, as its folder says under the lock."""
+    with run_folder.hold(path) as folder:
+        return folder.ended() is not None
 
 
 def _write_result(path: Path, planned: PlannedTrial, status: Status, reason: str) -> None:

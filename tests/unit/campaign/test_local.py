@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -375,3 +376,35 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.02)
+
+
+WRITES = "with run_folder.hold(path) as folder: end(folder, {status!r})"
+
+
+def test_what_another_run_finished_since_the_plan_was_made_stays(planned, run):
+    """Two `harness run` of the same thing: each made its plan before the other's trial ended."""
+    assert run(WRITES.format(status="target_reached")).status == Status.TARGET_REACHED
+    before = {path.name: path.read_bytes() for path in planned.path.iterdir() if path.is_file()}
+    again = run("raise SystemExit('a worker was started')")
+    assert (again.status, again.result.steps) == (Status.TARGET_REACHED, 7)
+    after = {path.name: path.read_bytes() for path in planned.path.iterdir() if path.is_file()}
+    assert {name for name in before if after[name] != before[name]} <= {"lock", "spec.json"}
+    assert b"a worker was started" not in after["worker.log"]
+
+
+def test_a_retry_planned_before_another_one_succeeded_moves_nothing(planned, run):
+    stale = dataclasses.replace(planned, again=True)
+    assert run("sys.exit('broke')").status == Status.CRASHED
+    assert run(WRITES.format(status="target_reached"), trial=stale).status == Status.TARGET_REACHED
+    assert run("raise SystemExit('a worker was started')", trial=stale).status == Status.TARGET_REACHED
+    assert len(list(planned.path.parent.glob("*.failed-*"))) == 1
+
+
+def test_the_worker_itself_looks_under_the_lock(planned, run):
+    assert run(WRITES.format(status="diverged")).status == Status.DIVERGED
+    log = (planned.path / "log.jsonl").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.trial.worker", str(planned.path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "diverged already; nothing to do" in done.stdout) == (0, True), done.stderr
+    assert (planned.path / "log.jsonl").read_bytes() == log

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from harness.program import discovery, seeds
+from harness.program.build import yardstick
 from harness.program.loss import WorkloadLoss
 from harness.program.trace import Keys, init_function
 from harness.program.workload import SMALL
 from harness.trial.programs import compile_step
-from harness.trial.yardstick import baseline
 from workloads.families import attention, batches, flops, spec, vocabulary
 from workloads.families.bf16 import over_chunks
 from workloads.families.layers import cross_entropy
@@ -239,11 +239,11 @@ def test_steps_scanned_within_a_dispatch_are_the_same_steps(with_data):
     workload = dataclasses.replace(workload, info=dataclasses.replace(workload.info, batch_size=4))
     train = jax.device_put(dict(workload.splits().train))
     keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
-    init = jax.jit(init_function(workload, baseline()))
+    init = jax.jit(init_function(workload, yardstick()))
     losses = []
     for dispatch in (1, 4):
         state = init(keys)
-        step, _, _ = compile_step(workload, baseline(), 4, dispatch, jax.eval_shape(init, keys), keys, train)
+        step, _, _ = compile_step(workload, yardstick(), 4, dispatch, jax.eval_shape(init, keys), keys, train)
         first = jax.tree.leaves(state)[0]
         with jax.transfer_guard("disallow"):
             series = []

@@ -1,0 +1,328 @@
+"""The deriver: a process that saw no submission looks at exported StableHLO, and says what it is.
+
+    python -m harness.program.derive REQUEST.json
+
+reads one `DeriveRequest` and answers with a JSON object a line for each folder in order: `{"id": ..., "error": null}`
+where the folder holds a finished `manifest.json`, else why its functions break the rules. The exporter's word is taken
+for names alone: shapes, constants, custom calls, costs and the identity come from the files.
+
+Two limits to know. XLA's analysis counts a loop once, so that `eval_variables` could take a gradient within a loop and
+pass for a forward run; it is on the clock all the same. And what a step computes is not compared with what the loss is:
+a submission that patched the loss to do less work is flagged, one that patched it to do as much is not seen here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, SubmissionError
+from harness.machine.flags import Device
+from harness.program import store
+from harness.program.manifest import (
+    MAX_CONSTANT_BYTES,
+    MAX_PROGRAM_BYTES,
+    Contract,
+    Facts,
+    Leaf,
+    Manifest,
+)
+from harness.program.requests import DeriveRequest
+from harness.record import plain_data
+from harness.record.files import write_atomic
+
+ALLOWED_CALLS = re.compile(
+    r"Sharding|SPMDFullToShardShape|SPMDShardToFullShape|annotate_device_placement|cu_threefry2x32(_ffi)?"
+    r"|(lapack_[sdcz]|cusolver_|cublas_)\w+|(ducc|cu)_fft\w*|mhlo\.\w+|TopK|ApproxTopK|__cudnn\$fmha\w*"
+)
+"""Operations of jax itself that become a custom call: linear algebra, Fourier transforms, random bits, attention."""
+FEWER = 0.98  # of one gradient's operations: a step that takes fewer is flagged
+FORWARD = 1.2  # times the operations of running the loss forward that `eval_variables` may take on its batches
+PER_VALUE = 100  # operations for each value of the state that it may take besides
+
+
+def main(argv: list[str]) -> int:
+    """Look at the folders of the request in the file argv[0]."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    request = plain_data.read(DeriveRequest, json.loads(Path(argv[0]).read_text()), argv[0])
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    own = None
+    if request.workload is not None:
+        own = store.read(request.workload)
+        if own is None:
+            raise HarnessError(f"the workload's program {request.workload} is gone from {store.root()}")
+    for folder in request.folders:
+        answer: dict[str, str | None] = {"id": None, "error": None}
+        try:
+            answer["id"] = derive(Path(folder), own, request).id
+        except HarnessError as error:
+            answer["error"] = str(error)
+        print(json.dumps(answer), file=answers, flush=True)
+    return 0
+
+
+def derive(folder: Path, workload: store.Program | None, request: DeriveRequest) -> Manifest:
+    """Return the manifest of an exported folder, and write it there. Raises SubmissionError for what breaks a rule."""
+    declared = json.loads((folder / "declared.json").read_text())
+    files = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.mlir"))}
+    functions = {name: Function(name, data) for name, data in files.items()}
+    total = sum(map(len, files.values()))
+    if workload is not None and total > MAX_PROGRAM_BYTES:
+        raise SubmissionError(f"the program takes {total} bytes, and a submission's has at most {MAX_PROGRAM_BYTES}")
+    facts = {name: function.facts() for name, function in functions.items()}
+    if workload is None:
+        contract = _workload_contract(functions, declared, request.platform)
+    else:
+        contract = _submission_contract(functions, declared, workload.manifest.contract)
+        _check_limits(facts, workload.manifest)
+        _check_calls(facts)
+        if "eval_variables" in facts:
+            _check_evaluation(facts["eval_variables"], contract, workload.manifest)
+    digest = hashlib.sha256(json.dumps(plain_data.to_plain(contract), sort_keys=True).encode())
+    for name, function in functions.items():
+        digest.update(f"\0{name}\0{function.normalised()}".encode())
+    manifest = Manifest(
+        id=digest.hexdigest(),
+        contract=contract,
+        functions=facts,
+        flagged=tuple(flags(facts, contract, workload.manifest)) if workload else (),
+        gradient_flops=float(declared.pop("gradient_flops", 0.0)) if workload is None else 0.0,
+        declared={name: value for name, value in declared.items() if name in ("cost", "export_s", "choices")},
+        sources=request.sources,
+    )
+    (folder / "declared.json").unlink()
+    write_atomic(folder / store.MANIFEST, plain_data.to_plain(manifest))
+    return manifest
+
+
+class Function:
+    """One exported function, as its bytes tell."""
+
+    def __init__(self, name: str, data: bytes):
+        from jax import export
+
+        self.name, self.data = name, data
+        try:
+            self.exported = export.deserialize(bytearray(data))
+        except Exception as error:  # noqa: BLE001 - whatever the bytes do to the reader
+            raise SubmissionError(f"{name} is no exported function: {type(error).__name__}: {error}") from None
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Shapes of what it takes, flat."""
+        return list(self.exported.in_avals)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Shapes of what it returns, flat."""
+        return list(self.exported.out_avals)
+
+    def facts(self) -> Facts:
+        """Return what can be counted."""
+        import jax
+
+        constants, calls = self._walked()
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in self.inputs]
+        arguments, keywords = jax.tree.unflatten(self.exported.in_tree, shapes)
+        traced = jax.jit(self.exported.call).trace(*arguments, **keywords)
+        cost = traced.lower(lowering_platforms=self.exported.platforms).cost_analysis() or {}
+        return Facts(
+            sha256=store.sha256(self.data),
+            program_bytes=len(self.data),
+            flops=float(cost.get("flops", 0.0)),
+            bytes=float(cost.get("bytes accessed", 0.0)),
+            constant_bytes=constants,
+            custom_calls=tuple(sorted(calls)),
+        )
+
+    def normalised(self) -> str:
+        """Return its StableHLO without debug information, symbols and the order of their names left out."""
+        with _context():
+            text = self._module().operation.get_asm(enable_debug_info=False)
+        names: dict[str, str] = {}
+
+        def renamed(match: re.Match[str]) -> str:
+            return f"{match[1]}@{names.setdefault(match[2], f's{len(names)}')}"
+
+        text = re.sub(r"((?<!custom_call )(?<!module ))@([\w$.]+)", renamed, text)
+        return re.sub(r"module @[\w$.]+", "module", text)
+
+    def _module(self) -> Any:
+        from jaxlib.mlir import ir
+
+        return ir.Module.parse(self.exported.mlir_module())
+
+    def _walked(self) -> tuple[int, set[str]]:
+        """Return the bytes of its constants, and the targets of its custom calls."""
+        from jaxlib.mlir import ir
+
+        total, calls = 0, set[str]()
+
+        def look(op: Any) -> Any:
+            nonlocal total
+            if op.name == "stablehlo.constant":
+                total += _constant_bytes(op.attributes["value"])
+            elif op.name == "stablehlo.custom_call":
+                calls.add(ir.StringAttr(op.attributes["call_target_name"]).value)
+            return ir.WalkResult.ADVANCE
+
+        with _context():
+            self._module().operation.walk(look)
+        return total, calls
+
+
+def flags(facts: dict[str, Facts], contract: Contract, workload: Manifest) -> Iterable[str]:
+    """Yield what a reader of a score has to know: a step that computes less than one gradient, say."""
+    size = _batch_size(workload.contract)
+    for batch_size in contract.batch_sizes:
+        asked = workload.gradient_flops * batch_size / size
+        found = facts[f"step_{batch_size}"].flops
+        if found < FEWER * asked:
+            yield f"a step of {batch_size} examples takes {found / asked:.2f} of the operations of one gradient on them"
+
+
+def _workload_contract(functions: dict[str, Function], declared: dict[str, Any], platform: Device) -> Contract:
+    named = {name: _leaves(leaves) for name, leaves in declared["leaves"].items()}
+    return Contract(
+        kind="workload",
+        platform=platform,
+        params=named["params"],
+        model_state=named["model_state"],
+        opt_state=named["opt_state"],
+        batch=named["batch"],
+    )
+
+
+def _submission_contract(functions: dict[str, Function], declared: dict[str, Any], workload: Contract) -> Contract:
+    """Check what every function takes and returns against the workload's own program, and return the contract."""
+    opt_state = _leaves(declared["leaves"]["opt_state"])
+    state = (*workload.params, *opt_state, *workload.model_state)
+    sizes = tuple(map(int, declared["batch_sizes"]))
+    candidates, recalibration = int(declared["candidates"]), int(declared["recalibration_batches"])
+    metrics = tuple(sorted(map(str, declared["metrics"])))
+    expected = {"init_opt", *(f"step_{size}" for size in sizes)}
+    if not sizes or _batch_size(workload) not in sizes or set(functions) - {"eval_variables"} != expected:
+        raise SubmissionError(f"the program has the functions {sorted(functions)}, expected are {sorted(expected)}")
+    key, count = Leaf("key", (2,), "uint32"), Leaf("count", (), "int32")
+    _same(functions["init_opt"], "takes", [*workload.params, key])
+    _same(functions["init_opt"], "returns", opt_state)
+    for size in sizes:
+        step = functions[f"step_{size}"]
+        batch = [replace(leaf, shape=(size * candidates, *leaf.shape[1:])) for leaf in workload.batch]
+        _same(step, "takes", [*state, count, count, *batch, key])
+        _same(step, "returns", [*state, *(Leaf(name, (), "float32") for name in metrics)])
+    if "eval_variables" in functions:
+        function = functions["eval_variables"]
+        batches = [replace(leaf, shape=(recalibration, *leaf.shape)) for leaf in workload.batch if recalibration]
+        _same(function, "takes", [*state, count, count, *batches, key])
+        _same(function, "returns", [*workload.params, *workload.model_state])
+    return Contract(
+        kind="submission",
+        platform=workload.platform,
+        params=workload.params,
+        model_state=workload.model_state,
+        opt_state=opt_state,
+        batch=workload.batch,
+        metrics=metrics,
+        batch_sizes=sizes,
+        candidates=candidates,
+        recalibration_batches=recalibration,
+        control=bool(declared["control"]),
+    )
+
+
+def _same(function: Function, what: str, expected: Sequence[Leaf]) -> None:
+    avals = function.inputs if what == "takes" else function.outputs
+    if len(avals) != len(expected):
+        raise SubmissionError(f"{function.name} {what} {len(avals)} arrays, expected are {len(expected)}")
+    for aval, leaf in zip(avals, expected, strict=True):
+        if (tuple(aval.shape), str(aval.dtype)) != (leaf.shape, leaf.dtype):
+            raise SubmissionError(
+                f"{function.name} {what} {aval.dtype}{list(aval.shape)} for {leaf.name}, expected is "
+                f"{leaf.dtype}{list(leaf.shape)}"
+            )
+
+
+def _check_limits(facts: dict[str, Facts], workload: Manifest) -> None:
+    """Constants are no place for data, and `eval_variables` none for training."""
+    allowed = workload.functions["yardstick_step"].constant_bytes + MAX_CONSTANT_BYTES
+    for name, fact in facts.items():
+        if fact.constant_bytes > allowed:
+            raise SubmissionError(
+                f"{name} holds {fact.constant_bytes} bytes of constants; the workload's own step holds "
+                f"{allowed - MAX_CONSTANT_BYTES}, and at most {MAX_CONSTANT_BYTES} more are allowed: compute what you "
+                "need, or keep it in the optimizer's state"
+            )
+
+
+def _check_calls(facts: dict[str, Facts]) -> None:
+    for name, fact in facts.items():
+        if odd := [call for call in fact.custom_calls if not ALLOWED_CALLS.fullmatch(call)]:
+            raise SubmissionError(
+                f"{name} calls {', '.join(odd)}, which is no operation of jax that a program may hold; compute it in "
+                "jax itself"
+            )
+
+
+def _check_evaluation(function: Facts, contract: Contract, workload: Manifest) -> None:
+    """Refuse an `eval_variables` that takes more than running the loss forward over its batches does: a gradient, say.
+
+    Backward passes take twice what a forward pass does, so that a gradient is thrice that.
+    """
+    state = _size((*contract.params, *contract.opt_state, *contract.model_state))
+    forward = workload.gradient_flops / 3 * contract.recalibration_batches
+    allowed = FORWARD * forward + PER_VALUE * state
+    if function.flops > allowed:
+        raise SubmissionError(
+            f"eval_variables takes {function.flops:.3g} operations; running the loss forward over its "
+            f"{contract.recalibration_batches} batches takes {allowed:.3g} at most: it may take no gradient"
+        )
+
+
+def _constant_bytes(attribute: Any) -> int:
+    from jaxlib.mlir import ir
+
+    shaped = ir.ShapedType(attribute.type)
+    digits = re.findall(r"\d+", str(shaped.element_type))  # f32, i1, ui8, complex<f32>, f8E4M3FN
+    bits = int(digits[0]) * (2 if "complex" in str(shaped.element_type) else 1)
+    count = 1
+    if not ir.DenseElementsAttr(attribute).is_splat:
+        for extent in shaped.shape:
+            count *= extent
+    return -(-count * bits // 8)
+
+
+def _context() -> Any:
+    from jax.interpreters import mlir
+
+    return mlir.make_ir_context()
+
+
+def _leaves(plain: Iterable[Any]) -> tuple[Leaf, ...]:
+    return tuple(plain_data.read(Leaf, leaf, "declared.json") for leaf in plain)
+
+
+def _batch_size(contract: Contract) -> int:
+    return contract.batch[0].shape[0]
+
+
+def _size(leaves: Iterable[Leaf]) -> int:
+    total = 0
+    for leaf in leaves:
+        count = 1
+        for extent in leaf.shape:
+            count *= extent
+        total += count
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

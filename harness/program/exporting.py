@@ -1,0 +1,237 @@
+"""What the exporter exports: functions of flat lists of arrays, traced on shapes alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from harness.api import Algorithm, PyTree, TrainState
+from harness.errors import SubmissionError, WorkloadError
+from harness.machine.flags import Device
+from harness.program.build import build_algorithm, task_view, yardstick
+from harness.program.discovery import Folder
+from harness.program.loss import WorkloadLoss, cost_of
+from harness.program.requests import PLATFORMS, Job
+from harness.program.trace import blamed, check_arrays, check_fields, check_same, strong, take_step
+from harness.program.workload import Shapes, Workload
+
+Write = Callable[[str, bytes], None]
+
+KEY = jax.ShapeDtypeStruct((2,), jnp.uint32)
+COUNT = jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def export_workload(workload: Workload, platform: Device, write: Write) -> dict[str, Any]:
+    """Export init, batch, evaluate and the yardstick; return what to declare."""
+    start = time.perf_counter()
+    shapes = stated(workload)
+    size = workload.info.batch_size
+    params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
+    algorithm = yardstick()
+    trees = {
+        "params": params,
+        "model_state": model_state,
+        "opt_state": jax.eval_shape(algorithm.init, params, jax.random.key(0)),
+    }
+    index = jax.ShapeDtypeStruct((size,), jnp.int32)
+    batch = _batch(workload, shapes, size)
+
+    def save(name: str, function: Callable[..., Any], *args: Any) -> None:
+        write(name, exported(function, platform, *args))
+
+    save("init", lambda key: _flat(workload.init(jax.random.wrap_key_data(key))), KEY)
+    save(
+        "batch",
+        lambda train, index, key: dict(workload.batch(train, index, jax.random.wrap_key_data(key))),
+        shapes["train"],
+        index,
+        KEY,
+    )
+    variables = [jax.tree.leaves(params), jax.tree.leaves(model_state)]
+    for split in ("validation_slice", "validation", "test"):
+
+        def evaluate(params_: Any, model_state_: Any, arrays: Any) -> Any:
+            return workload.evaluate(_tree(trees, "params", params_), _tree(trees, "model_state", model_state_), arrays)
+
+        save(f"evaluate_{split}", evaluate, *variables, shapes[split])
+    save("yardstick_init", lambda p: _flat(algorithm.init(_tree(trees, "params", p), jax.random.key(0))), variables[0])
+    step = flat_step(workload, algorithm, trees, size, Path("yardstick"))
+    save("yardstick_step", step, *_state(trees), batch, KEY)
+    return {
+        "export_s": time.perf_counter() - start,
+        "leaves": {name: leaves(name, tree) for name, tree in trees.items()} | {"batch": leaves("batch", batch)},
+        "gradient_flops": gradient_flops(workload, params, model_state, batch, platform),
+        "choices": dict(workload.choices),
+    }
+
+
+def export_submission(workload: Workload, source: Folder, job: Job, platform: Device, write: Write) -> dict[str, Any]:
+    """Export `init_opt`, a step for each batch size and `eval_variables`; return what to declare.
+
+    Raises SubmissionError where the submission breaks its contract.
+    """
+    start = time.perf_counter()
+    shapes, path = stated(workload), source.path
+    assert job.hyperparameters is not None
+    task = task_view(workload, job.budget_steps, job.declared_steps, platform)
+    algorithm = build_algorithm(source, task, job.hyperparameters)
+    check_fields(algorithm, path)
+    params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
+    trees: dict[str, PyTree] = {"params": params, "model_state": model_state}
+
+    def init_opt(params_: Any, key: Any) -> Any:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), 0xFFFFFFFF)
+        return strong(algorithm.init(_tree(trees, "params", params_), key))
+
+    flat_params = jax.tree.leaves(params)
+    with blamed(path, "init"):
+        trees["opt_state"] = jax.eval_shape(init_opt, flat_params, KEY)
+        check_arrays(trees["opt_state"], path)
+        write("init_opt", exported(lambda p, key: _flat(init_opt(p, key)), platform, flat_params, KEY))
+    costs, metrics = {}, set[str]()
+    for size in sorted({workload.info.batch_size, *algorithm.batch_sizes}):
+        batch = _batch(workload, shapes, size * algorithm.candidates)
+        step = flat_step(workload, algorithm, trees, size, path)
+        with blamed(path, "step"):
+            costs[size] = asdict(cost_of(jax.make_jaxpr(step)(*_state(trees), batch, KEY)))
+            metrics |= set(jax.eval_shape(step, *_state(trees), batch, KEY)[3])
+            write(f"step_{size}", exported(step, platform, *_state(trees), batch, KEY))
+    if algorithm.eval_variables is not None:
+        with blamed(path, "eval_variables"):
+            function = flat_eval_variables(workload, algorithm, trees, path)
+            batches = _batches(workload, shapes, algorithm.recalibration_batches)
+            write("eval_variables", exported(function, platform, *_state(trees), batches, KEY))
+    return {
+        "export_s": time.perf_counter() - start,
+        "leaves": {"opt_state": leaves("opt_state", trees["opt_state"])},
+        "cost": costs,
+        "metrics": sorted(metrics),
+        "batch_sizes": sorted({workload.info.batch_size, *algorithm.batch_sizes}),
+        "candidates": algorithm.candidates,
+        "recalibration_batches": algorithm.recalibration_batches,
+        "control": algorithm.control is not None,
+    }
+
+
+def exported(function: Callable[..., Any], platform: Device, *args: Any) -> bytes:
+    """Return the serialised StableHLO of a function on these shapes."""
+    try:
+        made = export.export(jax.jit(function), platforms=[PLATFORMS[platform]])(*args)
+        return bytes(made.serialize())
+    except NotImplementedError as error:
+        if "host_callbacks" not in str(error):
+            raise
+        raise SubmissionError(
+            "a callback to the host (jax.debug.print, jax.pure_callback) cannot be part of a program; return what you "
+            "want to see as a metric"
+        ) from None
+
+
+def flat_step(
+    workload: Workload, algorithm: Algorithm, trees: Mapping[str, PyTree], size: int, source: Path
+) -> Callable[..., Any]:
+    """Return one training step on lists of arrays: its batch is drawn already, and the harness counts."""
+    loss = WorkloadLoss(workload)
+
+    def step(params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batch: Any, key: Any) -> Any:
+        state = _train_state(trees, params, opt_state, model_state, step, examples)
+        new, metrics = take_step(loss, algorithm, state, batch, jax.random.wrap_key_data(key), size, source)
+        return _flat(new.params), _flat(new.opt_state), _flat(new.model_state), metrics
+
+    return step
+
+
+def flat_eval_variables(
+    workload: Workload, algorithm: Algorithm, trees: Mapping[str, PyTree], source: Path
+) -> Callable[..., Any]:
+    """Return `eval_variables` on lists of arrays."""
+    loss = WorkloadLoss(workload, gradients=False)
+    function = algorithm.eval_variables
+    assert function is not None
+
+    def eval_variables(
+        params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batches: Any, key: Any
+    ) -> Any:
+        state = _train_state(trees, params, opt_state, model_state, step, examples)
+        given = strong(function(loss, state, batches or None, jax.random.wrap_key_data(key)))
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise SubmissionError("eval_variables() must return (params, model_state)")
+        before = {"params": state.params, "model_state": state.model_state}
+        check_same(before, dict(zip(before, given, strict=True)), "eval_variables", source)
+        return tuple(map(_flat, given))
+
+    return eval_variables
+
+
+def gradient_flops(workload: Workload, params: Any, model_state: Any, batch: Any, platform: Device) -> float:
+    """Return the floating-point operations of one gradient of the loss on a batch, by XLA's cost analysis."""
+    loss = WorkloadLoss(workload)
+
+    def gradient(params: Any, model_state: Any, batch: Any, key: Any) -> Any:
+        return loss.value_and_grad(params, model_state, batch, jax.random.wrap_key_data(key))
+
+    traced = jax.jit(gradient).trace(params, model_state, batch, KEY)
+    return float(traced.lower(lowering_platforms=(PLATFORMS[platform],)).cost_analysis()["flops"])
+
+
+def stated(workload: Workload) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Return the stated shapes of every split. Raises WorkloadError where the workload states none."""
+    if workload.shapes is None:
+        raise WorkloadError(
+            f"{workload.info.name}: Workload.shapes is None; state the shapes of the splits, so that programs can be "
+            "made where the data are not"
+        )
+    given: Shapes = workload.shapes
+    return {
+        split: {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
+        for split, arrays in given.items()
+    }
+
+
+def leaves(name: str, tree: PyTree) -> list[dict[str, Any]]:
+    """Return name, shape and dtype of each array of a tree."""
+    return [
+        {"name": name + jax.tree_util.keystr(path), "shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _batch(workload: Workload, shapes: Mapping[str, Any], size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    index = jax.ShapeDtypeStruct((size,), jnp.int32)
+
+    def draw(train: Any, index: Any, key: Any) -> Any:
+        return dict(workload.batch(train, index, jax.random.wrap_key_data(key))) | {"index": index}
+
+    drawn: dict[str, jax.ShapeDtypeStruct] = jax.eval_shape(draw, shapes["train"], index, KEY)
+    return drawn
+
+
+def _batches(workload: Workload, shapes: Mapping[str, Any], count: int) -> dict[str, jax.ShapeDtypeStruct]:
+    one = _batch(workload, shapes, workload.info.batch_size) if count else {}
+    return {name: jax.ShapeDtypeStruct((count, *array.shape), array.dtype) for name, array in one.items()}
+
+
+def _state(trees: Mapping[str, PyTree]) -> list[Any]:
+    return [*(jax.tree.leaves(trees[name]) for name in ("params", "opt_state", "model_state")), COUNT, COUNT]
+
+
+def _flat(tree: PyTree) -> list[jax.Array]:
+    return jax.tree.leaves(strong(tree))
+
+
+def _tree(shapes: Mapping[str, PyTree], name: str, arrays: Sequence[Any]) -> PyTree:
+    return jax.tree.unflatten(jax.tree.structure(shapes[name]), arrays)
+
+
+def _train_state(
+    shapes: Mapping[str, PyTree], params: Any, opt_state: Any, model_state: Any, *counts: Any
+) -> TrainState:
+    flat = {"params": params, "opt_state": opt_state, "model_state": model_state}
+    return TrainState(*(_tree(shapes, name, arrays) for name, arrays in flat.items()), *counts)

@@ -1,0 +1,115 @@
+"""What a program is called and made of: the values that exporter, deriver, store and trial share. Needs no jax.
+
+A program is a folder `programs/<id>/` of the cache: `manifest.json`, and a file of serialised StableHLO for each of its
+functions. All functions are flat: they take and return arrays, never trees, in the order of the manifest's leaves.
+
+| of a workload | takes | returns |
+|---|---|---|
+| `init` | key | parameters, model state |
+| `batch` | training arrays, int32[B], key | the batch |
+| `evaluate_<split>` | parameters, model state, arrays of the split | metrics |
+| `yardstick_init` | parameters | its optimizer state |
+| `yardstick_step` | parameters, optimizer state, model state, step, examples, batch, key | the first three, metrics |
+
+| of a submission | takes | returns |
+|---|---|---|
+| `init_opt` | parameters, key | optimizer state |
+| `step_<B>` | parameters, optimizer state, model state, step, examples, batch of B, key | the first three, metrics |
+| `eval_variables` | parameters, optimizer state, model state, step, examples, batches, key | parameters, model state |
+
+Keys are raw, uint32[2].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.machine.flags import Device
+
+MAX_PROGRAM_BYTES = 4 * 2**20
+MAX_CONSTANT_BYTES = 8 * 2**10  # above those of the workload's own step
+MAX_EXPORT_S = 120.0
+MAX_EXPORT_BYTES = 4 * 2**30  # of memory
+
+Kind = Literal["workload", "submission"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array: its name, as `params['head']['kernel']`, its shape, and the name of its dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The part of a program that belongs to its identity, beside its StableHLO.
+
+    Attributes:
+      kind, platform: of what, and for which device.
+      params, model_state, opt_state: their leaves in order; a workload's `opt_state` is the yardstick's.
+      batch: leaves of a batch at the workload's own size.
+      metrics: names of what a step returns beside the state, sorted.
+      batch_sizes: the sizes there is a step for.
+      candidates, recalibration_batches: see `harness.api.Algorithm`.
+      control: whether the submission answers control calls.
+    """
+
+    kind: Kind
+    platform: Device
+    params: tuple[Leaf, ...]
+    model_state: tuple[Leaf, ...]
+    opt_state: tuple[Leaf, ...]
+    batch: tuple[Leaf, ...]
+    metrics: tuple[str, ...] = ()
+    batch_sizes: tuple[int, ...] = ()
+    candidates: int = 1
+    recalibration_batches: int = 0
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a process that saw no submission found in the StableHLO of one function.
+
+    Attributes:
+      sha256: of the file.
+      program_bytes: of the file.
+      flops, bytes: by XLA's cost analysis, before optimisation; a loop counts once.
+      constant_bytes: of all constants; one value repeated counts once.
+      custom_calls: their targets, sorted.
+    """
+
+    sha256: str
+    program_bytes: int
+    flops: float
+    bytes: float
+    constant_bytes: int
+    custom_calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`.
+
+    Attributes:
+      id: SHA-256 over the contract and the StableHLO without debug information, symbols renamed.
+      contract: see there.
+      functions: facts by name of the function.
+      flagged: what a reader of a score has to know of it, in a line each.
+      gradient_flops: of a workload, what one gradient of its loss on a batch takes; 0 for a submission.
+      declared: what the exporter said and nobody can derive, gradient calls and examples of a step among it.
+      sources: hashes of the sources and versions that it was made from; no part of the identity.
+    """
+
+    id: str
+    contract: Contract
+    functions: dict[str, Facts]
+    flagged: tuple[str, ...] = ()
+    gradient_flops: float = 0.0
+    declared: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
+    schema: int = 1

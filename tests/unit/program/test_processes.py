@@ -1,0 +1,346 @@
+"""Programs as real processes make them: by content, within limits, and never by the exporter's word alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jax import export
+
+from harness.errors import SubmissionError, WorkloadError
+from harness.program import discovery, processes, store, submission
+from harness.program.discovery import Folder
+
+ROOT = Path(__file__).resolve().parents[3]
+QUADRATIC = discovery.find("workloads", "quadratic")
+GPT = discovery.find("workloads", "shrunk_gpt")
+BUDGET = 200
+
+META = "name: {}\ndescription: planted\nauthors: [a]\nlicence: MIT\ntuning: self\ndefaults: {{lr: 0.1}}\n"
+ALGORITHM = """
+import jax, jax.numpy as jnp
+from harness.api import Algorithm
+
+
+def init(params, key):
+    return {{"count": jnp.zeros((), jnp.int32)}}
+
+
+def step(loss, state, batch, key):
+    (value, model_state), grads = loss.value_and_grad(state.params, state.model_state, batch, key)
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
+    opt_state = {{"count": state.opt_state["count"] + 1}}
+    {extra}
+    return state._replace(params=params, opt_state=opt_state, model_state=model_state), {{"loss": value}}
+
+
+def build(task, hp):
+    {build}
+    return Algorithm(init=init, step=step{fields})
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_store(tmp_path_factory):
+    before = os.environ["HARNESS_CACHE"]
+    os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("programs"))
+    yield
+    os.environ["HARNESS_CACHE"] = before
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Return a function that writes a submission and returns its folder."""
+
+    def write(code: str = "", name: str = "mine", *, extra="pass", build="pass", fields="") -> Folder:
+        path = tmp_path / name
+        path.mkdir()
+        (path / "submission.yaml").write_text(META.format(name))
+        (path / "submission.py").write_text(code or ALGORITHM.format(extra=extra, build=build, fields=fields))
+        return Folder("submissions", name, path)
+
+    return write
+
+
+def program(folder: Folder, workload: Folder = QUADRATIC, **options) -> store.Program:
+    info = submission.read_info(folder)
+    (made,) = processes.submission_programs(workload, folder, [info.defaults], BUDGET, **options)
+    return made
+
+
+def text(made: store.Program, function: str) -> str:
+    return export.deserialize(bytearray(made.functions[function])).mlir_module()
+
+
+def adamw() -> Folder:
+    return discovery.find("submissions", "adamw")
+
+
+def test_a_program_is_what_its_manifest_says_and_runs_alone(tmp_path):
+    own, made = processes.workload_program(QUADRATIC), program(adamw())
+    assert set(own.functions) == {
+        "init", "batch", "evaluate_validation_slice", "evaluate_validation", "evaluate_test", "yardstick_init",
+        "yardstick_step",
+    }  # fmt: skip
+    assert set(made.functions) == {"init_opt", "step_32"}
+    contract = made.manifest.contract
+    assert [leaf.name for leaf in contract.params] == ["params['linear']['bias']", "params['linear']['kernel']"]
+    assert (contract.batch_sizes, contract.metrics, contract.control) == ((32,), ("loss",), False)
+    assert made.manifest.declared["cost"]["32"]["gradient_calls"] == 1
+    assert not made.manifest.flagged
+    for name, data in made.functions.items():
+        (tmp_path / name).write_bytes(data)
+    code = f"""if True:
+        import sys
+        import numpy as np
+        from jax import export
+        step = export.deserialize(bytearray(open({str(tmp_path / "step_32")!r}, "rb").read()))
+        zeros = [np.zeros(aval.shape, aval.dtype) for aval in step.in_avals]
+        import jax
+        arguments, keywords = jax.tree.unflatten(step.in_tree, zeros)
+        params, opt_state, model_state, metrics = step.call(*arguments, **keywords)
+        assert float(metrics["loss"]) == 0.0
+        heavy = [name for name in ("flax", "optax", "orbax", "hydra") if name in sys.modules]
+        sys.exit(f"imported {{heavy}}" if heavy else 0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_exporter_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "none"))
+    workload = discovery.find("workloads", "lm_shakespeare")
+    made = program(adamw(), workload)
+    assert made.manifest.contract.batch[0].shape[0] == discovery.workload_info(workload).batch_size
+    assert not (tmp_path / "none").exists()
+
+
+def test_nothing_is_traced_twice_and_content_decides_the_id(planted, monkeypatch):
+    first = planted(name="first")
+    made = program(first)
+    monkeypatch.setattr(processes, "_answers", lambda *_: pytest.fail("a process was started"))
+    assert program(first).manifest.id == made.manifest.id
+    monkeypatch.undo()
+    same = planted(ALGORITHM.format(extra="pass  # another text", build="unused = 1", fields=""), "second")
+    assert same.source_hash != first.source_hash
+    assert program(same).manifest.id == made.manifest.id
+    other = planted(name="third", extra="params = jax.tree.map(lambda p: 0.999 * p, params)")
+    assert program(other).manifest.id != made.manifest.id
+
+
+def test_a_faster_optimizer_of_the_harness_is_another_index_entry(monkeypatch):
+    made = program(adamw())
+    monkeypatch.setattr(processes, "_own_hash", lambda: "edited")
+    assert store.look_up(store.key(**processes._sources(QUADRATIC, None, "cpu"))) is None
+    assert program(adamw()).manifest.id == made.manifest.id, "the same program came out of it"
+
+
+@pytest.mark.parametrize("damage", ["step_32.mlir", store.MANIFEST])
+def test_a_damaged_program_is_noticed_and_made_anew(damage):
+    made = program(adamw())
+    file = store.root() / made.manifest.id / damage
+    file.write_bytes(file.read_bytes()[:-5] + b"wrong")
+    assert store.read(made.manifest.id) is None
+    again = program(adamw())
+    assert (again.manifest.id, again.functions) == (made.manifest.id, made.functions)
+    file.unlink()
+    assert program(adamw()).functions == made.functions
+
+
+def test_several_processes_fill_the_store_at_once(planted):
+    folder = planted(name="crowd")
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(program(folder).manifest.id)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert store.read(found[0]) is not None
+    assert not list(store.root().glob(".new-*"))
+
+
+def test_a_point_has_a_program_of_its_own():
+    points = [{**submission.read_info(adamw()).defaults, "learning_rate": lr} for lr in (0.1, 0.2, 0.1)]
+    one, other, same = processes.submission_programs(QUADRATIC, adamw(), points, BUDGET)
+    assert one.manifest.id != other.manifest.id
+    assert one.manifest.id == same.manifest.id
+
+
+def test_a_program_for_a_gpu_is_made_without_one():
+    made = program(discovery.find("submissions", "muon"), GPT, platform="gpu")
+    assert made.manifest.contract.platform == "gpu"
+    assert "bf16" in text(made, "step_8"), "Muon takes bf16 on a GPU"
+    here = program(discovery.find("submissions", "muon"), GPT)
+    assert "bf16" not in text(here, "step_8")
+    assert made.manifest.id != here.manifest.id
+
+
+# ---- what is planted ----
+
+
+def test_half_of_the_batch_is_flagged(planted):
+    """It patches the loss, which counts as many examples as before."""
+    half = """
+import harness.program.loss as internal
+real = internal.WorkloadLoss._call
+def call(self, params, model_state, batch, key, train, options):
+    halved = {name: array[: len(array) // 2] for name, array in batch.items()}
+    losses, state = real(self, params, model_state, halved, key, train, options)
+    import jax.numpy as jnp
+    return jnp.concatenate([losses, losses]), state
+internal.WorkloadLoss._call = call
+"""
+    honest, cheat = (
+        planted(name="honest"),
+        planted(half + ALGORITHM.format(extra="pass", build="pass", fields=""), "half"),
+    )
+    assert not program(honest, GPT).manifest.flagged
+    (flag,) = program(cheat, GPT).manifest.flagged
+    assert flag.startswith("a step of 8 examples takes 0.5")
+
+
+def test_initial_parameters_and_evaluation_are_none_of_its_business(planted):
+    """It patches the workload that it is traced with; the workload's own program never meets it."""
+    before = processes.workload_program(GPT)
+    code = "import gc, sys, jax\nfrom harness.program.workload import Workload\n" + ALGORITHM.format(
+        extra="pass",
+        build="""for one in gc.get_objects():
+        if isinstance(one, Workload):
+            zeros = jax.tree.map(lambda p: jax.numpy.zeros(p.shape), task.params)
+            object.__setattr__(one, "init", lambda key: (zeros, {}))
+            object.__setattr__(one, "evaluate", lambda *_: {"loss": 0.0})""",
+        fields="",
+    )
+    made = program(planted(code, "patches"), GPT)
+    assert made.manifest.contract.params == before.manifest.contract.params
+    assert not {"init", "evaluate_test"} & set(made.functions)
+    assert processes.workload_program(GPT).functions == before.functions
+
+
+def test_data_hidden_in_constants_are_refused(planted):
+    """300 KB of numbers that no operation makes."""
+    numbers = planted(
+        name="hoard",
+        build="global HOARD; HOARD = __import__('numpy').random.default_rng(0).normal(size=75_000).astype('float32')",
+        extra="opt_state['count'] += (jnp.asarray(HOARD)[state.step % 75_000] > 9.0).astype(jnp.int32)",
+    )
+    with pytest.raises(
+        SubmissionError, match=r"hoard: step_32 holds 3000\d\d bytes of constants; .* at most 8192 more"
+    ):
+        program(numbers)
+
+
+def test_many_scalars_are_counted_too(planted):
+    spread = planted(
+        name="spread",
+        extra="for i in range(3000): opt_state['count'] += jnp.where(state.step == 7 * i + 11, 13 * i + 5, 0)",
+    )
+    with pytest.raises(SubmissionError, match=r"spread: step_32 holds \d+ bytes of constants"):
+        program(spread)
+
+
+def test_another_tree_is_refused_whoever_checks_it(planted):
+    other = planted(name="other", extra="opt_state = {'count': opt_state['count'], 'more': value}")
+    with pytest.raises(SubmissionError, match=r"other/submission\.py: step\(\) changed the tree of opt_state"):
+        program(other)
+    quiet = "import harness.program.trace as t, harness.program.exporting as e\nt.check_same = lambda *_: None\n"
+    patched = planted(
+        quiet
+        + ALGORITHM.format(extra="opt_state = {'count': opt_state['count'], 'more': value}", build="pass", fields=""),
+        "patched",
+    )
+    with pytest.raises(SubmissionError, match=r"patched: step_32 returns \d arrays, expected are \d"):
+        program(patched)
+    wide = "import harness.program.trace as t\nt.check_same = lambda *_: None\n"
+    dtype = planted(wide + ALGORITHM.format(extra="opt_state = {'count': value}", build="pass", fields=""), "dtype")
+    with pytest.raises(
+        SubmissionError, match=r"step_32 returns float32\[\] for opt_state\['count'\], expected is int32"
+    ):
+        program(dtype)
+
+
+def test_a_gradient_in_evaluation_is_refused_whoever_checks_it(planted):
+    quiet = """
+import dataclasses
+import harness.program.loss as internal
+internal.WorkloadLoss.__init__ = (lambda real: lambda self, workload, gradients=True: real(self, workload, True))(
+    internal.WorkloadLoss.__init__)
+"""
+    evaluate = """
+def evaluate(loss, state, batches, key):
+    batch = jax.tree.map(lambda x: x[0], batches)
+    _, grads = loss.value_and_grad(state.params, state.model_state, batch, key)
+    return jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads), state.model_state
+"""
+    fields = ", eval_variables=evaluate, recalibration_batches=1"
+    plain = planted(evaluate + ALGORITHM.format(extra="pass", build="pass", fields=fields), "plain")
+    with pytest.raises(SubmissionError, match="eval_variables may run the loss forward but takes no gradient"):
+        program(plain, GPT)
+    patched = planted(quiet + evaluate + ALGORITHM.format(extra="pass", build="pass", fields=fields), "patched")
+    with pytest.raises(
+        SubmissionError, match=r"patched: eval_variables takes .* operations; .* it may take no gradient"
+    ):
+        program(patched, GPT)
+    forward = evaluate.replace("_, grads = loss.value_and_grad", "loss.value").replace(
+        "jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)", "state.params"
+    )
+    program(planted(forward + ALGORITHM.format(extra="pass", build="pass", fields=fields), "forward"), GPT)
+
+
+def test_devices_are_not_asked_for(planted):
+    asks = planted(name="asks", build="jax.default_backend()")
+    with pytest.raises(SubmissionError, match=r"asks/submission\.py: jax\.default_backend\(\) .*task\.platform tells"):
+        program(asks)
+    asks = planted(name="counts", extra="jax.devices()")
+    with pytest.raises(SubmissionError, match=r"counts/submission\.py: jax\.devices\(\) tells"):
+        program(asks)
+
+
+def test_host_callbacks_cannot_be_exported(planted):
+    calls = planted(name="calls", extra="jax.debug.print('{}', value)")
+    with pytest.raises(
+        SubmissionError,
+        match=r"calls/submission\.py: a callback to the host .* return what you want to see as a metric",
+    ):
+        program(calls)
+
+
+def test_limits_end_with_one_clear_error(planted, monkeypatch):
+    monkeypatch.setattr(processes, "MAX_EXPORT_S", 20.0)
+    loops = planted(name="loops", build="while True: pass")
+    with pytest.raises(SubmissionError, match=r"loops: .*no program within 20 s"):
+        program(loops)
+    hungry = planted(name="hungry", build="x = bytearray(10 * 2**30)")
+    with pytest.raises(SubmissionError, match=r"hungry.*(4 GiB|MemoryError)"):
+        program(hungry)
+    exits = planted(name="exits", build="import os; os._exit(3)")
+    with pytest.raises(SubmissionError, match=r"exits: the process .* ended: exit code 3"):
+        program(exits)
+
+
+def test_a_workload_that_states_no_shapes_says_so(tmp_path):
+    path = tmp_path / "workloads/bare"
+    path.mkdir(parents=True)
+    text = (ROOT / "workloads/quadratic/workload.py").read_text().replace("quadratic", "bare")
+    (path / "workload.py").write_text(text)
+    model = (ROOT / "workloads/quadratic/model.py").read_text()
+    (path / "model.py").write_text(model.replace("shapes=data.shapes,", ""))
+    with pytest.raises(WorkloadError, match=r"bare: Workload\.shapes is None; state the shapes"):
+        processes.workload_program(Folder("workloads", "bare", path))
+
+
+def test_the_manifest_is_read_strictly():
+    made = program(adamw())
+    file = store.root() / made.manifest.id / store.MANIFEST
+    held = json.loads(file.read_text())
+    assert held["id"] == made.manifest.id == file.parent.name
+    assert held["functions"]["step_32"]["sha256"] == store.sha256(made.functions["step_32"])
+    assert np.isfinite(held["functions"]["step_32"]["flops"])
