@@ -6,9 +6,8 @@ reads one `DeriveRequest` and answers with a JSON object a line for each folder 
 where the folder holds a finished `manifest.json`, else why its functions break the rules. The exporter's word is taken
 for names alone: shapes, constants, custom calls, costs and the identity come from the files.
 
-Two limits to know. XLA's analysis counts a loop once, so that `eval_variables` could take a gradient within a loop and
-pass for a forward run; it is on the clock all the same. And what a step computes is not compared with what the loss is:
-a submission that patched the loss to do less work is flagged, one that patched it to do as much is not seen here.
+A limit to know: what a step computes is not compared with what the loss is. A submission that patched the loss to do
+less work is flagged, one that patched it to do as much is not seen here; it trains by another loss, to its own loss.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Any
 
 from harness.errors import HarnessError, SubmissionError
 from harness.machine.flags import Device
-from harness.program import store
+from harness.program import operations, store
 from harness.program.manifest import (
     MAX_CONSTANT_BYTES,
     MAX_PROGRAM_BYTES,
@@ -44,7 +43,7 @@ ALLOWED_CALLS = re.compile(
 )
 """Operations of jax itself that become a custom call: linear algebra, Fourier transforms, random bits, attention."""
 FEWER = 0.98  # of one gradient's operations: a step that takes fewer is flagged
-FORWARD = 1.2  # times the operations of running the loss forward that `eval_variables` may take on its batches
+FORWARD = 1.05  # times the operations of running the loss forward that `eval_variables` may take on its batches
 PER_VALUE = 100  # operations for each value of the state that it may take besides
 
 
@@ -88,13 +87,12 @@ def derive(folder: Path, workload: store.Program | None, request: DeriveRequest)
             _check_evaluation(facts["eval_variables"], contract, workload.manifest)
     digest = hashlib.sha256(json.dumps(plain_data.to_plain(contract), sort_keys=True).encode())
     for name, function in functions.items():
-        digest.update(f"\0{name}\0{function.normalised()}".encode())
+        digest.update(f"\0{name}\0{operations.normalised(function.text)}".encode())
     manifest = Manifest(
         id=digest.hexdigest(),
         contract=contract,
         functions=facts,
         flagged=tuple(flags(facts, contract, workload.manifest)) if workload else (),
-        gradient_flops=float(declared.pop("gradient_flops", 0.0)) if workload is None else 0.0,
         declared={name: value for name, value in declared.items() if name in ("cost", "export_s", "choices")},
         sources=request.sources,
     )
@@ -116,6 +114,11 @@ class Function:
             raise SubmissionError(f"{name} is no exported function: {type(error).__name__}: {error}") from None
 
     @property
+    def text(self) -> str:
+        """Its StableHLO."""
+        return str(self.exported.mlir_module())
+
+    @property
     def inputs(self) -> list[Any]:
         """Shapes of what it takes, flat."""
         return list(self.exported.in_avals)
@@ -129,7 +132,7 @@ class Function:
         """Return what can be counted."""
         import jax
 
-        constants, calls = self._walked()
+        counted = operations.count(self.text)
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in self.inputs]
         arguments, keywords = jax.tree.unflatten(self.exported.in_tree, shapes)
         traced = jax.jit(self.exported.call).trace(*arguments, **keywords)
@@ -139,54 +142,24 @@ class Function:
             program_bytes=len(self.data),
             flops=float(cost.get("flops", 0.0)),
             bytes=float(cost.get("bytes accessed", 0.0)),
-            constant_bytes=constants,
-            custom_calls=tuple(sorted(calls)),
+            products=counted.products,
+            exact=counted.exact,
+            constant_bytes=counted.constant_bytes,
+            custom_calls=tuple(sorted(counted.custom_calls)),
         )
-
-    def normalised(self) -> str:
-        """Return its StableHLO without debug information, symbols and the order of their names left out."""
-        with _context():
-            text = self._module().operation.get_asm(enable_debug_info=False)
-        names: dict[str, str] = {}
-
-        def renamed(match: re.Match[str]) -> str:
-            return f"{match[1]}@{names.setdefault(match[2], f's{len(names)}')}"
-
-        text = re.sub(r"((?<!custom_call )(?<!module ))@([\w$.]+)", renamed, text)
-        return re.sub(r"module @[\w$.]+", "module", text)
-
-    def _module(self) -> Any:
-        from jaxlib.mlir import ir
-
-        return ir.Module.parse(self.exported.mlir_module())
-
-    def _walked(self) -> tuple[int, set[str]]:
-        """Return the bytes of its constants, and the targets of its custom calls."""
-        from jaxlib.mlir import ir
-
-        total, calls = 0, set[str]()
-
-        def look(op: Any) -> Any:
-            nonlocal total
-            if op.name == "stablehlo.constant":
-                total += _constant_bytes(op.attributes["value"])
-            elif op.name == "stablehlo.custom_call":
-                calls.add(ir.StringAttr(op.attributes["call_target_name"]).value)
-            return ir.WalkResult.ADVANCE
-
-        with _context():
-            self._module().operation.walk(look)
-        return total, calls
 
 
 def flags(facts: dict[str, Facts], contract: Contract, workload: Manifest) -> Iterable[str]:
     """Yield what a reader of a score has to know: a step that computes less than one gradient, say."""
-    size = _batch_size(workload.contract)
+    size, gradient = _batch_size(workload.contract), workload.functions["yardstick_step"].products
     for batch_size in contract.batch_sizes:
-        asked = workload.gradient_flops * batch_size / size
-        found = facts[f"step_{batch_size}"].flops
-        if found < FEWER * asked:
-            yield f"a step of {batch_size} examples takes {found / asked:.2f} of the operations of one gradient on them"
+        asked = gradient * batch_size / size  # AdamW adds none to those of the gradient
+        found = facts[f"step_{batch_size}"]
+        if found.products < FEWER * asked:
+            yield (
+                f"a step of {batch_size} examples takes {found.products / asked:.2f} of the products of one gradient "
+                f"on them{'' if found.exact else ', loops of unknown length counted once'}"
+            )
 
 
 def _workload_contract(functions: dict[str, Function], declared: dict[str, Any], platform: Device) -> Contract:
@@ -273,37 +246,16 @@ def _check_calls(facts: dict[str, Facts]) -> None:
 
 
 def _check_evaluation(function: Facts, contract: Contract, workload: Manifest) -> None:
-    """Refuse an `eval_variables` that takes more than running the loss forward over its batches does: a gradient, say.
-
-    Backward passes take twice what a forward pass does, so that a gradient is thrice that.
-    """
+    """Refuse an `eval_variables` that takes more than running the loss forward over its batches does, as a gradient."""
     state = _size((*contract.params, *contract.opt_state, *contract.model_state))
-    forward = workload.gradient_flops / 3 * contract.recalibration_batches
+    forward = workload.functions["loss"].products * contract.recalibration_batches
     allowed = FORWARD * forward + PER_VALUE * state
-    if function.flops > allowed:
+    if function.products > allowed or not function.exact:
+        took = f"{function.products:.3g}" if function.exact else "products in a loop of unknown length,"
         raise SubmissionError(
-            f"eval_variables takes {function.flops:.3g} operations; running the loss forward over its "
+            f"eval_variables takes {took} operations; running the loss forward over its "
             f"{contract.recalibration_batches} batches takes {allowed:.3g} at most: it may take no gradient"
         )
-
-
-def _constant_bytes(attribute: Any) -> int:
-    from jaxlib.mlir import ir
-
-    shaped = ir.ShapedType(attribute.type)
-    digits = re.findall(r"\d+", str(shaped.element_type))  # f32, i1, ui8, complex<f32>, f8E4M3FN
-    bits = int(digits[0]) * (2 if "complex" in str(shaped.element_type) else 1)
-    count = 1
-    if not ir.DenseElementsAttr(attribute).is_splat:
-        for extent in shaped.shape:
-            count *= extent
-    return -(-count * bits // 8)
-
-
-def _context() -> Any:
-    from jax.interpreters import mlir
-
-    return mlir.make_ir_context()
 
 
 def _leaves(plain: Iterable[Any]) -> tuple[Leaf, ...]:

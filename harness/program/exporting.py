@@ -29,7 +29,7 @@ COUNT = jax.ShapeDtypeStruct((), jnp.int32)
 
 
 def export_workload(workload: Workload, platform: Device, write: Write) -> dict[str, Any]:
-    """Export init, batch, evaluate and the yardstick; return what to declare."""
+    """Export init, batch, loss, evaluate and the yardstick; return what to declare."""
     start = time.perf_counter()
     shapes = stated(workload)
     size = workload.info.batch_size
@@ -61,13 +61,18 @@ def export_workload(workload: Workload, platform: Device, write: Write) -> dict[
             return workload.evaluate(_tree(trees, "params", params_), _tree(trees, "model_state", model_state_), arrays)
 
         save(f"evaluate_{split}", evaluate, *variables, shapes[split])
+
+    def forward(params_: Any, model_state_: Any, batch: Any, key: Any) -> Any:
+        variables = _tree(trees, "params", params_), _tree(trees, "model_state", model_state_)
+        return WorkloadLoss(workload).value(*variables, batch, jax.random.wrap_key_data(key))[0]
+
+    save("loss", forward, *variables, batch, KEY)
     save("yardstick_init", lambda p: _flat(algorithm.init(_tree(trees, "params", p), jax.random.key(0))), variables[0])
     step = flat_step(workload, algorithm, trees, size, Path("yardstick"))
     save("yardstick_step", step, *_state(trees), batch, KEY)
     return {
         "export_s": time.perf_counter() - start,
         "leaves": {name: leaves(name, tree) for name, tree in trees.items()} | {"batch": leaves("batch", batch)},
-        "gradient_flops": gradient_flops(workload, params, model_state, batch, platform),
         "choices": dict(workload.choices),
     }
 
@@ -168,17 +173,6 @@ def flat_eval_variables(
         return tuple(map(_flat, given))
 
     return eval_variables
-
-
-def gradient_flops(workload: Workload, params: Any, model_state: Any, batch: Any, platform: Device) -> float:
-    """Return the floating-point operations of one gradient of the loss on a batch, by XLA's cost analysis."""
-    loss = WorkloadLoss(workload)
-
-    def gradient(params: Any, model_state: Any, batch: Any, key: Any) -> Any:
-        return loss.value_and_grad(params, model_state, batch, jax.random.wrap_key_data(key))
-
-    traced = jax.jit(gradient).trace(params, model_state, batch, KEY)
-    return float(traced.lower(lowering_platforms=(PLATFORMS[platform],)).cost_analysis()["flops"])
 
 
 def stated(workload: Workload) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:

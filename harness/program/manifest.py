@@ -7,6 +7,7 @@ functions. All functions are flat: they take and return arrays, never trees, in 
 |---|---|---|
 | `init` | key | parameters, model state |
 | `batch` | training arrays, int32[B], key | the batch |
+| `loss` | parameters, model state, batch, key | mean loss: what a forward pass takes |
 | `evaluate_<split>` | parameters, model state, arrays of the split | metrics |
 | `yardstick_init` | parameters | its optimizer state |
 | `yardstick_step` | parameters, optimizer state, model state, step, examples, batch, key | the first three, metrics |
@@ -79,6 +80,8 @@ class Facts:
       sha256: of the file.
       program_bytes: of the file.
       flops, bytes: by XLA's cost analysis, before optimisation; a loop counts once.
+      products, exact: operations of matrix products and convolutions, loops counted as often as they run; exact is
+        False where one of unknown length holds any.
       constant_bytes: of all constants; one value repeated counts once.
       custom_calls: their targets, sorted.
     """
@@ -87,6 +90,8 @@ class Facts:
     program_bytes: int
     flops: float
     bytes: float
+    products: float
+    exact: bool
     constant_bytes: int
     custom_calls: tuple[str, ...] = ()
 
@@ -100,7 +105,6 @@ class Manifest:
       contract: see there.
       functions: facts by name of the function.
       flagged: what a reader of a score has to know of it, in a line each.
-      gradient_flops: of a workload, what one gradient of its loss on a batch takes; 0 for a submission.
       declared: what the exporter said and nobody can derive, gradient calls and examples of a step among it.
       sources: hashes of the sources and versions that it was made from; no part of the identity.
     """
@@ -109,7 +113,6 @@ class Manifest:
     contract: Contract
     functions: dict[str, Facts]
     flagged: tuple[str, ...] = ()
-    gradient_flops: float = 0.0
     declared: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
     schema: int = 1

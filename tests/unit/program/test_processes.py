@@ -85,7 +85,7 @@ def adamw() -> Folder:
 def test_a_program_is_what_its_manifest_says_and_runs_alone(tmp_path):
     own, made = processes.workload_program(QUADRATIC), program(adamw())
     assert set(own.functions) == {
-        "init", "batch", "evaluate_validation_slice", "evaluate_validation", "evaluate_test", "yardstick_init",
+        "init", "batch", "loss", "evaluate_validation_slice", "evaluate_validation", "evaluate_test", "yardstick_init",
         "yardstick_step",
     }  # fmt: skip
     assert set(made.functions) == {"init_opt", "step_32"}
@@ -205,6 +205,13 @@ internal.WorkloadLoss._call = call
     assert not program(honest, GPT).manifest.flagged
     (flag,) = program(cheat, GPT).manifest.flagged
     assert flag.startswith("a step of 8 examples takes 0.5")
+    grown = ALGORITHM.format(
+        extra="""def work(i, x): return x @ x
+    opt_state['count'] += jax.lax.fori_loop(0, 10**6, work, jnp.zeros((0, 0))).size""",
+        build="pass",
+        fields="",
+    )
+    assert program(planted(half + grown, "grown"), GPT).manifest.flagged, "products of nothing make up for nothing"
 
 
 def test_initial_parameters_and_evaluation_are_none_of_its_business(planted):
