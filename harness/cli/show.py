@@ -9,7 +9,9 @@ from harness.cli.parser import command_parser
 
 def parser() -> argparse.ArgumentParser:
     made = command_parser("show", "Show what is known of one.", "example:\n  harness show lm_grammar\n")
-    made.add_argument("name", metavar="NAME", help="name or path of a submission or workload")
+    made.add_argument(
+        "name", metavar="NAME", help="name of a submission, workload, suite or ruleset, or path of a folder"
+    )
     return made
 
 

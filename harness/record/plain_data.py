@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -94,7 +95,15 @@ def _convert(hint: Any, value: Any, where: str, error: type[HarnessError]) -> An
         if value in [str(member) for member in hint]:
             return hint(value)
         raise error(f"{where}: got {_show(value)}; {suggest(value, map(str, hint), 'choices')}")
-    raise error(f"{where}: expected {_name(hint)}, got {_show(value)}")
+    raise error(f"{where}: expected {_name(hint)}, got {_show(value)}{_hint(hint, value)}")
+
+
+def _hint(hint: Any, value: Any) -> str:
+    """Return how to mend a number that YAML reads as text: 1e-3 has no dot."""
+    number = hint in (float, int) and isinstance(value, str)
+    if number and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
+        return f"; write it with a dot, as in {value.lower().replace('e', '.0e')}"
+    return ""
 
 
 def _name(hint: Any) -> str:

@@ -122,3 +122,14 @@ def test_what_is_written_is_read_back(root):
     back = plain_data.read(Root, json.loads(json.dumps(plain_data.to_plain(root), allow_nan=False)), "here")
     assert back == root
     assert {k: type(v) for k, v in back.values.items()} == {k: type(v) for k, v in root.values.items()}
+
+
+@dataclass(frozen=True)
+class Bound:
+    min: float | None = None
+
+
+def test_a_number_that_yaml_reads_as_text_is_mended():
+    message = r"min: expected a number.*, got '1e-3' \(str\); write it with a dot, as in 1\.0e-3"
+    with pytest.raises(ConfigError, match=message):
+        plain_data.read(Bound, {"min": "1e-3"}, "space")
