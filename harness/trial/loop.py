@@ -171,6 +171,9 @@ def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Re
     full: dict[str, dict[str, float | None]] = {}
     reason = ending.reason
     if ending.status not in (Status.INTERRUPTED, Status.DIVERGED, Status.HOPELESS):
+        setup.folder.append(
+            "decided", durable=True, step=training.host.step, status=ending.status, reason=ending.reason
+        )
         setup.folder.append("phase", phase="finish")
         try:
             full = full_splits(setup, training)

@@ -240,6 +240,9 @@ def _write_result(path: Path, planned: PlannedTrial, status: Status, reason: str
     trial = run_folder.read_trial(path)
     steps = [event for event in trial.events if event["event"] == "chunk"]
     last = steps[-1] if steps else {"step": 0, "examples": 0}
+    decided = next((event for event in reversed(trial.events) if event["event"] == "decided"), None)
+    if decided is not None:  # it went wrong after the end: in the evaluation of the full splits
+        status, reason = Status(decided["status"]), f"{decided['reason']}; then {status}: {reason}"
     values = [value for m in trial.measurements if (value := m.metrics[planned.spec.metric]) is not None]
     result = Result(
         status=status,

@@ -408,3 +408,17 @@ def test_the_worker_itself_looks_under_the_lock(planned, run):
     )
     assert (done.returncode, "diverged already; nothing to do" in done.stdout) == (0, True), done.stderr
     assert (planned.path / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize("fault", ["os.abort()", "time.sleep(60)"])
+def test_what_happens_after_the_end_changes_no_status(planned, run, fault):
+    script = f"""
+        with run_folder.hold(path) as folder:
+            folder.append("attempt", attempt=1, resume_step=0)
+            folder.append("decided", step=7, status="target_reached", reason="met")
+            {fault}
+    """
+    hasty = dataclasses.replace(planned, options=dataclasses.replace(planned.options, hang_s=1.0))
+    trial = run(script, trial=hasty)
+    assert trial.status == Status.TARGET_REACHED
+    assert trial.reason.startswith("met; then ")

@@ -16,6 +16,8 @@ from harness.search.restamp import Restamp, _Trained
 ROOT = Path(__file__).resolve().parents[3]
 QUADRATIC = discovery.Folder("workloads", "quadratic", ROOT / "workloads/quadratic")
 GOLDEN = json.loads((ROOT / "tests/golden/data/losses.json").read_text())["quadratic"]
+EVALUATED = ((50, '{"loss": 0.7}'), (100, '{"loss": 0.5}'))
+EASIER = ((50, '{"loss": 0.7}'), (100, '{"loss": 0.4}'))
 PROOF = Restamp("w", "old", "new", "c" * 40, 400, "f" * 64, "0.10.2")
 
 
@@ -37,7 +39,7 @@ def fake(monkeypatch, tmp_path):
 
 
 def test_the_same_bits_are_a_proof(fake):
-    same = _Trained("f" * 64, (1.0, 0.5))
+    same = _Trained("f" * 64, (1.0, 0.5), EVALUATED)
     root = fake(same, same)
     proof = restamp.prove(QUADRATIC, root, "HEAD", GOLDEN)
     assert (proof.steps, proof.final_hash) == (2, "f" * 64)
@@ -49,20 +51,26 @@ def test_the_same_bits_are_a_proof(fake):
 @pytest.mark.parametrize(
     ("after", "losses", "message"),
     [
-        (_Trained("e" * 64, (1.0, 0.5)), GOLDEN, "the final state changed, from f"),
-        (_Trained("f" * 64, (1.0, 0.5000001)), GOLDEN, "the training losses changed: step 2 from 0.5 to 0.5000001"),
-        (_Trained("f" * 64, (1.0,)), GOLDEN, "the training losses changed: their number"),
-        (_Trained("f" * 64, (1.0, 0.5)), [1.001 * GOLDEN[0], *GOLDEN[1:]], "the loss at step 1 is"),
+        (_Trained("e" * 64, (1.0, 0.5), EVALUATED), GOLDEN, "the final state changed, from f"),
+        (_Trained("f" * 64, (1.0, 0.5), EASIER), GOLDEN, "the measurements changed: step 100 from .*0.5.* to .*0.4"),
+        (_Trained("f" * 64, (1.0, 0.5), EVALUATED[:1]), GOLDEN, "the measurements changed: their number"),
+        (
+            _Trained("f" * 64, (1.0, 0.5000001), EVALUATED),
+            GOLDEN,
+            "the training losses changed: step 2 from 0.5 to 0.5000001",
+        ),
+        (_Trained("f" * 64, (1.0,), EVALUATED), GOLDEN, "the training losses changed: their number"),
+        (_Trained("f" * 64, (1.0, 0.5), EVALUATED), [1.001 * GOLDEN[0], *GOLDEN[1:]], "the loss at step 1 is"),
     ],
 )
 def test_any_change_is_none(fake, after, losses, message):
-    root = fake(_Trained("f" * 64, (1.0, 0.5)), after, losses)
+    root = fake(_Trained("f" * 64, (1.0, 0.5), EVALUATED), after, losses)
     with pytest.raises(WorkloadError, match=message):
         restamp.prove(QUADRATIC, root, "HEAD", GOLDEN)
 
 
 def test_an_unknown_revision_is_named(fake):
-    root = fake(_Trained("f", ()), _Trained("f", ()))
+    root = fake(_Trained("f", (), ()), _Trained("f", (), ()))
     with pytest.raises(WorkloadError, match=r"nowhere.*--against"):
         restamp.prove(QUADRATIC, root, "nowhere", GOLDEN)
 
