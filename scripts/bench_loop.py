@@ -24,21 +24,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from harness.errors import HarnessError
 from harness.machine import hardware
 from harness.machine.allocator import keep_memory
-from harness.program import discovery
-from harness.program.trace import draw_batch
+from harness.machine.flags import Device
+from harness.program import discovery, processes
+from harness.program.draws import draw_examples, take_batch
 from harness.program.workload import Workload, WorkloadInfo, next_measurement
 from harness.record import run_folder, spec
+from harness.trial import loop
 from harness.trial.clock import Ledger
-from harness.trial.loop import run_trial
+from harness.trial.resume import Training
+from harness.trial.setup import Setup
 
 BENCH = Path(__file__).resolve().parent / "bench"
 MAX_MEASURED = {"cpu": 0.10, "gpu": 0.05}  # measurements over training time
@@ -60,7 +66,7 @@ class BareLoop:
             params, opt_state, model_state, key = carry
             key, data_key, loss_key = jax.random.split(key, 3)
             if same_batches:
-                batch = draw_batch(workload, order, i * size, size, train)
+                batch = take_batch(workload.batch, train, *draw_examples(order, i * size, size, n))
             else:
                 batch = workload.batch(train, jax.lax.dynamic_slice_in_dim(order, i * size, size), data_key)
 
@@ -115,21 +121,26 @@ def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> 
 
     rounds_end = rounds * info.step_hint // 25
     measured_once = next_measurement(info.step_hint, 0, info.grid) + info.step_hint // 25 + 1  # control comes after it
-    discovery.load(SUBMISSION).between = between  # type: ignore[attr-defined]
+    device: Device = "gpu" if jax.default_backend() == "gpu" else "cpu"
+    (found,) = processes.program_ids([wanted(folder, info, variant, device)])
+    if isinstance(found, HarnessError):
+        raise found
     trial = spec.TrialSpec(
         schema=spec.SCHEMA, workload=info.name, workload_version=0, workload_hash=folder.source_hash,
         metric=info.metric, mode=info.mode, target=None, step_hint=info.step_hint, batch_size=info.batch_size,
         budget_steps=100 * info.step_hint,
         reference_step_s=0.0, submission="interleaved", submission_hash=SUBMISSION.source_hash,
         hyperparameters={"learning_rate": 1e-3}, rules="bench", stop="horizon", clock="wall", score_compile=False,
-        compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device=jax.default_backend(),
+        compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device=device,
         deterministic=False, max_steps=min(info.step_hint, max(rounds_end, measured_once)), variant=variant,
+        workload_program=found.workload, program=found.programs[0],
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         options = spec.Options(str(folder.path), str(SUBMISSION.path), checkpoint_s=1e9)
         path = run_folder.prepare(Path(scratch), trial, options)
         with run_folder.hold(path) as held:
-            result = run_trial(trial, options, held, ledger, lambda: False)
+            with mock.patch.object(loop, "control", handing_over(between)):
+                result = loop.run_trial(trial, options, held, ledger, lambda: False)
         compile_s = next(e["compile_s"] for e in run_folder.read_events(path) if "compile_s" in e)
     harness_s, bare_s, _, steps = (sum(column) for column in zip(*turns, strict=True))
     horizon_s = harness_s / steps * info.step_hint
@@ -146,6 +157,25 @@ def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> 
         "evaluated": (measured_s + full_s) / horizon_s,
         "compile_s": sum(compile_s.values()),
     }
+
+
+def wanted(folder: discovery.Folder, info: WorkloadInfo, variant: str | None, device: Device) -> processes.Wanted:
+    """Return the program that is trained."""
+    return processes.Wanted(
+        folder, SUBMISSION, ({"learning_rate": 1e-3},), 100 * info.step_hint, variant=variant, platform=device
+    )
+
+
+def handing_over(between: Callable[[Any], None]) -> Callable[..., None]:
+    """Return what stands in for the loop's `control`: where a control call is due, something else runs instead."""
+
+    def control(setup: Setup, training: Training) -> None:
+        host, spec = training.host, setup.spec
+        if host.examples >= host.control_calls * spec.horizon * spec.batch_size // 25:
+            host.control_calls += 1
+            between(host)
+
+    return control
 
 
 def _grid_points(info: WorkloadInfo) -> int:

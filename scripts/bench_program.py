@@ -5,7 +5,8 @@
 
 For each pair, in turn within one process: a few steps traced in place, a few of the program in the store. `ratio` is
 the median over rounds of in place / exported, at least 0.98 where the program costs nothing; `bits` tells whether both
-end in the same state. `export s` is what tracing and lowering take after imports, `cold s` all of it with an empty
+end in the same state. `export s` is what tracing and lowering take after imports, `settle s` what finding out which
+hyperparameters can be arguments takes, once a submission and process, `cold s` all of it with an empty
 store (processes and imports included; the first row of a workload holds its own program too), `cached s` a look-up.
 """
 
@@ -30,8 +31,9 @@ from harness.data import store
 from harness.machine.allocator import keep_memory
 from harness.program import discovery, processes, seeds, submission
 from harness.program.build import build_algorithm, task_view
+from harness.program.draws import Draw, Keys, draw_step, take_batch
 from harness.program.store import Program
-from harness.program.trace import Draw, Keys, draw_step, init_function, step_function
+from harness.program.trace import init_function, step_function
 from harness.report.tables import print_table
 
 WORKLOADS = ("lm_grammar", "resnet_digits", "mae_digits", "lm_shakespeare", "resnet8_cifar10", "mae_tiny_cifar10")
@@ -85,9 +87,10 @@ def row(workload: str, name: str, rounds: int) -> list[str]:
     in_place, exported, same = compared(place, source, dict(info.defaults), program, rounds)
     ratio = statistics.median(a / b for a, b in zip(in_place, exported, strict=True))
     size = sum(map(len, program.functions.values())) / 1024
-    numbers = [size, program.manifest.declared["export_s"], cold_s, cached_s]
+    declared = program.manifest.declared
+    numbers = [size, declared["export_s"], declared["settle_s"], cold_s, cached_s]
     numbers += [1e3 * statistics.median(in_place), 1e3 * statistics.median(exported), ratio]
-    forms = (".0f", ".2f", ".1f", ".3f", ".2f", ".2f", ".3f")
+    forms = (".0f", ".2f", ".2f", ".1f", ".3f", ".2f", ".2f", ".3f")
     return [workload, name, *(format(n, f) for n, f in zip(numbers, forms, strict=True)), "same" if same else "OTHER"]
 
 
@@ -100,7 +103,9 @@ def compared(
     size = workload.info.batch_size
     keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
     train = jax.device_put(dict(workload.splits().train))
-    draw = jax.jit(lambda examples, step: draw_step(workload, algorithm, size, keys, examples, step))
+    count, candidates = workload.info.num_train_examples, algorithm.candidates
+    draw = jax.jit(lambda seen, step: draw_step(keys, seen, step, size, num_examples=count, candidates=candidates))
+    values = [jax.numpy.float32(point[name]) for name in program.manifest.contract.arguments]
     traced = step_function(workload, algorithm, size)
     call = export.deserialize(bytearray(program.functions[f"step_{size}"])).call
 
@@ -108,9 +113,9 @@ def compared(
         return traced(state, keys, train, draw)[0]
 
     def exported(state: TrainState, train: Any, draw: Draw) -> TrainState:
-        batch = workload.batch(train, draw.examples, draw.batch_key) | {"index": draw.examples}
+        batch = take_batch(workload.batch, train, draw.examples, draw.batch_key)
         key = jax.random.key_data(draw.key)
-        new = call(state.params, state.opt_state, state.model_state, state.step, state.examples, batch, key)
+        new = call(*state, batch, key, values)
         return TrainState(*new[:3], state.step + 1, state.examples + size)
 
     state = jax.jit(init_function(workload, algorithm))(keys)

@@ -6,8 +6,9 @@ precision are its products?
     python scripts/compile_gpu.py --submissions all               half an hour
     python scripts/compile_gpu.py --attention xla                 the fallback
 
-XLA compiles for a card that is only described (`jax.experimental.topologies`). That takes jax's CUDA wheels (in the
-checkout: pip install -e '.[gpu]'), and neither GPU nor driver. Nothing is timed on it: kernels are XLA's defaults, not
+Programs are exported as for a trial, and XLA compiles them for a card that is only described
+(`jax.experimental.topologies`). That takes jax's CUDA wheels (in the checkout: pip install -e '.[gpu]'), and neither
+GPU nor driver. Nothing is timed on it: kernels are XLA's defaults, not
 what its autotuner would choose, and whether cuDNN's attention gives the right numbers is tried out on a card only. Nor
 can it compile here what `device.deterministic=true` runs, for which XLA asks a library on the card for its kernels.
 
@@ -26,11 +27,11 @@ import re
 import sys
 from collections import Counter
 from typing import Any
-from unittest import mock
 
 from harness.errors import ConfigError, HarnessError
 from harness.machine import flags
 from harness.program import discovery
+from harness.program.manifest import Way
 
 WORKLOADS = ("lm_books", "resnet18_cifar10", "mae_small_cifar10")
 CARD_BYTES = 150_754_820_096
@@ -71,14 +72,13 @@ def main() -> int:
     folders = [discovery.find("submissions", name) for name in names]
     # The flags of a GPU, on the backend of a CPU: that of a GPU does not start without one.
     os.environ |= flags.environment("gpu", deterministic=False) | {"JAX_PLATFORMS": "cpu"}
-    os.environ["HARNESS_ATTENTION"] = args.attention
     card = described_card()
     print(HEAD + "\n" + "|---" * HEAD.count(" | ") + "|---|", flush=True)
     failed = False
     for name in args.workloads or WORKLOADS:
         for folder in folders:
             try:
-                row, fits = compiled(discovery.find("workloads", name), folder, card)
+                row, fits = compiled(discovery.find("workloads", name), folder, card, args.attention)
             except (HarnessError, RuntimeError) as error:  # of one row; XLA's are RuntimeErrors
                 row, fits = [f"failed: {str(error).strip().splitlines()[0]}"], False
             failed |= not fits
@@ -101,25 +101,30 @@ def described_card() -> Any:
     return jax.sharding.SingleDeviceSharding(topology.devices[0])
 
 
-def compiled(place: discovery.Folder, folder: discovery.Folder, card: Any) -> tuple[list[str], bool]:
+def compiled(place: discovery.Folder, folder: discovery.Folder, card: Any, way: Way) -> tuple[list[str], bool]:
     """Return the cells of a row after the names, and whether nothing is wrong with it."""
     import jax
 
-    from harness.program import seeds, submission
-    from harness.program.build import build_algorithm, task_view
-    from harness.program.trace import Keys
+    from harness.program import processes, submission
     from harness.trial.programs import compile_programs
 
-    workload = discovery.load_workload(place)
-    splits = workload.splits()
-    keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    given = keys, dict(splits.train), dict(splits.validation_slice)
-    on_card = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=card), given)
-    hp = submission.choose_point(folder, submission.read_info(folder), {})
-    with mock.patch("jax.default_backend", return_value="gpu"):  # Muon, say, takes another precision on a GPU
-        algorithm = build_algorithm(folder, task_view(workload, workload.info.budget_steps, None, "gpu"), hp)
-        programs = compile_programs(workload, algorithm, *on_card, platform="gpu", source=folder.path)
-    step = programs.steps[workload.info.batch_size].compiled
+    own = processes.workload_program(place, platform="gpu")
+    hp, data = submission.read_info(folder).defaults, discovery.load_data(place)
+    budget_steps = data.info.budget_steps
+    (program,) = processes.submission_programs(place, folder, [hp], budget_steps, platform="gpu")
+    if way == "cudnn" and not program.manifest.has(way):
+        if own.manifest.has(way) or own.manifest.declared.get(way):
+            raise ConfigError(str(program.manifest.declared.get(way) or own.manifest.declared.get(way)))
+        way = "xla"  # its attention is too short for another
+    train, part = (
+        {
+            name: jax.ShapeDtypeStruct(shape, jax.numpy.dtype(dtype), sharding=card)
+            for name, (shape, dtype) in data.shapes[split].items()
+        }
+        for split in ("train", "validation_slice")
+    )
+    programs = compile_programs(data, own, program, train, part, platform="gpu", way=way, sharding=card)
+    step = programs.steps[data.info.batch_size].compiled
     text = step.as_text()  # type: ignore[attr-defined]
     (step_bytes, temporary), (evaluation, _) = memory(step), memory(programs.evaluate)
     kinds = products(text)

@@ -137,7 +137,10 @@ def search_of(folder: discovery.Folder, jobs: int, device: Device) -> Search:
         print(f"  {described(run, info.metric, DIMENSIONS)}", flush=True)
 
     record = ROOT / "results/targets" / f"{folder.name}.jsonl"
-    search = Search(folder, info, record, DIMENSIONS, 1 if jobs > 1 else len(sweeps.cores()), on_run, device)
+    ends = {
+        name: {k: (d.min, d.max) for k, d in zip(DIMENSIONS, space, strict=True)} for name, space in BASELINES.items()
+    }
+    search = Search(folder, info, record, DIMENSIONS, 1 if jobs > 1 else len(sweeps.cores()), on_run, device, ends)
     search.load()
     return search
 

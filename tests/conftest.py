@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 from harness.data import get, store
-from harness.errors import DataError
-from harness.program import discovery, submission
+from harness.errors import DataError, HarnessError
+from harness.program import discovery, processes, submission
 from harness.record import run_folder, spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,13 +59,15 @@ def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 @pytest.fixture
 def make_trial(tmp_path: Path):
-    """Return a function that prepares a run folder: (workload, submission, **fields of TrialSpec) -> path."""
+    """Return a function that prepares a run folder, its programs in the store: (workload, submission, **fields of
+    TrialSpec) -> path. It raises what is wrong with the submission.
+    """
 
     def make(
         workload: str, name: str | Path, *, hp: dict[str, Any] | None = None, out: Path | None = None, **fields: Any
     ):
         w, s = discovery.find("workloads", workload), discovery.find("submissions", str(name))
-        info, target = discovery.workload_info(w), discovery.workload_info(w).target
+        info, target, about = discovery.workload_info(w), discovery.workload_info(w).target, submission.read_info(s)
         checkpoint_s = fields.pop("checkpoint_s", 1000.0)
         base: dict[str, Any] = {
             "schema": spec.SCHEMA, "workload": w.name, "workload_version": target.version,
@@ -72,13 +75,22 @@ def make_trial(tmp_path: Path):
             "step_hint": info.step_hint, "batch_size": info.batch_size,
             "budget_steps": target.budget_steps or 2 * info.step_hint,
             "reference_step_s": target.reference_step_s, "submission": s.name, "submission_hash": s.source_hash,
-            "hyperparameters": submission.choose_point(s, submission.read_info(s), hp or {}),
+            "hyperparameters": submission.choose_point(s, about, hp or {}),
             "rules": "quick", "stop": "target", "clock": "steps", "score_compile": False, "compile_cap_s": 60.0,
             "free_batch_size": True, "study": 0, "trial": 0, "seed": 0, "tuning": False, "device": "cpu",
             "deterministic": True,
         }  # fmt: skip
+        planned = spec.TrialSpec(**(base | fields))
+        wanted = processes.Wanted(
+            w, s, (planned.hyperparameters,), planned.budget_steps, planned.steps, planned.variant, planned.device,
+            processes.ends_of(about),
+        )  # fmt: skip
+        (found,) = processes.program_ids([wanted])
+        if isinstance(found, HarnessError):
+            raise found
+        planned = replace(planned, workload_program=found.workload, program=found.programs[0])
         options = spec.Options(str(w.path), str(s.path), checkpoint_s=checkpoint_s)
-        return run_folder.prepare(out or tmp_path / "runs", spec.TrialSpec(**(base | fields)), options)
+        return run_folder.prepare(out or tmp_path / "runs", planned, options)
 
     return make
 

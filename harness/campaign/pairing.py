@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.campaign.hyperparameters import Points
 from harness.errors import ConfigError
 from harness.machine.flags import Device
-from harness.program import discovery, submission
+from harness.program import discovery, processes, submission
 from harness.program.workload import WorkloadInfo
 from harness.record.spec import SCHEMA, Clock, Rules, RunSpec, TrialSpec, Value
 
@@ -26,28 +28,48 @@ class Pairing:
     folder: discovery.Folder
     about: submission.SubmissionInfo
     points: Points
+    found: processes.Found | None = None  # its programs, once they are looked up
+
+    @cached_property
+    def wanted(self) -> processes.Wanted:
+        """The programs of its trials: at every point there may be."""
+        points = {_as_key(point): point for study in self.points.studies for point in study}
+        return processes.Wanted(
+            self.place,
+            self.folder,
+            tuple(points.values()),
+            self.budget_steps,
+            self.declared_steps,
+            self.info.variant,
+            self.device,
+            processes.ends_of(self.about),
+        )
+
+    @property
+    def budget_steps(self) -> int:
+        """The budget in baseline steps, the rules' factor included."""
+        return round(self.info.budget_steps * self.rules.budget_factor)
 
     def spec(self, point: dict[str, Value], study: int, trial: int, *, tuning: bool = False) -> TrialSpec:
         """Return the identity of one trial."""
         rules, info = self.rules, self.info
-        budget = info.budget_steps
-        steps = self._declared()
+        steps = self.declared_steps
         automatic: Clock = "wall" if self.device == "gpu" else "steps"
         fresh = rules.counts == "fresh_seeds" and not tuning
         return TrialSpec(
             schema=SCHEMA,
             workload=self.place.name,
             workload_version=info.target.version,
-            workload_hash=self.place.source_hash,
+            workload_hash=self._hashes[0],
             metric=info.metric,
             mode=info.mode,
             target=info.target.value,
             step_hint=info.step_hint,
             batch_size=info.batch_size,
-            budget_steps=round(budget * rules.budget_factor),
+            budget_steps=self.budget_steps,
             reference_step_s=info.target.reference_step_s,
             submission=self.folder.name,
-            submission_hash=self.folder.source_hash,
+            submission_hash=self._hashes[1],
             hyperparameters=point,
             rules=rules.name,
             stop=rules.stop if info.variant is None else "horizon",
@@ -67,9 +89,21 @@ class Pairing:
             steps=steps,
             studies=1 if tuning else rules.studies,
             trials=1 if fresh else self.points.trials,
+            workload_program=self.found.workload if self.found else None,
+            program=self._program(point),
         )
 
-    def _declared(self) -> int | None:
+    def _program(self, point: dict[str, Value]) -> str | None:
+        if self.found is None:
+            return None
+        return dict(zip(map(_as_key, self.wanted.points), self.found.programs, strict=True))[_as_key(point)]
+
+    @cached_property
+    def _hashes(self) -> tuple[str, str]:
+        return self.place.source_hash, self.folder.source_hash
+
+    @cached_property
+    def declared_steps(self) -> int | None:
         """The declared length, which whole dispatches make up."""
         if self.rules.counts != "mean":
             return None
@@ -84,3 +118,7 @@ class Pairing:
                 f"{dispatch}: so many steps of {self.place.name} are taken at a time on a {self.device}"
             )
         return steps
+
+
+def _as_key(point: Mapping[str, Value]) -> str:
+    return repr(sorted(point.items()))

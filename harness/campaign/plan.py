@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from harness.data import store
 from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
 from harness.machine.flags import Device
-from harness.program import discovery, submission
+from harness.program import discovery, processes, submission
+from harness.program import store as program_store
 from harness.record import plain_data, run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
 from harness.record.spec import Options, RunSpec, TrialSpec, Value
@@ -91,11 +92,14 @@ class Plan:
         return tuple(trial for trial in self.trials if trial.runnable)
 
 
-def make_plan(run: RunSpec, names: list[str], *, elsewhere: bool = False) -> Plan:
+def make_plan(
+    run: RunSpec, names: list[str], *, elsewhere: bool = False, on_export: Callable[[str], object] = str
+) -> Plan:
     """Plan the trials of the submissions `names` (names or paths; none: all that are found) on the workloads of `run`.
 
-    A broken submission stops none of the others: it is a problem of the plan. One that is to be run `elsewhere` names
-    its device, which need not be here. Raises ConfigError for unknown names and
+    Programs that are not in the store yet are exported, which `on_export` is told of. A broken submission stops none of
+    the others: it is a problem of the plan. One that is to be run `elsewhere` names its device, which need not be here.
+    Raises ConfigError for unknown names and
     WorkloadError where a trial would end at a target that is not set.
     """
     folders = submission_folders(names)
@@ -120,10 +124,17 @@ def make_plan(run: RunSpec, names: list[str], *, elsewhere: bool = False) -> Pla
         except (SubmissionError, RunFolderError) as error:
             problems.append(error)
     plan = Plan(run, (), (), points=tuple(points for *_, points in entries))
-    for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries):
-        pairing = Pairing(run, rules, device, place, info, folder, about, points)
-        plan = _extended(plan, pairing, earlier, problems)
-    return replace(plan, problems=tuple(problems))
+    pairings = [
+        Pairing(run, rules, device, place, info, folder, about, points)
+        for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries)
+    ]
+    found = processes.program_ids([pairing.wanted for pairing in pairings], on_export)
+    for pairing, programs in zip(pairings, found, strict=True):
+        if isinstance(programs, HarnessError):
+            problems.append(programs)
+        else:
+            plan = _extended(plan, replace(pairing, found=programs), earlier, problems)
+    return replace(plan, problems=tuple({str(problem): problem for problem in problems}.values()))
 
 
 def _extended(
@@ -223,8 +234,10 @@ def obstacles(plan: Plan) -> list[HarnessError]:
 def make_ready(planned: PlannedTrial) -> Path:
     """Create the run folder just before its trial; one that failed is moved aside to `<folder>.failed-N`.
 
-    It is looked at under its lock: what another process has finished since the plan was made stays where it is.
+    It is looked at under its lock: what another process has finished since the plan was made stays where it is. Its
+    programs are in the store then: one that is damaged or gone is exported again.
     """
+    restore_programs(planned.spec, planned.options)
     if planned.again and planned.path.exists():
         with run_folder.hold(planned.path) as folder:
             ended = folder.ended()
@@ -235,6 +248,33 @@ def make_ready(planned: PlannedTrial) -> Path:
                 planned.path.rename(aside)
     options = replace(planned.options, hopeless_s=_least_time(planned.rivals))
     return run_folder.prepare(planned.root, planned.spec, options)
+
+
+def restore_programs(spec: TrialSpec, options: Options) -> None:
+    """See to it that the store holds the trial's programs, whole. Raises SubmissionError where what is exported from
+    the folders as they are is another program.
+    """
+    ids = (spec.workload_program, spec.program)
+    if all(program_id is None or program_store.read(program_id) is not None for program_id in ids):
+        return
+    (found,) = processes.program_ids([wanted_of(spec, options)])
+    if isinstance(found, HarnessError):
+        raise found
+    if (found.workload, *found.programs) != ids:
+        raise SubmissionError(
+            f"{options.submission_path}: its program on {spec.workload} is gone from {program_store.root()}, and what "
+            "is exported now is another one; plan anew"
+        )
+
+
+def wanted_of(spec: TrialSpec, options: Options) -> processes.Wanted:
+    """Return the programs that a planned trial needs."""
+    workload, source = Path(options.workload_path), Path(options.submission_path)
+    folder = discovery.Folder("submissions", source.name, source)
+    return processes.Wanted(
+        discovery.Folder("workloads", workload.name, workload), folder, (spec.hyperparameters,), spec.budget_steps,
+        spec.steps, spec.variant, spec.device, processes.ends_of(submission.read_info(folder)),
+    )  # fmt: skip
 
 
 def _workload_folders(run: RunSpec) -> list[discovery.Folder]:

@@ -3,8 +3,8 @@
     harness plan adamw suite=gpu device=h200 -o plan.json      here
     python -m harness.campaign plan.json --out runs            there, with the same submissions and workloads
 
-Folders are looked for by name on the machine that runs them (`harness.program.discovery`), and their sources must be
-those that were planned.
+Folders are looked for by name on the machine that runs them (`harness.program.discovery`), and must be exported there
+as the programs that were planned.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from harness.campaign.device import resolve_device
 from harness.campaign.launch import gpus, local
-from harness.campaign.plan import PlannedTrial
+from harness.campaign.plan import PlannedTrial, wanted_of
 from harness.errors import ConfigError, HarnessError
-from harness.program import discovery
+from harness.program import discovery, processes
 from harness.record import plain_data, run_folder
 from harness.record.files import write_atomic
 from harness.record.result import FAILED, UNFINISHED, Status
@@ -40,7 +40,7 @@ def write(path: Path, trials: Iterable[PlannedTrial]) -> int:
 def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
     """Return the trials of a plan as they stand below `out`, with the folders of this machine.
 
-    Raises ConfigError for a file that is no plan, an unknown name, or sources other than the planned ones.
+    Raises ConfigError for a file that is no plan, an unknown name, or programs other than the planned ones.
     """
     try:
         data = json.loads(path.read_text())
@@ -51,27 +51,31 @@ def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
         raise ConfigError(f"{path} is no plan of trials; make one with: harness plan ... -o {path}") from None
     if data.get("schema") != SCHEMA:
         raise ConfigError(f"{path}: schema {data.get('schema')}, this harness reads {SCHEMA}; plan anew")
+    specs = [plain_data.read(TrialSpec, plain, str(path)) for plain, _ in pairs]
+    places = [
+        _here(spec, plain_data.read(Options, held, str(path))) for spec, (_, held) in zip(specs, pairs, strict=True)
+    ]
+    found = processes.program_ids([wanted_of(spec, place) for spec, place in zip(specs, places, strict=True)])
     trials = []
-    for plain, held in pairs:
-        spec, options = plain_data.read(TrialSpec, plain, str(path)), plain_data.read(Options, held, str(path))
-        here = {}
-        for kind, name, planned in (
-            ("workloads", spec.workload, spec.workload_hash),
-            ("submissions", spec.submission, spec.submission_hash),
-        ):
-            folder = discovery.find(kind, name)  # type: ignore[arg-type]
-            if folder.source_hash != planned:
-                raise ConfigError(
-                    f"{path}: {folder.path} has sources {folder.source_hash}, planned were {planned}; copy those here, "
-                    "or plan anew"
-                )
-            here[kind] = str(folder.path)
-        options = Options(here["workloads"], here["submissions"], options.checkpoint_s, options.hang_s)
+    for spec, options, programs in zip(specs, places, found, strict=True):
+        if isinstance(programs, HarnessError):
+            raise programs
+        if (programs.workload, *programs.programs) != (spec.workload_program, spec.program):
+            raise ConfigError(
+                f"{path}: {spec.submission} on {spec.workload} is exported as another program here than was planned; "
+                "copy the same sources here, install the same versions of jax, flax and optax, or plan anew"
+            )
         place = out / spec.folder
         status = run_folder.read_trial(place).status if (place / "spec.json").exists() else Status.PLANNED
         again = retry and status in FAILED
         trials.append(PlannedTrial(spec, options, out, place, status, again=again, expected_s=None))
     return trials
+
+
+def _here(spec: TrialSpec, options: Options) -> Options:
+    """Return the options with the folders of this machine."""
+    workload, source = discovery.find("workloads", spec.workload), discovery.find("submissions", spec.submission)
+    return Options(str(workload.path), str(source.path), options.checkpoint_s, options.hang_s)
 
 
 def run(path: Path, out: Path, *, retry: bool = False) -> int:
@@ -91,7 +95,12 @@ def run(path: Path, out: Path, *, retry: bool = False) -> int:
     ended: list[Status] = failed
 
     def one(trial: PlannedTrial, slot: gpus.Slot) -> None:
-        end = local.run_trial(trial, environment=slot.environment, presses=slot.presses)
+        end = local.run_trial(
+            trial,
+            environment=slot.environment,
+            presses=slot.presses,
+            worker=slot.worker,
+        )
         ended.append(end.status)
         print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
 

@@ -92,7 +92,7 @@ def _answers(folder: discovery.Folder, hang_s: float) -> Iterator[Any]:
         log.seek(0)
         output = log.read().decode(errors="replace")
     if late:
-        reason = f"no answer for {hang_s:g} s; killed: something waits without end, a host callback perhaps"
+        reason = f"no answer for {hang_s:g} s; killed: something waits without end, build or a loop in step perhaps"
     elif process.returncode:
         ended = verdict(process.returncode, output, oom_killed=oom_kills() > killed_before)
         reason = f"the process ended: {ended[1] if ended else 'it was killed from outside'}"

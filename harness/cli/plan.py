@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.parser import command_parser, print_error
+from harness.cli.parser import command_parser, print_error, print_export
 
 HELP = """\
 examples:
@@ -33,7 +33,7 @@ def call(args: argparse.Namespace) -> int:
 
     names = [word for word in args.words if "=" not in word]
     request = config.compose([word for word in args.words if "=" in word])
-    planned = plan.make_plan(request, names, elsewhere=args.output is not None)
+    planned = plan.make_plan(request, names, elsewhere=args.output is not None, on_export=print_export)
     plan_table.print_plan(planned)
     for problem in planned.problems:
         print_error(problem)

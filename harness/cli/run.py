@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 
-from harness.cli.parser import command_parser, print_error
+from harness.cli.parser import command_parser, print_error, print_export
 from harness.errors import HarnessError
 
 HELP = """\
@@ -45,7 +45,7 @@ def call(args: argparse.Namespace) -> int:
     names = [word for word in args.words if "=" not in word]
     request = config.compose([word for word in args.words if "=" in word])
     preview = args.dry_run and request.device.platform != "auto"  # of a device that need not be here
-    planned = plan.make_plan(request, names, elsewhere=preview)
+    planned = plan.make_plan(request, names, elsewhere=preview, on_export=print_export)
     plan_table.print_plan(planned, everything=not names)
     for problem in planned.problems:
         print_error(problem)

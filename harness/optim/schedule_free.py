@@ -12,6 +12,7 @@ import optax
 from harness.api import OptState, Params, PyTree
 from harness.errors import SubmissionError
 from harness.optim.checks import expect, expect_rate
+from harness.optim.schedules import Steps, larger, share
 
 
 class ScheduleFreeState(NamedTuple):
@@ -36,7 +37,7 @@ class ScheduleFreeState(NamedTuple):
 
 def schedule_free_adamw(
     learning_rate: optax.ScalarOrSchedule = 0.0025,
-    warmup_steps: int = 0,
+    warmup_steps: Steps = 0,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
@@ -79,7 +80,7 @@ def schedule_free_adamw(
 
 def schedule_free_sgd(
     learning_rate: optax.ScalarOrSchedule = 1.0,
-    warmup_steps: int = 0,
+    warmup_steps: Steps = 0,
     b1: float = 0.9,
     weight_decay: float = 0.0,
     mask: PyTree | Callable[[PyTree], PyTree] | None = None,
@@ -130,7 +131,7 @@ def _map_unmasked(function: Callable[..., Any], z: PyTree, y: PyTree) -> PyTree:
 def _averaged(
     inner: optax.GradientTransformation,
     learning_rate: optax.ScalarOrSchedule,
-    warmup_steps: int,
+    warmup_steps: Steps,
     b1: float,
     r: float,
     weight_lr_power: float,
@@ -161,7 +162,7 @@ def _averaged(
         u, inner_state = inner.update(grads, state.inner, params)
         k, dtype = state.count, state.weight_sum.dtype
         base = learning_rate(k) if callable(learning_rate) else learning_rate
-        lr = jnp.asarray(base, dtype) * jnp.minimum(1, (k + 1).astype(dtype) / max(1, warmup_steps))
+        lr = jnp.asarray(base, dtype) * jnp.minimum(1, share((k + 1).astype(dtype), larger(1, warmup_steps)))
         max_lr = jnp.maximum(state.max_lr, lr)
         w = (k + 1).astype(dtype) ** r * max_lr**weight_lr_power
         weight_sum = state.weight_sum + w
@@ -178,7 +179,7 @@ def _averaged(
 def _expect(
     rule: str,
     learning_rate: optax.ScalarOrSchedule,
-    warmup_steps: int,
+    warmup_steps: Steps,
     b1: float,
     weight_decay: float,
     weight_lr_power: float,

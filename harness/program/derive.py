@@ -1,10 +1,10 @@
 """The deriver: a process that saw no submission looks at exported StableHLO, and says what it is.
 
-    python -m harness.program.derive REQUEST.json
+    python -m harness.program.derive < requests
 
-reads one `DeriveRequest` and answers with a JSON object a line for each folder in order: `{"id": ..., "error": null}`
-where the folder holds a finished `manifest.json`, else why its functions break the rules. The exporter's word is taken
-for names alone: shapes, constants, custom calls, costs and the identity come from the files.
+reads a JSON list of `DeriveRequest`s and answers with a JSON object a line, in order: `{"id": ..., "error": null}`
+where the folder now holds a finished `manifest.json`, else why its functions break the rules. The exporter's word is
+taken for names alone: shapes, constants, custom calls, costs and the identity come from the files.
 
 A limit to know: what a step computes is not compared with what the loss is. A submission that patched the loss to do
 less work is flagged, one that patched it to do as much is not seen here; it trains by another loss, to its own loss.
@@ -18,7 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,49 +42,67 @@ ALLOWED_CALLS = re.compile(
     r"|(lapack_[sdcz]|cusolver_|cublas_)\w+|(ducc|cu)_fft\w*|mhlo\.\w+|TopK|ApproxTopK|__cudnn\$fmha\w*"
 )
 """Operations of jax itself that become a custom call: linear algebra, Fourier transforms, random bits, attention."""
+CUDNN = ".cudnn"  # ends the name of a function whose attention is cuDNN's
 FEWER = 0.98  # of one gradient's operations: a step that takes fewer is flagged
 FORWARD = 1.05  # times the operations of running the loss forward that `eval_variables` may take on its batches
 PER_VALUE = 100  # operations for each value of the state that it may take besides
 
 
-def main(argv: list[str]) -> int:
-    """Look at the folders of the request in the file argv[0]."""
+def main() -> int:
+    """Look at the folders of the requests on standard input."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    request = plain_data.read(DeriveRequest, json.loads(Path(argv[0]).read_text()), argv[0])
     os.environ["JAX_PLATFORMS"] = "cpu"
-    own = None
-    if request.workload is not None:
-        own = store.read(request.workload)
-        if own is None:
-            raise HarnessError(f"the workload's program {request.workload} is gone from {store.root()}")
-    for folder in request.folders:
+    from jax import export  # noqa: F401 - now, while the caller goes on
+
+    requests = plain_data.read(Requests, {"requests": json.load(sys.stdin)}, "requests").requests
+    for request in requests:
         answer: dict[str, str | None] = {"id": None, "error": None}
         try:
-            answer["id"] = derive(Path(folder), own, request).id
+            answer["id"] = derive(Path(request.folder), workload_of(request), request).id
         except HarnessError as error:
             answer["error"] = str(error)
         print(json.dumps(answer), file=answers, flush=True)
     return 0
 
 
+@dataclass(frozen=True)
+class Requests:
+    """What comes in."""
+
+    requests: tuple[DeriveRequest, ...]
+
+
+def workload_of(request: DeriveRequest) -> store.Program | None:
+    """Return the workload's own program; None where the request is about one."""
+    own = None if request.workload is None else store.read(request.workload)
+    if own is None and request.workload is not None:
+        raise HarnessError(f"the workload's program {request.workload} is gone from {store.root()}; try again")
+    return own
+
+
 def derive(folder: Path, workload: store.Program | None, request: DeriveRequest) -> Manifest:
     """Return the manifest of an exported folder, and write it there. Raises SubmissionError for what breaks a rule."""
     declared = json.loads((folder / "declared.json").read_text())
-    files = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.mlir"))}
+    files = {path.name.removesuffix(".mlir"): path.read_bytes() for path in sorted(folder.glob("*.mlir"))}
     functions = {name: Function(name, data) for name, data in files.items()}
+    ways = {name.removesuffix(CUDNN): function for name, function in functions.items() if name.endswith(CUDNN)}
+    plain = {name: function for name, function in functions.items() if not name.endswith(CUDNN)}
     total = sum(map(len, files.values()))
     if workload is not None and total > MAX_PROGRAM_BYTES:
         raise SubmissionError(f"the program takes {total} bytes, and a submission's has at most {MAX_PROGRAM_BYTES}")
     facts = {name: function.facts() for name, function in functions.items()}
     if workload is None:
-        contract = _workload_contract(functions, declared, request.platform)
+        contract = _workload_contract(declared, request.platform)
     else:
-        contract = _submission_contract(functions, declared, workload.manifest.contract)
+        contract = _submission_contract(plain, declared, workload.manifest.contract)
+        if ways:
+            _submission_contract(ways, declared, workload.manifest.contract)
         _check_limits(facts, workload.manifest)
         _check_calls(facts)
-        if "eval_variables" in facts:
-            _check_evaluation(facts["eval_variables"], contract, workload.manifest)
+        for name in ("eval_variables", f"eval_variables{CUDNN}"):
+            if name in facts:
+                _check_evaluation(facts[name], contract, workload.manifest)
     digest = hashlib.sha256(json.dumps(plain_data.to_plain(contract), sort_keys=True).encode())
     for name, function in functions.items():
         digest.update(f"\0{name}\0{operations.normalised(function.text)}".encode())
@@ -93,10 +111,15 @@ def derive(folder: Path, workload: store.Program | None, request: DeriveRequest)
         contract=contract,
         functions=facts,
         flagged=tuple(flags(facts, contract, workload.manifest)) if workload else (),
-        declared={name: value for name, value in declared.items() if name in ("cost", "export_s", "choices")},
+        declared={
+            name: value
+            for name, value in declared.items()
+            if name in ("cost", "export_s", "settle_s", "constants", "choices", "cudnn")
+        },
         sources=request.sources,
     )
-    (folder / "declared.json").unlink()
+    for file in folder.glob("declared*.json"):
+        file.unlink()
     write_atomic(folder / store.MANIFEST, plain_data.to_plain(manifest))
     return manifest
 
@@ -162,7 +185,7 @@ def flags(facts: dict[str, Facts], contract: Contract, workload: Manifest) -> It
             )
 
 
-def _workload_contract(functions: dict[str, Function], declared: dict[str, Any], platform: Device) -> Contract:
+def _workload_contract(declared: dict[str, Any], platform: Device) -> Contract:
     named = {name: _leaves(leaves) for name, leaves in declared["leaves"].items()}
     return Contract(
         kind="workload",
@@ -185,17 +208,19 @@ def _submission_contract(functions: dict[str, Function], declared: dict[str, Any
     if not sizes or _batch_size(workload) not in sizes or set(functions) - {"eval_variables"} != expected:
         raise SubmissionError(f"the program has the functions {sorted(functions)}, expected are {sorted(expected)}")
     key, count = Leaf("key", (2,), "uint32"), Leaf("count", (), "int32")
-    _same(functions["init_opt"], "takes", [*workload.params, key])
+    arguments = tuple(map(str, declared["arguments"]))
+    values = [Leaf(name, (), "float32") for name in arguments]
+    _same(functions["init_opt"], "takes", [*workload.params, key, *values])
     _same(functions["init_opt"], "returns", opt_state)
     for size in sizes:
         step = functions[f"step_{size}"]
         batch = [replace(leaf, shape=(size * candidates, *leaf.shape[1:])) for leaf in workload.batch]
-        _same(step, "takes", [*state, count, count, *batch, key])
+        _same(step, "takes", [*state, count, count, *batch, key, *values])
         _same(step, "returns", [*state, *(Leaf(name, (), "float32") for name in metrics)])
     if "eval_variables" in functions:
         function = functions["eval_variables"]
         batches = [replace(leaf, shape=(recalibration, *leaf.shape)) for leaf in workload.batch if recalibration]
-        _same(function, "takes", [*state, count, count, *batches, key])
+        _same(function, "takes", [*state, count, count, *batches, key, *values])
         _same(function, "returns", [*workload.params, *workload.model_state])
     return Contract(
         kind="submission",
@@ -209,6 +234,7 @@ def _submission_contract(functions: dict[str, Function], declared: dict[str, Any
         candidates=candidates,
         recalibration_batches=recalibration,
         control=bool(declared["control"]),
+        arguments=arguments,
     )
 
 
@@ -277,4 +303,4 @@ def _size(leaves: Iterable[Leaf]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,15 +1,16 @@
 """The exporter: a process that turns a workload, or a submission on it, into StableHLO. It holds no array of any split.
 
-    python -m harness.program.export REQUEST.json
+    python -m harness.program.export < request
 
-reads one `ExportRequest` and answers with a JSON object a line on standard output, one for each job in order:
+reads one `ExportRequest` (JSON) and answers with a JSON object a line on standard output, one for each job in order:
 `{"error": null}` where the job's folder holds its functions and `declared.json`, else why not. A workload is exported
-by a process that imports no submission. What a process that imported one says is not taken: `harness.program.derive`
-looks at the files.
+by a process that imports no submission; a submission by one that imports no other. What a process that imported one
+says is not taken: `harness.program.derive` looks at the files.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -22,55 +23,61 @@ from unittest import mock
 
 from harness.errors import HarnessError, SubmissionError
 from harness.program import discovery
-from harness.program.manifest import MAX_EXPORT_BYTES
-from harness.program.requests import ExportRequest
+from harness.program.manifest import MAX_EXPORT_BYTES, Way
+from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
 
 
-def main(argv: list[str]) -> int:
-    """Do the jobs of the request in the file argv[0]."""
+def main() -> int:
+    """Do the jobs of the request on standard input."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a submission prints is no answer
     limit = (MAX_EXPORT_BYTES, MAX_EXPORT_BYTES)
     resource.setrlimit(resource.RLIMIT_AS, limit)
-    request = plain_data.read(ExportRequest, json.loads(Path(argv[0]).read_text()), argv[0])
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
     jax.config.update("jax_enable_compilation_cache", False)
-    from harness.program.exporting import export_submission, export_workload
+    import harness.program.exporting  # noqa: F401 - now, while the caller goes on
 
-    path = Path(request.workload)
-    workload = discovery.load_workload(discovery.Folder("workloads", path.name, path), request.variant)
+    request = plain_data.read(ExportRequest, json.load(sys.stdin), "request")
+    load = functools.cache(discovery.load_workload)
     for job in request.jobs:
-        error = None
-        try:
-            if request.submission is None:
-                declared = export_workload(workload, request.platform, writer(job.out))
-            else:
-                source = Path(request.submission)
-                with no_devices(source):
-                    declared = export_submission(
-                        workload, discovery.Folder("submissions", source.name, source), job, request.platform,
-                        writer(job.out),
-                    )  # fmt: skip
-            (Path(job.out) / "declared.json").write_text(json.dumps(plain_data.to_plain(declared)))
-        except HarnessError as problem:
-            error = str(problem)
-        except MemoryError:
-            where = request.submission or request.workload
-            error = f"{where}: tracing took more than {MAX_EXPORT_BYTES / 2**30:.0f} GiB of memory"
-        except Exception as problem:  # noqa: BLE001 - whatever code that is not ours raises, and the other jobs go on
-            error = discovery.blame(Path(request.submission or request.workload), "export", problem)
-        print(json.dumps({"error": error}), file=answers, flush=True)
+        print(json.dumps({"error": done(job, request.submission, load)}), file=answers, flush=True)
     return 0
 
 
-def writer(out: str) -> Callable[[str, bytes], None]:
+def done(job: Job, submission: str | None, load: Callable[..., Any]) -> str | None:
+    """Export into the job's folder; return why not, or None."""
+    from harness.program.exporting import export_submission, export_workload
+
+    path = Path(job.workload)
+    try:
+        workload = load(discovery.Folder("workloads", path.name, path), job.variant)
+        if submission is None:
+            declared = export_workload(workload, job.platform, writer(job.out, job.way))
+        else:
+            source = discovery.Folder("submissions", Path(submission).name, Path(submission))
+            with no_devices(source.path):
+                declared = export_submission(workload, source, job, job.platform, writer(job.out, job.way))
+        name = "declared.json" if job.way == "xla" else f"declared.{job.way}.json"
+        (Path(job.out) / name).write_text(json.dumps(plain_data.to_plain(declared)))
+    except HarnessError as problem:
+        return str(problem)
+    except MemoryError:
+        where = submission or job.workload
+        return f"{where}: tracing took more than {MAX_EXPORT_BYTES / 2**30:.0f} GiB of memory"
+    except Exception as problem:  # noqa: BLE001 - whatever code that is not ours raises, and the other jobs go on
+        return discovery.blame(Path(submission or job.workload), "export", problem)
+    return None
+
+
+def writer(out: str, way: Way = "xla") -> Callable[[str, bytes], None]:
     """Return what writes a function's file."""
+    suffix = "" if way == "xla" else f".{way}"
 
     def write(name: str, data: bytes) -> None:
-        (Path(out) / f"{name}.mlir").write_bytes(data)
+        (Path(out) / f"{name}{suffix}.mlir").write_bytes(data)
 
     return write
 
@@ -96,4 +103,4 @@ def no_devices(source: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

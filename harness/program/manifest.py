@@ -14,11 +14,15 @@ functions. All functions are flat: they take and return arrays, never trees, in 
 
 | of a submission | takes | returns |
 |---|---|---|
-| `init_opt` | parameters, key | optimizer state |
-| `step_<B>` | parameters, optimizer state, model state, step, examples, batch of B, key | the first three, metrics |
-| `eval_variables` | parameters, optimizer state, model state, step, examples, batches, key | parameters, model state |
+| `init_opt` | parameters, key, arguments | optimizer state |
+| `step_<B>` | the state, step, examples, batch of B, key, arguments | the state, metrics |
+| `eval_variables` | the state, step, examples, batches, key, arguments | parameters, model state |
 
-Keys are raw, uint32[2].
+The state: parameters, optimizer state, model state. Keys are raw, uint32[2]. The arguments are float32 scalars:
+hyperparameters whose values are handed in, so that one program serves many points (`harness.program.arguments`).
+
+Attention on a GPU has two ways, XLA's products and cuDNN's fused kernels. Where cuDNN is found, each function is there
+twice, the second as `<function>.cudnn`, and the trial tries out on the card whether it does (`harness.trial.ways`).
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ MAX_EXPORT_S = 120.0
 MAX_EXPORT_BYTES = 4 * 2**30  # of memory
 
 Kind = Literal["workload", "submission"]
+Way = Literal["xla", "cudnn"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Contract:
       batch_sizes: the sizes there is a step for.
       candidates, recalibration_batches: see `harness.api.Algorithm`.
       control: whether the submission answers control calls.
+      arguments: names of the hyperparameters that are handed in, sorted; all others are constants.
     """
 
     kind: Kind
@@ -70,6 +76,7 @@ class Contract:
     candidates: int = 1
     recalibration_batches: int = 0
     control: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,3 +123,7 @@ class Manifest:
     declared: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
     schema: int = 1
+
+    def has(self, way: Way) -> bool:
+        """Whether every function is there by this way."""
+        return way == "xla" or any(name.endswith(f".{way}") for name in self.functions)

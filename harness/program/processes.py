@@ -1,15 +1,24 @@
-"""From folders to programs in the store: exporter and deriver run as processes, within limits. Needs no jax."""
+"""From folders to programs in the store: exporter and deriver run as processes, within limits. Needs no jax.
+
+A submission is imported once for all workloads and points that it is exported on, by a process of its own; several
+submissions are exported at a time.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +28,52 @@ from harness.machine.hardware import packages
 from harness.program import store
 from harness.program.discovery import Folder
 from harness.program.manifest import MAX_EXPORT_S
-from harness.program.requests import DeriveRequest, ExportRequest, Job
+from harness.program.requests import DeriveRequest, Ends, ExportRequest, Job
+from harness.program.submission import SubmissionInfo, read_info
 from harness.record import plain_data
 from harness.record.spec import Value, short_hash
 
 _OWN = ("api.py", "optim", "program")  # what a program is made by, of the harness
 
 
-def workload_program(workload: Folder, variant: str | None = None, platform: Device = "cpu") -> store.Program:
-    """Return the workload's own program, exported where it is not in the store; WorkloadError where it cannot be."""
-    sources = _sources(workload, variant, platform)
-    if (found := store.look_up(store.key(**sources))) is not None:
-        return found
-    with store.scratch() as scratch:
-        (scratch / "0").mkdir()
-        request = ExportRequest(str(workload.path), variant, None, platform, (Job(str(scratch / "0")),))
-        (answer,) = _answers("export", request, 1, workload.path)
-        if answer["error"]:
-            raise WorkloadError(answer["error"])
-        (program,) = _derived([scratch / "0"], None, platform, sources, workload.path)
-    if isinstance(program, str):
-        raise WorkloadError(f"{workload.path}: {program}")
-    store.enter(store.key(**sources), program.manifest.id)
-    return program
+@dataclass(frozen=True)
+class Wanted:
+    """The programs of a submission on a workload at some points.
+
+    Attributes:
+      budget_steps, declared_steps: as the submission is told (`harness.api.TaskView`).
+      variant, platform: of the workload, and what the programs are for; it need not be here.
+      ends: dimensions that may be arguments of the programs, with their least and largest values; a point outside of
+        them has a program of its own.
+    """
+
+    workload: Folder
+    submission: Folder
+    points: tuple[Mapping[str, Value], ...]
+    budget_steps: int
+    declared_steps: int | None = None
+    variant: str | None = None
+    platform: Device = "cpu"
+    ends: Mapping[str, Ends] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Ids in the store: of the workload's own program, and of the submission's at each point wanted."""
+
+    workload: str
+    programs: tuple[str, ...]
+
+
+def ends_of(info: SubmissionInfo) -> dict[str, Ends]:
+    """Return the dimensions of a submission's space that hold numbers with a fraction, and their ends."""
+    found: dict[str, Ends] = {}
+    for name, dimension in info.space.items():
+        values = dimension.values or (dimension.min, dimension.max)
+        if isinstance(info.defaults[name], float) and all(isinstance(value, int | float) for value in values):
+            numbers = [float(value) for value in values]  # type: ignore[arg-type]
+            found[name] = (min(numbers), max(numbers))
+    return found
 
 
 def submission_programs(
@@ -53,101 +85,335 @@ def submission_programs(
     declared_steps: int | None = None,
     variant: str | None = None,
     platform: Device = "cpu",
+    ends: Mapping[str, Ends] | None = None,
 ) -> list[store.Program]:
-    """Return the program of a submission on a workload at each point; those not in the store are exported together.
+    """Return the program of a submission on a workload at each point; what the store lacks is exported.
 
-    Raises SubmissionError naming file and cause where one breaks the contract or a limit.
+    `ends` are those of the submission's own space where none are given. Raises SubmissionError naming file and cause
+    where a program breaks the contract or a limit.
     """
-    own = workload_program(workload, variant, platform)
-    sources = _sources(workload, variant, platform) | {
-        "submission": submission.source_hash,
-        "budget_steps": budget_steps,
-        "declared_steps": declared_steps,
-        "workload_program": own.manifest.id,
-    }
-    keys = [store.key(**sources, point=dict(point)) for point in points]
-    programs = {key: program for key in keys if (program := store.look_up(key)) is not None}
-    missing = {key: point for key, point in zip(keys, points, strict=True) if key not in programs}
+    if ends is None:
+        ends = ends_of(read_info(submission)) if (submission.path / "submission.yaml").is_file() else {}
+    given = Wanted(workload, submission, tuple(points), budget_steps, declared_steps, variant, platform, ends)
+    for _ in range(2):  # a damaged program is noticed when it is read, removed, and made anew
+        (found,) = program_ids([given])
+        if isinstance(found, HarnessError):
+            raise found
+        programs = [store.read(program_id) for program_id in found.programs]
+        if None not in programs:
+            return [program for program in programs if program is not None]
+    raise HarnessError(f"programs in {store.root()} are removed while they are read; try again")
+
+
+def workload_program(workload: Folder, variant: str | None = None, platform: Device = "cpu") -> store.Program:
+    """Return the workload's own program, exported where it is not in the store; WorkloadError where it cannot be."""
+    for _ in range(2):
+        (program_id,) = workload_ids([(workload, variant)], platform)
+        if isinstance(program_id, HarnessError):
+            raise program_id
+        if (program := store.read(program_id)) is not None:
+            return program
+    raise HarnessError(f"programs in {store.root()} are removed while they are read; try again")
+
+
+def workload_ids(
+    workloads: Sequence[tuple[Folder, str | None]], platform: Device = "cpu", on_export: Callable[[str], object] = str
+) -> list[str | HarnessError]:
+    """Return the id of each workload's own program, of a variant of it, or why it has none. Those that the store lacks
+    are exported by one process; `on_export` is told of each.
+    """
+    keys = {each: store.key(**_sources(*each, platform)) for each in workloads}
+    missing = [each for each, key in keys.items() if store.find(key) is None]
+    found: dict[tuple[Folder, str | None], str | HarnessError] = {}
     if missing:
-        with store.scratch() as scratch:
-            folders = [scratch / key for key in missing]
-            for folder in folders:
-                folder.mkdir()
-            jobs = tuple(
-                Job(str(folder), dict(point), budget_steps, declared_steps)
-                for folder, point in zip(folders, missing.values(), strict=True)
-            )
-            request = ExportRequest(str(workload.path), variant, str(submission.path), platform, jobs)
-            for answer in _answers("export", request, len(jobs), submission.path):
-                if answer["error"]:
-                    raise SubmissionError(answer["error"])
-            found = _derived(folders, own.manifest.id, platform, sources, submission.path)
-        for key, made in zip(missing, found, strict=True):
-            if isinstance(made, str):
-                raise SubmissionError(f"{submission.path}: {made}")
-            store.enter(key, made.manifest.id)
-            programs[key] = made
-    return [programs[key] for key in keys]
+        for workload, _ in missing:
+            on_export(workload.name)
+        with _Process("derive", "workloads") as deriver, store.scratch() as scratch:
+            jobs = [
+                Job(str(_new(scratch / str(i))), str(workload.path), variant, platform)
+                for i, (workload, variant) in enumerate(missing)
+            ]
+            requests = [DeriveRequest(job.out, None, platform, _sources(*each, platform)) for job, each in zip(jobs, missing, strict=True)]  # fmt: skip # noqa: E501
+            made = _made(ExportRequest(None, tuple(jobs)), requests, deriver, [str(w.path) for w, _ in missing])
+            for each, answer in zip(missing, made, strict=True):
+                if isinstance(answer, HarnessError):
+                    found[each] = WorkloadError(str(answer))
+                else:
+                    store.enter(keys[each], answer)
+    return [found.get(each) or _there(keys[each]) for each in workloads]
 
 
-def _derived(
-    folders: Sequence[Path], workload: str | None, platform: Device, sources: dict[str, Any], where: Path
-) -> list[store.Program | str]:
-    """Return the program of each exported folder, moved to the store, or why it is none."""
-    request = DeriveRequest(tuple(map(str, folders)), workload, platform, sources)
-    found: list[store.Program | str] = []
-    for folder, answer in zip(folders, _answers("derive", request, len(folders), where), strict=True):
-        if answer["error"]:
-            found.append(answer["error"])
-            continue
-        store.add(folder, answer["id"])
-        program = store.read(answer["id"])
-        if program is None:
-            raise HarnessError(f"{store.root() / answer['id']}: removed while it was read; try again")
-        found.append(program)
-    return found
+def program_ids(wanted: Sequence[Wanted], on_export: Callable[[str], object] = str) -> list[Found | HarnessError]:
+    """Return the ids of the programs that are wanted, or why there are none. What the store lacks is exported,
+    those of a submission by one process; `on_export` is told of each.
+    """
+    owns = _own_ids(wanted, on_export)
+    places: dict[Path, list[int]] = {}
+    for number, each in enumerate(wanted):
+        places.setdefault(each.submission.path, []).append(number)
+    answers: dict[int, Found | HarnessError] = {}
+
+    def resolve(numbers: list[int]) -> None:
+        good = [n for n in numbers if not isinstance(owns[n], HarnessError)]
+        lookups = [_Lookup(wanted[n], str(owns[n])) for n in good]
+        for _ in range(2):  # arguments are known after the first, and with them which points share a program
+            todo = [lookup for lookup in lookups if lookup.error is None and lookup.jobs]
+            if todo:
+                _export(todo, on_export)
+        answers.update({n: lookup.answer() for n, lookup in zip(good, lookups, strict=True)})
+
+    with ThreadPoolExecutor(max(1, min(len(places), os.cpu_count() or 1))) as pool:
+        for _ in pool.map(resolve, places.values()):
+            pass
+    return [own if isinstance(own, HarnessError) else answers[n] for n, own in enumerate(owns)]
 
 
-def _answers(name: str, request: Any, count: int, where: Path) -> list[dict[str, Any]]:
-    """Run a process on a request and return its answers, one for each job. Raises HarnessError where it gives fewer."""
-    environment = os.environ | {"PYTHONPATH": _python_path(), "JAX_PLATFORMS": "cpu"}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file, tempfile.TemporaryFile("w+") as log:
-        file.write(json.dumps(plain_data.to_plain(request)))
-        file.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"harness.program.{name}", file.name],
-            stdin=subprocess.DEVNULL,
+def _own_ids(wanted: Iterable[Wanted], on_export: Callable[[str], object]) -> list[str | HarnessError]:
+    """Return the id of each one's workload program."""
+    listed = list(wanted)
+    found: dict[tuple[Folder, str | None, Device], str | HarnessError] = {}
+    for platform in {each.platform for each in listed}:
+        workloads = list(dict.fromkeys((w.workload, w.variant) for w in listed if w.platform == platform))
+        ids = workload_ids(workloads, platform, on_export)
+        found |= {(*workload, platform): own for workload, own in zip(workloads, ids, strict=True)}
+    return [found[each.workload, each.variant, each.platform] for each in listed]
+
+
+class _Lookup:
+    """The programs of a submission on a workload, as far as the index knows them."""
+
+    def __init__(self, wanted: Wanted, own: str):
+        self.wanted, self.own = wanted, own
+        self.error: HarnessError | None = None
+        self.sources = _sources(wanted.workload, wanted.variant, wanted.platform) | {
+            "submission": wanted.submission.source_hash,
+            "budget_steps": wanted.budget_steps,
+            "declared_steps": wanted.declared_steps,
+            "workload_program": own,
+        }
+        self.look()
+
+    def look(self) -> None:
+        """Find what is there, and what to export."""
+        self.ids: list[str | None] = []
+        self.jobs: dict[str, Job] = {}
+        base = Job(
+            "", str(self.wanted.workload.path), self.wanted.variant, self.wanted.platform, None,
+            self.wanted.budget_steps, self.wanted.declared_steps,
+        )  # fmt: skip
+        for point in self.wanted.points:
+            ends = {n: e for n, e in self.wanted.ends.items() if n in point and e[0] <= float(point[n]) <= e[1]}
+            settled = self._settled_key(point, ends)
+            arguments = store.recall(settled)
+            key = settled if arguments is None else self._key(point, arguments)
+            program_id = None if arguments is None else store.find(key)
+            self.ids.append(program_id)
+            if program_id is None:
+                known = None if arguments is None else tuple(arguments)
+                job = replace(base, hyperparameters=dict(point), ends=dict(ends), arguments=known)
+                self.jobs.setdefault(key, job)
+
+    def enter(self, job: Job, program_id: str, arguments: Sequence[str]) -> None:
+        """Remember what came of a job."""
+        assert job.hyperparameters is not None
+        if job.arguments is None:
+            store.remember(self._settled_key(job.hyperparameters, job.ends), list(arguments))
+        store.enter(self._key(job.hyperparameters, arguments), program_id)
+
+    def answer(self) -> Found | HarnessError:
+        """Return the ids, or the first error."""
+        if self.error is not None:
+            return self.error
+        ids = tuple(program_id for program_id in self.ids if program_id is not None)
+        if len(ids) < len(self.ids):
+            return HarnessError(f"programs in {store.root()} vanish; try again")
+        return Found(self.own, ids)
+
+    def _settled_key(self, point: Mapping[str, Value], ends: Mapping[str, Ends]) -> str:
+        constants = {name: value for name, value in point.items() if name not in ends}
+        return store.key(**self.sources, constants=constants, ends=dict(ends), what="arguments")
+
+    def _key(self, point: Mapping[str, Value], arguments: Sequence[str]) -> str:
+        constants = {name: value for name, value in point.items() if name not in arguments}
+        return store.key(**self.sources, constants=constants, arguments=sorted(arguments))
+
+
+def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> None:
+    """Export what lookups of one submission lack, by one process, and look again."""
+    submission = lookups[0].wanted.submission
+    with _Process("derive", str(submission.path)) as deriver, store.scratch() as scratch:
+        entries: list[tuple[_Lookup, Job]] = []
+        for lookup in lookups:
+            on_export(f"{submission.name} on {lookup.wanted.workload.name}")
+            for job in lookup.jobs.values():
+                entries.append((lookup, replace(job, out=str(_new(scratch / str(len(entries)))))))
+        requests = [DeriveRequest(job.out, lookup.own, job.platform, lookup.sources) for lookup, job in entries]
+        request = ExportRequest(str(submission.path), tuple(job for _, job in entries))
+        made = _made(request, requests, deriver, [str(submission.path)] * len(entries))
+        for (lookup, job), answer in zip(entries, made, strict=True):
+            if isinstance(answer, HarnessError):
+                lookup.error = lookup.error or answer
+            else:
+                program = store.read(answer)
+                if program is not None:
+                    lookup.enter(job, answer, program.manifest.contract.arguments)
+    for lookup in lookups:
+        lookup.look()
+
+
+def _made(
+    request: ExportRequest, derive: Sequence[DeriveRequest], deriver: _Process, names: Sequence[str]
+) -> list[str | HarnessError]:
+    """Export, let the deriver look at what came, and move it to the store; return ids, or what is wrong."""
+    found: dict[int, str | HarnessError] = {}
+    asked = os.environ.get("HARNESS_ATTENTION")
+    with _Process("export", request.submission or names[0], attention=asked or "xla") as exporter:
+        for number, answer in enumerate(exporter.ask(request, len(derive))):
+            if isinstance(answer, HarnessError):
+                found[number] = answer
+            elif answer["error"]:
+                found[number] = SubmissionError(answer["error"])
+    if asked is None:
+        _export_cudnn(request, [n for n in range(len(derive)) if n not in found], derive, names[0])
+    left = [number for number in range(len(derive)) if number not in found]
+    for number, answer in zip(left, deriver.ask([derive[n] for n in left], len(left)), strict=True):
+        if isinstance(answer, HarnessError):
+            found[number] = answer
+        elif answer["error"]:
+            found[number] = SubmissionError(f"{names[number]}: {answer['error']}")
+        else:
+            store.add(Path(derive[number].folder), answer["id"])
+            found[number] = answer["id"]
+    return [found[number] for number in range(len(derive))]
+
+
+def _export_cudnn(request: ExportRequest, numbers: Sequence[int], derive: Sequence[DeriveRequest], where: str) -> None:
+    """Export those jobs a second time with cuDNN's attention, where they have any; why not is declared."""
+    several = [n for n in numbers if request.jobs[n].platform == "gpu" and _has_attention(derive[n])]
+    if not several:
+        return
+    declared = {n: _read(Path(derive[n].folder) / "declared.json") for n in several}
+    jobs = tuple(
+        replace(request.jobs[n], way="cudnn", arguments=tuple(declared[n].get("arguments", ()))) for n in several
+    )
+    with _Process("export", request.submission or where, attention="cudnn") as exporter:
+        answers = exporter.ask(replace(request, jobs=jobs), len(jobs))
+        for number, answer in zip(several, answers, strict=True):
+            if problem := str(answer) if isinstance(answer, HarnessError) else answer["error"]:
+                folder = Path(derive[number].folder)
+                for file in folder.glob("*.cudnn.mlir"):
+                    file.unlink()
+                (folder / "declared.json").write_text(json.dumps(declared[number] | {"cudnn": problem}))
+
+
+def _has_attention(request: DeriveRequest) -> bool:
+    """Whether what was exported has attention by HARNESS_ATTENTION: the workload says, or its own program has both."""
+    if request.workload is None:
+        choices = _read(Path(request.folder) / "declared.json").get("choices", {})
+        return any("HARNESS_ATTENTION" in choice for choice in choices.values())
+    own = store.read(request.workload)
+    return own is not None and own.manifest.has("cudnn")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(file.read_text())
+    return data
+
+
+class _Process:
+    """An exporter or a deriver. It imports what it needs while the caller goes on, then reads one request."""
+
+    def __init__(self, name: str, where: str, attention: str | None = None):
+        self._name, self._where = name, where
+        self._attention = {} if attention is None else {"HARNESS_ATTENTION": attention}
+
+    def __enter__(self) -> _Process:
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"harness.program.{self._name}"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
+            stderr=self._log,
+            env=environment() | self._attention,
             start_new_session=True,
         )
-        try:
-            output, _ = process.communicate(timeout=MAX_EXPORT_S * count)
-        except subprocess.TimeoutExpired:
-            raise _failure(
-                name, where, f"no program within {MAX_EXPORT_S:.0f} s each; tracing goes on without end"
-            ) from None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        answers: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
-        if process.returncode or len(answers) != count:
-            log.seek(0)
-            last = [line for line in log.read().splitlines() if line.strip()][-1:] or ["it printed nothing"]
-            raise _failure(name, where, f"exit code {process.returncode}: {last[0]}")
-    return answers
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with suppress(BrokenPipeError):
+                stream.close()  # type: ignore[union-attr]
+
+    def ask(self, request: Any, count: int) -> Iterator[dict[str, Any] | HarnessError]:
+        """Yield the answer to each of the request's jobs; what ended the process is that to all it leaves open."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(plain_data.to_plain(request)).encode())
+            self._process.stdin.close()
+        left = count
+        for line in self._lines():
+            if left == 0:
+                break
+            if line is None:
+                late = f"no program within {MAX_EXPORT_S:.0f} s; tracing goes on without end"
+                yield from [self._failure(late)] * left
+                return
+            left -= 1
+            answer: dict[str, Any] = json.loads(line)
+            yield answer
+        if left:
+            code = self._process.wait()
+            self._log.seek(0)
+            last = [line for line in self._log.read().splitlines() if line.strip()][-1:] or ["it printed nothing"]
+            yield from [self._failure(f"exit code {code}: {last[0]}")] * left
+
+    def _lines(self) -> Iterator[bytes | None]:
+        """Yield lines until the output ends; None where none comes in time."""
+        assert self._process.stdout is not None
+        rest, deadline = b"", time.monotonic() + MAX_EXPORT_S
+        while True:
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([self._process.stdout], [], [], wait)[0]:
+                yield None
+                return
+            chunk = os.read(self._process.stdout.fileno(), 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            if lines:
+                deadline = time.monotonic() + MAX_EXPORT_S
+            yield from lines
+
+    def _failure(self, why: str) -> HarnessError:
+        own = self._name == "export" and (Path(self._where) / "submission.py").is_file()
+        kind = SubmissionError if own else HarnessError
+        return kind(f"{self._where}: the process that makes its program ended: {why}")
 
 
-def _failure(name: str, where: Path, why: str) -> HarnessError:
-    kind = SubmissionError if (where / "submission.py").is_file() and name == "export" else HarnessError
-    return kind(f"{where}: the process that makes its program ended: {why}")
+def environment() -> dict[str, str]:
+    """Return the environment of a process that imports this package, from wherever it is, uses no accelerator, and
+    traces the same whatever jax is told outside.
+    """
+    own = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    return kept | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+
+
+def _there(key: str) -> str | HarnessError:
+    return store.find(key) or HarnessError(f"programs in {store.root()} vanish; try again")
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def _sources(workload: Folder, variant: str | None, platform: Device) -> dict[str, Any]:
-    versions = packages()
+    versions = _versions()
     return {
         "workload": workload.source_hash,
         "variant": variant,
@@ -158,6 +424,12 @@ def _sources(workload: Folder, variant: str | None, platform: Device) -> dict[st
     }
 
 
+@functools.cache
+def _versions() -> dict[str, Any]:
+    return packages()
+
+
+@functools.cache
 def _own_hash() -> str:
     """Return a hash of the harness's own sources that a program is made by."""
     package = Path(__file__).resolve().parents[1]
@@ -165,8 +437,3 @@ def _own_hash() -> str:
         path for name in _OWN for path in ([package / name] if name.endswith(".py") else (package / name).rglob("*.py"))
     ]
     return short_hash({str(path.relative_to(package)): store.sha256(path.read_bytes()) for path in sorted(files)})
-
-
-def _python_path() -> str:
-    own = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.machine.flags import Device
+from harness.program.manifest import Way
 from harness.record.spec import Value
+
+Ends = tuple[float, float]
+"""The least and the largest value of a dimension of a search space."""
 
 PLATFORMS: Mapping[Device, str] = {"cpu": "cpu", "gpu": "cuda"}  # as jax.export calls them
 
@@ -18,45 +22,51 @@ class Job:
 
     Attributes:
       out: the folder.
+      workload, variant: folder of the workload, and which of its variants.
+      platform: which device the program is for; it need not be here.
       hyperparameters: the submission's point; None for the workload's own program.
       budget_steps, declared_steps: as the submission is told (`harness.api.TaskView`).
+      ends: the dimensions that may be arguments of the program (`harness.program.arguments`).
+      arguments: those that are, where it is known; None: the exporter finds out.
+      way: of attention, where the workload has several on this platform (`harness.program.manifest`).
     """
 
     out: str
+    workload: str
+    variant: str | None
+    platform: Device
     hyperparameters: dict[str, Value] | None = None
     budget_steps: int = 0
     declared_steps: int | None = None
+    ends: dict[str, Ends] = field(default_factory=dict)
+    arguments: tuple[str, ...] | None = None
+    way: Way = "xla"
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """All programs of one submission on one workload, or the workload's own.
+    """Programs of one submission, or workloads' own.
 
     Attributes:
-      workload, variant: folder of the workload, and which of its variants.
-      submission: folder; None for the workload's own program.
-      platform: which device the programs are for; it need not be here.
+      submission: folder; None for workloads' own programs.
     """
 
-    workload: str
-    variant: str | None
     submission: str | None
-    platform: Device
     jobs: tuple[Job, ...]
 
 
 @dataclass(frozen=True)
 class DeriveRequest:
-    """Exported folders to look at.
+    """An exported folder to look at.
 
     Attributes:
-      folders: each holds `<function>.mlir` files and the exporter's `declared.json`.
-      workload: id of the workload's own program; None where the folders are such programs.
-      platform: what they were exported for.
-      sources: put into the manifests as it is.
+      folder: holds `<function>.mlir` files and the exporter's `declared.json`.
+      workload: id of the workload's own program; None where the folder is such a program.
+      platform: what it was exported for.
+      sources: put into the manifest as it is.
     """
 
-    folders: tuple[str, ...]
+    folder: str
     workload: str | None
     platform: Device
     sources: dict[str, Any]

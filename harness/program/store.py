@@ -85,18 +85,35 @@ def read(program_id: str) -> Program | None:
 
 def look_up(key: str) -> Program | None:
     """Return the program that came of the sources with this key; None where there is none, or it is damaged."""
-    try:
-        program_id = json.loads((root() / "index" / f"{key}.json").read_text())["id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return read(program_id) if isinstance(program_id, str) and "/" not in program_id else None
+    program_id = find(key)
+    return None if program_id is None else read(program_id)
+
+
+def find(key: str) -> str | None:
+    """Return the id of the program that came of the sources with this key, where the store has it, whole or not."""
+    program_id = recall(key)
+    there = isinstance(program_id, str) and "/" not in program_id and (root() / program_id / MANIFEST).is_file()
+    return program_id if there else None
 
 
 def enter(key: str, program_id: str) -> None:
     """Remember which program came of the sources with this key."""
+    remember(key, program_id)
+
+
+def remember(key: str, value: Any) -> None:
+    """Keep a JSON value under a key of sources."""
     index = root() / "index"
     index.mkdir(parents=True, exist_ok=True)
-    write_atomic(index / f"{key}.json", {"id": program_id})
+    write_atomic(index / f"{key}.json", {"is": value})
+
+
+def recall(key: str) -> Any:
+    """Return what was kept; None where there is nothing, or it is damaged."""
+    try:
+        return json.loads((root() / "index" / f"{key}.json").read_text())["is"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def key(**parts: Any) -> str:

@@ -7,57 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from harness.api import Algorithm, Batch, Loss, ModelState, Params, PyTree, TrainState
 from harness.errors import HarnessError, SubmissionError
-from harness.program.data_order import batch_indices
 from harness.program.discovery import blame
+from harness.program.draws import Arrays, Draw, Keys, draw_step, recalibration_batches, take_batch
 from harness.program.loss import WorkloadLoss
 from harness.program.workload import Workload
 
 MAX_RECALIBRATION_BATCHES = 20
-
-
-Arrays = Mapping[str, jax.Array]
-
-
-class Keys(NamedTuple):
-    """The typed keys of one trial's streams (`harness.program.seeds`)."""
-
-    init: jax.Array
-    data: jax.Array
-    algorithm: jax.Array
-    evaluation: jax.Array
-
-
-class Draw(NamedTuple):
-    """What chance decides of one step, but for what the workload's loss draws.
-
-    Attributes:
-      examples: int32[batch size], their numbers.
-      batch_key: of their augmentation.
-      key: what the submission's `step` is handed.
-    """
-
-    examples: jax.Array
-    batch_key: jax.Array
-    key: jax.Array
-
-
-class Order(NamedTuple):
-    """The draws of a chunk.
-
-    Attributes:
-      first: int32, the examples seen before the first of its steps.
-      draws: with leading axes [calls, steps in a call]; enough for MAX_CHUNK_STEPS.
-    """
-
-    first: jax.Array
-    draws: Draw
 
 
 def init_function(workload: Workload, algorithm: Algorithm) -> Callable[[Keys], TrainState]:
@@ -89,8 +51,11 @@ def step_function(
     def step(
         state: TrainState, keys: Keys, train: Arrays, draw: Draw | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        index, batch_key, key = draw or draw_step(workload, algorithm, batch_size, keys, state.examples, state.step)
-        batch = workload.batch(train, index, batch_key) | {"index": index}
+        index, batch_key, key = draw or draw_step(
+            keys, state.examples, state.step, batch_size,
+            num_examples=workload.info.num_train_examples, candidates=algorithm.candidates,
+        )  # fmt: skip
+        batch = take_batch(workload.batch, train, index, batch_key)
         return take_step(loss, algorithm, state, batch, key, batch_size, source)
 
     return step
@@ -111,27 +76,6 @@ def take_step(
     return new, checked_metrics(metrics, source)
 
 
-def draw_step(
-    workload: Workload, algorithm: Algorithm, size: int, keys: Keys, examples: jax.Array, step: jax.Array
-) -> Draw:
-    """Return the draw of the step that comes after so many examples and steps."""
-    seen, count = examples * algorithm.candidates, size * algorithm.candidates
-    return Draw(*draw_examples(workload, keys.data, seen, count), jax.random.fold_in(keys.algorithm, step))
-
-
-def draw_examples(workload: Workload, key: jax.Array, seen: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """Return (int32[size], key): the examples at a position of the data stream, and the key of their augmentation."""
-    order_key, batch_key = jax.random.split(key)
-    index = batch_indices(order_key, seen, size, workload.info.num_train_examples)
-    return index, jax.random.fold_in(batch_key, seen)
-
-
-def draw_batch(workload: Workload, key: jax.Array, examples_seen: jax.Array, size: int, train: Arrays) -> Batch:
-    """Return the batch at a position of the data stream: a pure function of (key, examples seen, size)."""
-    index, batch_key = draw_examples(workload, key, examples_seen, size)
-    return workload.batch(train, index, batch_key) | {"index": index}
-
-
 def eval_variables_function(
     workload: Workload, algorithm: Algorithm
 ) -> Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]]:
@@ -145,16 +89,11 @@ def eval_variables_function(
         data_key, key = jax.random.split(jax.random.fold_in(keys.evaluation, state.step))
         batches = None
         if count:
-            drawn = [draw_batch(workload, data_key, jnp.int32(i * size), size, train) for i in range(count)]
-            batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+            number = workload.info.num_train_examples
+            batches = recalibration_batches(workload.batch, train, data_key, count, size, num_examples=number)
         return strong(function(loss, state, batches, key))
 
     return eval_variables
-
-
-def all_finite(params: Params) -> jax.Array:
-    """Return whether every value of every array is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
 
 
 class blamed:

@@ -68,7 +68,9 @@ class Result:
       ledger: seconds by span; `wall_s` is their sum.
       train_step_s: training seconds per step, measured in the loop.
       calibration: see `Calibration`.
-      cost: gradient calls and forward examples per step, from the trace, by batch size.
+      cost: by batch size, what one step asks of the model: gradient calls and forward examples, from the trace, and
+        products, the operations of its matrix products over those of one gradient.
+      flagged: what a reader of the score has to know of the program: a step that computes less than one gradient, say.
       peak_bytes: peak memory of the device, or of the process on CPU.
       state_bytes: size of params, opt_state and model_state.
       final_hash: SHA-256 over the bytes of the final state: equal for runs that are the same bit for bit.
@@ -102,6 +104,7 @@ class Result:
     bitwise: bool = True
     fingerprint: dict[str, Any] = field(default_factory=dict)
     card: dict[str, Any] | None = None
+    flagged: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 

@@ -23,7 +23,7 @@ from harness.errors import RunFolderError
 from harness.record import plain_data
 from harness.record.files import write_atomic
 from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
-from harness.record.spec import EXPECTED, SCHEMA, Options, TrialSpec
+from harness.record.spec import EXPECTED, SCHEMA, SOURCES, Options, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def prepare(root: Path, spec: TrialSpec, options: Options) -> Path:
     if (path / "spec.json").exists():
         held = plain_data.to_plain(read_spec(path)[0])
         for name, value in plain_data.to_plain(spec).items():
-            if held[name] != value and name not in EXPECTED:
+            if held[name] != value and name not in EXPECTED + SOURCES:
                 raise RunFolderError(
                     f"{path} holds another spec: {name} is {held[name]!r} there and {value!r} here; "
                     "move that folder away or choose another with out=DIR"

@@ -139,12 +139,16 @@ class TrialSpec:
 
     Attributes:
       schema: version of this record.
-      workload, workload_version, workload_hash: name, target version, and hash of its sources.
+      workload, workload_version: name, and version of its target.
+      workload_program, program: ids of the workload's own program and of the submission's (`harness.program.manifest`);
+        None in records that are older than programs.
+      workload_hash, submission_hash: of the sources that the programs came of. Beside programs they are no part of the
+        identity: sources that differ in a comment are the same experiment.
       metric, mode, target: what is to be reached.
       step_hint, batch_size: the workload's.
       budget_steps: budget in baseline steps, the rules' factor included.
       reference_step_s: the unit of the steps clock.
-      submission, submission_hash: name and hash of its sources.
+      submission: name.
       hyperparameters: the point.
       rules: name of the ruleset; stop, clock and the rest are spelled out, so that a record stands alone.
       study, trial, seed, tuning: what the random streams are drawn from.
@@ -188,11 +192,14 @@ class TrialSpec:
     steps: int | None = None
     studies: int | None = None
     trials: int | None = None
+    workload_program: str | None = None
+    program: str | None = None
 
     @property
     def id(self) -> str:
         """Stable short hash of all that makes the experiment."""
-        plain = {name: value for name, value in plain_data.to_plain(self).items() if name not in EXPECTED}
+        aside = EXPECTED if self.program is None else EXPECTED + SOURCES
+        plain = {name: value for name, value in plain_data.to_plain(self).items() if name not in aside}
         return short_hash({k: v for k, v in plain.items() if k not in _LATER or v != _LATER[k]})
 
     @property
@@ -228,7 +235,13 @@ class Options:
 
 SCHEMA = 1
 EXPECTED = ("studies", "trials")
-_LATER = {"counts": "fastest", "steps": None}  # newer than the first records, whose ids stand
+SOURCES = ("workload_hash", "submission_hash")
+_LATER = {
+    "counts": "fastest",
+    "steps": None,
+    "workload_program": None,
+    "program": None,
+}  # newer than the first records, whose ids stand
 
 
 def short_hash(value: Any) -> str:

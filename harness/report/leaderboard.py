@@ -125,6 +125,8 @@ def _table(file: Path, results: Path) -> str:
         notes.append("Too few seeds for an interval, so nothing is ranked: a first look.")
     if shown := sorted(set(found.targets) - set(found.ranked)):
         notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
+    if any(trial.spec.program is None for trial in trials):
+        notes.append("Recorded before submissions became programs.")
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -30,7 +30,13 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool) -> Tri
                 sink(event)
 
         return local.run_trial(
-            trial, on_event, on_start=on_start, note=view.note, environment=slot.environment, presses=slot.presses
+            trial,
+            on_event,
+            on_start=on_start,
+            note=view.note,
+            environment=slot.environment,
+            presses=slot.presses,
+            worker=slot.worker,
         )
 
 

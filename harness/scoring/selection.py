@@ -21,7 +21,7 @@ _SAME_EVERYWHERE = (
     "deterministic",
 )
 _SAME_PER_WORKLOAD = (
-    "workload_version", "target", "workload_hash", "metric", "mode", "step_hint", "batch_size", "budget_steps",
+    "workload_version", "target", "metric", "mode", "step_hint", "batch_size", "budget_steps",
     "reference_step_s",
 )  # fmt: skip
 _SAME_MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}  # keys of the fingerprint, by platform
@@ -63,10 +63,13 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
     check_comparable(remaining)
     remaining = _newest_sources(remaining, notes, unscored)
     remaining = _newest_specs(remaining, notes)
-    scored = {(t.spec.rules, t.spec.workload, t.spec.submission, t.spec.submission_hash) for t in remaining}
-    of_these = [
-        t for t in tuning if (t.spec.rules, t.spec.workload, t.spec.submission, t.spec.submission_hash) in scored
-    ]
+    version = _versions([*tuning, *remaining])
+
+    def tuned(trial: Trial) -> Hashable:
+        return trial.spec.rules, trial.spec.workload, version(trial)
+
+    scored = set(map(tuned, remaining))
+    of_these = [t for t in tuning if tuned(t) in scored]
     notes += _remarks(remaining, unscored)
     return Selection(tuple(remaining), tuple(notes), tuple(_newest_specs(of_these, notes)))
 
@@ -82,6 +85,10 @@ def check_comparable(trials: Sequence[Trial]) -> None:
         for name in _SAME_PER_WORKLOAD:
             what = f"{name} of {trial.spec.workload}"
             _check_equal(what, known, getattr(known.spec, name), trial, getattr(trial.spec, name))
+        both = known.spec.workload_program is not None and trial.spec.workload_program is not None
+        name = "workload_program" if both else "workload_hash"  # records that are older than programs have no other
+        what = f"{name} of {trial.spec.workload}"
+        _check_equal(what, known, getattr(known.spec, name), trial, getattr(trial.spec, name))
         for name in _SAME_MACHINE[trial.spec.device]:
             value = _fingerprint(trial, name)
             if value is not None:
@@ -105,16 +112,37 @@ def _newest_sources(trials: list[Trial], notes: list[str], unscored: Collection[
     if shown and len(shown) < len(trials):
         scored = [t for t in trials if t.spec.workload not in unscored]
         return sorted(_newest_sources(scored, notes, ()) + _newest_sources(shown, notes, ()), key=_order)
-    newest = {name: _newest(group).spec.submission_hash for name, group in _grouped(trials, _submission).items()}
-    kept = [t for t in trials if t.spec.submission_hash == newest[t.spec.submission]]
-    old = _grouped((t for t in trials if t.spec.submission_hash != newest[t.spec.submission]), _submission)
+    version = _versions(trials)
+    newest = {name: _newest(group) for name, group in _grouped(trials, _submission).items()}
+    kept = [t for t in trials if version(t) == version(newest[t.spec.submission])]
+    old = _grouped((t for t in trials if version(t) != version(newest[t.spec.submission])), _submission)
     for name, group in old.items():
         hashes = ", ".join(sorted({t.spec.submission_hash for t in group}))
         notes.append(
-            f"superseded: {_count(len(group), 'trial')} of {name} by older sources ({hashes}; scored: {newest[name]}) "
-            f"on {', '.join(sorted({t.spec.workload for t in group}))}"
+            f"superseded: {_count(len(group), 'trial')} of {name} by older sources ({hashes}; scored: "
+            f"{newest[name].spec.submission_hash}) on {', '.join(sorted({t.spec.workload for t in group}))}"
         )
     return kept
+
+
+def _versions(trials: Iterable[Trial]) -> Callable[[Trial], Hashable]:
+    """Return what tells the versions of a submission apart: sources that came to the same programs are the same."""
+    programs: dict[tuple[str, str], dict[Hashable, str | None]] = {}
+    for trial in trials:
+        spec = trial.spec
+        point = spec.workload, spec.variant, repr(sorted(spec.hyperparameters.items())), spec.budget_steps, spec.steps
+        programs.setdefault((spec.submission, spec.submission_hash), {})[point] = spec.program
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for source, ids in programs.items():
+        same = (other for other in first if other[0] == source[0] and _same_programs(ids, programs[other]))
+        first[source] = first[found] if (found := next(same, None)) else source
+    return lambda trial: first[trial.spec.submission, trial.spec.submission_hash]
+
+
+def _same_programs(one: Mapping[Hashable, str | None], other: Mapping[Hashable, str | None]) -> bool:
+    """Whether two sources came to the same program wherever both were exported, which they were somewhere."""
+    common = [(one[point], other[point]) for point in one.keys() & other.keys()]
+    return bool(common) and all(a == b and a is not None for a, b in common)
 
 
 def _newest(trials: Sequence[Trial]) -> Trial:
@@ -148,6 +176,13 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
             notes.append(f"{workload} has no target yet: no time to it, and no score")
         elif version == 0 and workload not in unscored:
             notes.append(f"{workload}: the target is provisional (version 0); these times are no leaderboard entry")
+    if older := sorted({t.spec.submission for t in trials if t.spec.program is None}):
+        notes.append(
+            f"older than programs: {', '.join(older)} ran in the process that held data and clock, and what of the "
+            "harness they ran by is not in the record's identity"
+        )
+    flagged = {(t.spec.submission, t.spec.workload, line) for t in trials if t.result for line in t.result.flagged}
+    notes += [f"flagged: {submission} on {workload}: {line}" for submission, workload, line in sorted(flagged)]
     for packages in ("jax", "jaxlib"):
         found = {str(v) for t in trials if (v := (_fingerprint(t, "packages") or {}).get(packages))}
         if len(found) > 1:

@@ -41,6 +41,7 @@ class TargetRun:
       steps, values: the measurements of the target's metric.
       seconds: of training and measuring.
       machine: processor, cores that the run had, and versions.
+      workload_program, program: ids of the programs that ran; None in records that are older than programs.
     """
 
     workload: str
@@ -56,6 +57,8 @@ class TargetRun:
     values: tuple[float | None, ...]
     seconds: float
     machine: str
+    workload_program: str | None = None
+    program: str | None = None
 
     @property
     def point(self) -> Point:

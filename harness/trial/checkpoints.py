@@ -1,18 +1,20 @@
 """Checkpoints of a trial through orbax: the training state's arrays, and what the host knows as JSON beside them.
 
-Only the newest is kept. A save is complete or absent: a process killed while saving leaves the one before.
+The arrays lie by the names of the program's manifest. Only the newest checkpoint is kept. A save is complete or absent:
+a process killed while saving leaves the one before.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from harness.api import PyTree
+Arrays = Mapping[str, jax.Array]
 
 
 class Checkpoints:
@@ -29,22 +31,26 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
 
-    def save(self, step: int, state: PyTree, host: dict[str, Any]) -> None:
-        """Write the arrays of `state` and the JSON values of `host`; returns when both are on the disk."""
-        self._checkpointer.save(step, state, custom_metadata=host, force=True, overwrite=True)
+    def save(self, step: int, arrays: Arrays, host: dict[str, Any]) -> None:
+        """Write the arrays by name and the JSON values of `host`; returns when both are on the disk."""
+        held = {name: array for name, array in arrays.items() if array.size}  # orbax refuses empty ones
+        self._checkpointer.save(step, held, custom_metadata=host, force=True, overwrite=True)
 
-    def load(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-        """Return the newest (state, host), or None. `like` has the shapes, dtypes and placement the arrays are to
-        have.
+    def load(self, like: Arrays) -> tuple[dict[str, jax.Array], dict[str, Any]] | None:
+        """Return the newest (arrays, host), or None. `like` has the names, shapes, dtypes and placement the arrays are
+        to have.
         """
         latest = self._checkpointer.latest
         if latest is None:
             return None
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        abstract = {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in like.items() if x.size
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            state = self._checkpointer.load(latest.step, abstract)
-        return state, dict(self._checkpointer.metadata(latest.step).custom_metadata)
+            held = self._checkpointer.load(latest.step, abstract)
+        empty = {name: x for name, x in like.items() if not x.size}
+        return held | empty, dict(self._checkpointer.metadata(latest.step).custom_metadata)
 
     def close(self) -> None:
         """Wait for what is in flight."""

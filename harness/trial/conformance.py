@@ -1,9 +1,9 @@
 """The subprocess of `harness check`: runs a submission on every toy.
 
-`python -m harness.trial.conformance FOLDER`. What runs is what a trial runs: the programs of `harness.trial.programs`,
-the checkpoints of `harness.trial.checkpoints`. It writes a JSON object a line, `{"begin": check, "workload": name}` and
-`{"end": check, "workload": name, "findings": [...]}`, so that the parent knows what was being done when the submission
-took the process down.
+`python -m harness.trial.conformance FOLDER`. What runs is what a trial runs: exported functions, compiled by
+`harness.trial.programs`, and the checkpoints of `harness.trial.checkpoints`. It writes a JSON object a line,
+`{"begin": check, "workload": name}` and `{"end": check, "workload": name, "findings": [...]}`, so that the parent knows
+what was being done when the submission took the process down.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from harness.errors import HarnessError
 from harness.machine import flags
 from harness.program import discovery, submission
 from harness.program.submission import SubmissionInfo
-from harness.program.workload import Workload
 from harness.trial import worker
 
 
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     info = submission.read_info(folder)
     for number, (name, place) in enumerate(toys().items()):
         reporter = Reporter(answers, name, folder.path)
-        examine(folder, info, discovery.load_workload(place), reporter, thorough=number == 0)
+        examine(folder, info, place, reporter, thorough=number == 0)
     return 0
 
 
@@ -74,23 +73,25 @@ class Reporter:
 
 
 def examine(
-    folder: discovery.Folder, info: SubmissionInfo, workload: Workload, report: Reporter, *, thorough: bool
+    folder: discovery.Folder, info: SubmissionInfo, place: discovery.Folder, report: Reporter, *, thorough: bool
 ) -> None:
     """Put a submission through every check on one workload; `thorough` traces a step at every point of the space."""
     import jax
 
-    from harness.program import seeds
+    from harness.program import processes, seeds
     from harness.program.build import task_view
-    from harness.program.trace import Keys
+    from harness.program.draws import Keys
     from harness.trial.compare import counted_compilations
     from harness.trial.conformance_checks import STEPS, InputChanged, Trainer
+    from harness.trial.programs import Inputs
 
-    splits = workload.splits()
+    workload, data = discovery.load_workload(place), discovery.load_data(place)
+    own = processes.workload_program(place)
+    splits = data.load()
     train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
-    keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
-    trainer = Trainer(
-        folder, info, workload, keys, train, validation_slice, task_view(workload, workload.info.budget_steps)
-    )
+    inputs = Inputs(Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation"))))
+    task = task_view(workload, workload.info.budget_steps)
+    trainer = Trainer(folder, info, workload, data, own, inputs, train, validation_slice, task)
     made: dict[str, Any] = {}
 
     def caught(function: Callable[[], Any]) -> Iterator[str]:
@@ -109,8 +110,8 @@ def examine(
     def compiled_once() -> Iterator[str]:
         if count := len(made["compilations"]):
             yield (
-                f"{trainer.where}: {count} more programs were compiled while it trained; a callback to the host that "
-                "uses jax does that: compute it within step"
+                f"{trainer.where}: {count} more programs were compiled while it trained, and all are compiled before; "
+                "start nothing that uses jax beside the training, a thread say"
             )
 
     if not report.check("build", lambda: caught(lambda: trainer.build(info.defaults))):

@@ -1,7 +1,8 @@
-"""A submission on a workload, as `harness check` looks at it: built, compiled and run by the harness's own programs."""
+"""A submission on a workload, as `harness check` looks at it: built, exported, compiled and run."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,19 @@ from harness.api import Algorithm, Control, Progress, TaskView
 from harness.errors import HarnessError, SubmissionError
 from harness.program import discovery, search_space, submission
 from harness.program.build import build_algorithm
+from harness.program.derive import derive
+from harness.program.draws import Arrays
+from harness.program.export import no_devices, writer
+from harness.program.exporting import export_submission
+from harness.program.requests import DeriveRequest, Job
+from harness.program.store import Program
 from harness.program.submission import SubmissionInfo
-from harness.program.trace import Arrays, Keys, init_function, step_function
-from harness.program.workload import Workload
+from harness.program.trace import init_function, step_function
+from harness.program.workload import Data, Workload
+from harness.record import plain_data
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.compare import difference, differing_bits, snapshot
-from harness.trial.programs import Programs, compile_programs
+from harness.trial.programs import Inputs, Programs, compile_programs, named, unnamed
 
 STEPS = 20
 DRAWN = 4  # points between the corners of the search space
@@ -44,7 +52,9 @@ class Trainer:
     folder: discovery.Folder
     info: SubmissionInfo
     workload: Workload
-    keys: Keys
+    data: Data
+    own: Program
+    inputs: Inputs
     train: Arrays
     slice: Arrays
     task: TaskView
@@ -53,13 +63,15 @@ class Trainer:
     def where(self) -> str:
         return f"{self.folder.path}/submission.py"
 
-    def build(self, point: Mapping[str, Any]) -> Algorithm:
+    def build(self, point: Mapping[str, Any], task: TaskView | None = None) -> Algorithm:
         """Return the algorithm at a point, whose functions raise InputChanged where they change what they are given."""
+        told = task or self.task
 
         def build() -> Algorithm:
-            return build_algorithm(self.folder, self.task, point)
+            with no_devices(self.folder.path):
+                return build_algorithm(self.folder, told, point)
 
-        trees = {"task.params": self.task.params, "task.param_info": self.task.param_info}
+        trees = {"task.params": told.params, "task.param_info": told.param_info}
         algorithm: Algorithm = self._unchanged("build", build, trees)
         functions = {name: (getattr(algorithm, name), names) for name, names in ARGUMENTS.items()}
         guarded: dict[str, Any] = {
@@ -90,17 +102,29 @@ class Trainer:
 
     def compiled(self) -> Programs:
         """Return the programs of the algorithm at the defaults, built anew."""
-        return compile_programs(
-            self.workload, self.build(self.info.defaults), self.keys, self.train, self.slice,
-            platform="cpu", source=self.folder.path,
-        )  # fmt: skip
+        budget_steps = self.workload.info.budget_steps
+        with tempfile.TemporaryDirectory() as scratch:
+            job = Job(scratch, "", None, "cpu", dict(self.info.defaults), budget_steps, arguments=())
+            with no_devices(self.folder.path):
+                declared = export_submission(
+                    self.workload, self.folder, job, "cpu", writer(scratch), lambda task, point: self.build(point, task)
+                )
+            (Path(scratch) / "declared.json").write_text(json.dumps(plain_data.to_plain(declared)))
+            request = DeriveRequest(scratch, self.own.manifest.id, "cpu", {})
+            try:
+                manifest = derive(Path(scratch), self.own, request)
+            except SubmissionError as error:
+                raise SubmissionError(f"{self.where}: {error}") from None
+            functions = {name: (Path(scratch) / f"{name}.mlir").read_bytes() for name in manifest.functions}
+        program = Program(manifest, functions)
+        return compile_programs(self.data, self.own, program, self.train, self.slice, platform="cpu")
 
     def run(self, programs: Programs, steps: int, state: Any = None, size: int | None = None) -> tuple[Any, list[Any]]:
         """Return the state after so many steps (from the first state, if none is given), and each step's metrics."""
-        state = programs.init(self.keys) if state is None else state
+        state = programs.init(self.inputs) if state is None else state
         step, metrics = programs.steps[size or self.workload.info.batch_size], []
         for _ in range(-(-steps // programs.dispatch_steps)):
-            state, series = jax.block_until_ready(step(state, self.keys, self.train))
+            state, series = jax.block_until_ready(step(state, self.inputs, self.train))
             metrics.append(series)
         return state, jax.device_get(metrics)
 
@@ -108,8 +132,13 @@ class Trainer:
         """Return what is evaluated, and the metrics of the validation slice."""
         variables = (state.params, state.model_state)
         if programs.eval_variables is not None:
-            variables = programs.eval_variables(state, self.keys, self.train)
+            variables = programs.eval_variables(state, self.inputs, self.train)
         return jax.block_until_ready((variables, programs.evaluate(*variables, self.slice)))
+
+    def differing(self, programs: Programs, one: Any, other: Any) -> str:
+        """Return the name of the first array in which two states differ by a bit; empty where they are the same."""
+        ones, others = (named(programs.contract, state) for state in (one, other))
+        return next((name for name in ones if differing_bits([ones[name]], [others[name]])), "")
 
     def space(self, *, thorough: bool) -> Iterator[str]:
         """At the corners of the search space, at points in between, and at those of a list; else at two corners."""
@@ -119,9 +148,9 @@ class Trainer:
         for point in [*corners, *drawn, *self.info.points] if thorough else [corners[0], corners[-1]]:
             try:
                 algorithm = self.build(submission.choose_point(self.folder, self.info, point))
-                state = jax.eval_shape(init_function(self.workload, algorithm), self.keys)
+                state = jax.eval_shape(init_function(self.workload, algorithm), self.inputs.keys)
                 step = step_function(self.workload, algorithm, self.workload.info.batch_size, self.folder.path)
-                jax.eval_shape(step, state, self.keys, self.train)
+                jax.eval_shape(step, state, self.inputs.keys, self.train)
             except Exception as error:  # noqa: BLE001 - whatever a submission raises is a finding about it
                 known = isinstance(error, HarnessError)
                 reason = str(error) if known else discovery.blame(self.folder.path, "step", error)
@@ -158,21 +187,23 @@ class Trainer:
 
     def determinism(self, programs: Programs, straight: Any, *, thorough: bool) -> Iterator[str]:
         """The same programs, programs built anew, and those of a module imported anew, each from the same keys."""
-        if changed := differing_bits(straight, self.run(programs, STEPS)[0]):
-            yield f"{self.where}: run twice with the same keys, state{changed} differs; draw from the key of step"
+        if changed := self.differing(programs, straight, self.run(programs, STEPS)[0]):
+            yield f"{self.where}: run twice with the same keys, {changed} differs; draw from the key of step"
             return
-        if changed := differing_bits(*(self.evaluated(programs, straight)[0] for _ in range(2))):
+        evaluated = [self.evaluated(programs, straight)[0] for _ in range(2)]
+        given = [straight._replace(params=params, model_state=kept) for params, kept in evaluated]
+        if changed := self.differing(programs, *given):
             yield f"{self.where}: eval_variables gives other bits for the same key ({changed}); draw from that key"
-        if changed := differing_bits(straight, self.run(self.again, STEPS)[0]):
+        if changed := self.differing(programs, straight, self.run(self.again, STEPS)[0]):
             yield (
-                f"{self.where}: built twice from the same hyperparameters, state{changed} differs after {STEPS} steps; "
+                f"{self.where}: built twice from the same hyperparameters, {changed} differs after {STEPS} steps; "
                 "build depends on more than (task, hp): keep nothing in the module, and draw from keys"
             )
         elif thorough:
             discovery.unload(self.folder)
-            if changed := differing_bits(straight, self.run(self.compiled(), STEPS)[0]):
+            if changed := self.differing(programs, straight, self.run(self.compiled(), STEPS)[0]):
                 yield (
-                    f"{self.where}: imported anew, state{changed} differs after {STEPS} steps; something is drawn or "
+                    f"{self.where}: imported anew, {changed} differs after {STEPS} steps; something is drawn or "
                     "read when the module is imported: draw from keys"
                 )
 
@@ -207,12 +238,13 @@ class Trainer:
         state, _ = self.run(programs, STEPS // 2)
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = Checkpoints(Path(folder))
-            checkpoints.save(STEPS // 2, state, {})
-            saved = checkpoints.load(self.again.init(self.keys))
+            checkpoints.save(STEPS // 2, named(programs.contract, state), {})
+            saved = checkpoints.load(named(programs.contract, self.again.init(self.inputs)))
             checkpoints.close()
         assert saved is not None
-        if changed := differing_bits(straight, self.run(self.again, STEPS - STEPS // 2, saved[0])[0]):
+        state = unnamed(programs.contract, saved[0])
+        if changed := self.differing(programs, straight, self.run(self.again, STEPS - STEPS // 2, state)[0]):
             yield (
-                f"{self.where}: stopped after {STEPS // 2} steps and taken up from its checkpoint, state{changed} "
+                f"{self.where}: stopped after {STEPS // 2} steps and taken up from its checkpoint, {changed} "
                 "differs from a run without the stop; all that a step depends on belongs in opt_state"
             )

@@ -13,17 +13,17 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from harness.api import Control, ModelState, Params, Progress
+from harness.api import Control, Progress
 from harness.errors import SubmissionError
-from harness.program import discovery
 from harness.record.result import Measurement, Result, Status
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import count
+from harness.trial.programs import Variables
 from harness.trial.resume import Training, begin, save
-from harness.trial.setup import Setup, set_up
+from harness.trial.setup import Kept, Setup, set_up
 from harness.trial.stopping import SAFETY, Ending, Spent, stop_reason
 from harness.trial.trial_result import make_result
 
@@ -35,12 +35,23 @@ def run_trial(
     ledger: Ledger,
     interrupted: Callable[[], bool],
     attempt: int = 1,
+    kept: Kept | None = None,
 ) -> Result:
-    """Run one trial to its end, or to the next chunk end once `interrupted()`; return its result.
+    """Run one trial to its end, or to the next chunk end once `interrupted()`; return its result. What other trials of
+    its program can use is taken from `kept`, and left there.
 
-    Raises SubmissionError where the submission breaks its contract, and lets JAX's out-of-memory errors through.
+    Raises SubmissionError where a program is missing, and lets JAX's out-of-memory errors through.
     """
-    setup = set_up(spec, options, folder, ledger)
+    setup = set_up(spec, options, folder, ledger, kept or Kept())
+    try:
+        return train_to_end(setup, interrupted, attempt)
+    finally:
+        setup.close()
+
+
+def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int) -> Result:
+    """Train until there is a reason to end."""
+    spec, options, folder, ledger = setup.spec, setup.options, setup.folder, setup.ledger
     folder.append("phase", phase="init")
     training = begin(setup)
     host, timing = training.host, training.timing
@@ -55,7 +66,7 @@ def run_trial(
         ending = control(setup, training) or train(setup, training)
         if ending is not None:
             break
-        if host.examples >= next_measured(spec, host, setup.workload.info.grid):
+        if host.examples >= next_measured(spec, host, setup.info.grid):
             measure(setup, training)
         ending = stop_reason(spec, host, spent(setup, training), interrupted=interrupted())
         saving_due = ending is None and time.monotonic() - last_save >= options.checkpoint_s
@@ -77,25 +88,23 @@ def control(setup: Setup, training: Training) -> Ending | None:
     host.batch_size = answer.batch_size or host.batch_size
     if host.batch_size not in setup.programs.steps:
         raise SubmissionError(
-            f"{setup.source.path}/submission.py: control asked for batch size {host.batch_size}; "
+            f"{setup.options.submission_path}/submission.py: control asked for batch size {host.batch_size}; "
             f"batch_sizes has only {sorted(setup.programs.steps)}"
         )
     return None
 
 
 def ask_control(setup: Setup, training: Training) -> Control | None:
-    """Return the submission's answer: asked before the first step and after every 4% of the step hint."""
-    host, spec, ask = training.host, setup.spec, setup.algorithm.control
+    """Return the submission's answer: asked before the first step and after every 4% of the step hint, on the clock."""
+    host, spec = training.host, setup.spec
     due = host.control_calls * spec.horizon * spec.batch_size // 25
-    if ask is None or host.examples < due:
+    if setup.controller is None or host.examples < due:
         return None
     means = {name: total / host.metric_steps for name, total in host.metric_sums.items()}
     host.control_calls += 1
     host.metric_sums, host.metric_steps = {}, 0
-    try:
-        return ask(Progress(step=host.step, examples=host.examples, metrics=means))
-    except Exception as error:
-        raise SubmissionError(discovery.blame(setup.source.path, f"control at step {host.step}", error)) from error
+    with setup.ledger.span("train"):
+        return setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
 
 
 def train(setup: Setup, training: Training) -> Ending | None:
@@ -104,9 +113,9 @@ def train(setup: Setup, training: Training) -> Ending | None:
     before = ledger.totals()["train"]
     with ledger.span("train"), jax.transfer_guard("disallow"):
         state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
-        order = step.order(state, setup.keys)
-        for _ in range(chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.workload.info.grid)):
-            state, metrics = step(state, setup.keys, setup.train, order)
+        order = step.order(state, setup.inputs)
+        for _ in range(chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)):
+            state, metrics = step(state, setup.inputs, setup.train, order)
             stacked.append(metrics)
         setup.watch.look()  # while the device works off what is queued: at most a chunk
         jax.block_until_ready((state, stacked))
@@ -134,21 +143,21 @@ def measure(setup: Setup, training: Training) -> None:
     host.eval_variables_calls += calls
     at = training.timing.scored(ledger, host, ledger.totals()["eval_variables"] - before, calls)
     with ledger.span("eval"):
-        values = jax.device_get(setup.programs.evaluate(*training.variables, setup.validation_slice))
+        values = jax.device_get(setup.programs.evaluate(*training.variables, setup.prepared.validation_slice))
     metrics: dict[str, float | None] = {name: float(value) for name, value in values.items()}
-    met = spec.target is not None and setup.workload.info.meets(metrics[spec.metric])
+    met = spec.target is not None and setup.info.meets(metrics[spec.metric])
     measurement = Measurement(host.step, host.examples, metrics, at, met)
     host.measurements.append(measurement)
     setup.folder.append("measurement", durable=True, t=ledger.total().wall_s, **vars(measurement))
 
 
-def variables_of(setup: Setup, training: Training) -> tuple[Params, ModelState]:
+def variables_of(setup: Setup, training: Training) -> Variables:
     """Return what is to be evaluated; the submission's part of it is on the clock."""
     state = training.state
     if setup.programs.eval_variables is None:
         return state.params, state.model_state
     with setup.ledger.span("eval_variables"):
-        return jax.block_until_ready(setup.programs.eval_variables(state, setup.keys, setup.train))
+        return jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
 
 
 def spent(setup: Setup, training: Training) -> Spent:
@@ -180,23 +189,23 @@ def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Re
             setup.folder.append("final", step=training.host.step, metrics=full)
         except Exception as error:  # noqa: BLE001 - whatever it is, it came after the result
             reason += f"; the full splits could not be evaluated: {type(error).__name__}: {error}".splitlines()[0]
-    setup.checkpoints.close()
     return make_result(
         setup.spec, ending.status, reason, training.host, training.timing, setup.ledger, state=training.state,
-        cost=setup.programs.cost, full=full, attempt=attempt, fingerprint=dict(setup.fingerprint),
-        card=setup.watch.summary(),
+        cost=setup.cost, full=full, attempt=attempt, fingerprint=dict(setup.fingerprint),
+        card=setup.watch.summary(), flagged=setup.prepared.submission.manifest.flagged,
     )  # fmt: skip
 
 
 def full_splits(setup: Setup, training: Training) -> dict[str, dict[str, float | None]]:
     """Return the metrics of the whole validation and test splits."""
-    variables = training.variables or variables_of(setup, training)
+    prepared, variables = setup.prepared, training.variables or variables_of(setup, training)
     full: dict[str, dict[str, float | None]] = {}
     for name in ("validation", "test"):
-        arrays = jax.device_put(dict(getattr(setup.splits, name)))
-        with setup.ledger.span("compile"):
-            evaluate = jax.jit(setup.workload.evaluate).lower(*variables, arrays).compile()
+        arrays = jax.device_put(dict(getattr(prepared.splits, name)))
+        if name not in prepared.full:
+            with setup.ledger.span("compile"):
+                prepared.full[name] = prepared.programs.full[name].lower(*variables, arrays).compile()
         with setup.ledger.span("eval"):
-            values = jax.device_get(evaluate(*variables, arrays))
+            values = jax.device_get(prepared.full[name](*variables, arrays))
         full[name] = {metric: float(value) for metric, value in values.items()}
     return full

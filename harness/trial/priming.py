@@ -37,40 +37,32 @@ def prime(spec: TrialSpec, folder: Path) -> bool:
 
 def key(spec: TrialSpec) -> str:
     """Return a short hash of what the compiled programs depend on."""
-    programs = (spec.workload_hash, spec.variant, spec.submission_hash, spec.hyperparameters, spec.deterministic)
+    programs = (spec.workload_program, spec.program, spec.deterministic)
     return short_hash([machine_key(spec.device), hardware.packages(), *programs])
 
 
 def compile_all(spec: TrialSpec, options: Options) -> None:
-    """Compile what the trial will: its programs, the baseline's step, evaluation of the full splits."""
+    """Compile what the trial will: its programs, the yardstick, evaluation of the full splits. Nothing is run."""
     import jax
+    import jax.numpy as jnp
 
-    from harness.program.build import build_algorithm, task_view
-    from harness.program.trace import Keys
-    from harness.trial.programs import compile_programs
-    from harness.trial.setup import check_sources, stream_of
-    from harness.trial.yardstick import compile_baseline
+    from harness.trial.programs import compile_programs, compile_yardstick, shapes_of
+    from harness.trial.setup import check_sources, program_of
 
     home = discovery.Folder("workloads", spec.workload, Path(options.workload_path))
-    source = discovery.Folder("submissions", spec.submission, Path(options.submission_path))
-    check_sources(spec, home, source)
-    workload = discovery.load_workload(home, spec.variant)
-    splits = workload.splits()
-    shapes: dict[str, Any] = {  # will do: nothing is run
-        name: {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in getattr(splits, name).items()}
-        for name in ("train", "validation_slice", "validation", "test")
+    check_sources(spec, home)
+    data = discovery.load_data(home, spec.variant)
+    own, submission = program_of(spec, "workload"), program_of(spec, "submission")
+    splits: dict[str, Any] = {
+        split: {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
+        for split, arrays in data.shapes.items()
     }
-    keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
-    algorithm = build_algorithm(
-        source, task_view(workload, spec.budget_steps, spec.steps, spec.device), spec.hyperparameters
-    )
-    programs = compile_programs(
-        workload, algorithm, keys, shapes["train"], shapes["validation_slice"], platform=spec.device, source=source.path
-    )
-    compile_baseline(workload, programs.init, keys, shapes["train"], platform=spec.device)
-    variables = jax.eval_shape(workload.init, keys.init)
-    for name in ("validation", "test"):
-        jax.jit(workload.evaluate).lower(*variables, shapes[name]).compile()
+    train = splits["train"]
+    programs = compile_programs(data, own, submission, train, splits["validation_slice"], platform=spec.device)
+    compile_yardstick(own, data, train, platform=spec.device)
+    state = shapes_of(submission.manifest.contract)
+    for name, evaluate in programs.full.items():
+        evaluate.lower(state.params, state.model_state, splits[name]).compile()
 
 
 def main(argv: list[str]) -> int:

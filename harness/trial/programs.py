@@ -1,47 +1,63 @@
-"""The compiled programs of one trial: everything the loop runs on the device, compiled ahead of time for its real
-shapes.
+"""Programs of the store, compiled for the real shapes: everything the loop runs on the device.
 
-The loop calls the compiled objects themselves, so a changed shape or dtype is an error and never a silent recompile.
-The contract of a submission's functions (tree, shapes, dtypes) is checked on abstract values before anything is
-compiled.
+Nothing here imports a submission or a model. The loop calls the compiled objects themselves, so a changed shape or
+dtype is an error and never a silent recompile. Keys and argument hyperparameters are arguments of what is compiled, so
+that it serves every seed and point.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
-from harness.api import Algorithm, ModelState, Params, TrainState
-from harness.errors import SubmissionError
-from harness.program.loss import StepCost, cost_of
-from harness.program.trace import (
-    Arrays,
-    Keys,
-    Order,
-    all_finite,
-    blamed,
-    check_arrays,
-    check_fields,
-    check_same,
-    draw_step,
-    eval_variables_function,
-    init_function,
-    step_function,
-)
-from harness.program.workload import Workload
+from harness.api import Batch, TrainState
+from harness.machine.flags import Device
+from harness.program.draws import Arrays, Draw, Keys, draw_step, recalibration_batches, take_batch
+from harness.program.manifest import Contract, Way
+from harness.program.store import Program
+from harness.program.workload import Data
 
-QUICK_COMPILE = {"xla_backend_optimization_level": 1}
+QUICK_COMPILE: dict[str, Any] = {"xla_backend_optimization_level": 1}
 """For what runs once on a CPU: half the time to compile, and the same bits. Drawing each parameter's numbers makes the
 initial state the dearest program to compile but the step.
 """
 
 MAX_CHUNK_STEPS = 100  # between two looks at the clock
+
+Leaves = list[jax.Array]
+Variables = tuple[Leaves, Leaves]
+"""What is evaluated: parameters and model state."""
+
+
+class Inputs(NamedTuple):
+    """What a trial hands to the programs, which other seeds and points of it differ in.
+
+    Attributes:
+      keys: of its random streams.
+      hyperparameters: float32 scalars, in the order of the contract's arguments.
+    """
+
+    keys: Keys
+    hyperparameters: tuple[jax.Array, ...] = ()
+
+
+class Order(NamedTuple):
+    """The draws of a chunk.
+
+    Attributes:
+      first: int32, the examples seen before the first of its steps.
+      draws: with leading axes [calls, steps in a call]; enough for MAX_CHUNK_STEPS.
+    """
+
+    first: jax.Array
+    draws: Draw
 
 
 @dataclass(frozen=True)
@@ -56,128 +72,235 @@ class Step:
     compiled: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     drawing: Callable[[jax.Array, jax.Array, Keys], Order]
 
-    def order(self, state: TrainState, keys: Keys) -> Order:
+    def order(self, state: TrainState, inputs: Inputs) -> Order:
         """Return the order of the chunk that begins at `state`."""
-        return self.drawing(state.examples, state.step, keys)
+        return self.drawing(state.examples, state.step, inputs.keys)
 
     def __call__(
-        self, state: TrainState, keys: Keys, train: Arrays, order: Order | None = None
+        self, state: TrainState, inputs: Inputs, train: Arrays, order: Order | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Train; donates the state. `order` is that of the chunk which these steps are part of, or of them alone."""
-        return self.compiled(state, keys, train, order or self.order(state, keys))
+        return self.compiled(state, inputs.hyperparameters, train, order or self.order(state, inputs))
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Compiled programs.
+    """Compiled programs. A state is a `TrainState` of lists of arrays, in the order of the contract's leaves.
 
     Attributes:
-      init: Keys -> TrainState.
-      steps: by batch size: (state, keys, train arrays, order) -> (state, metrics stacked over the dispatch).
+      contract: of the submission's program.
+      init: Inputs -> the state before the first step.
+      steps: by batch size: (state, inputs, train arrays, order) -> (state, metrics stacked over the dispatch).
       dispatch_steps: steps in one call of a step program.
-      eval_variables: (state, keys, train arrays) -> (params, model_state); None where the state's own are evaluated.
-      evaluate: (params, model_state, slice arrays) -> metrics.
+      eval_variables: (state, inputs, train arrays) -> Variables; None where the state's own are evaluated.
+      evaluate: (params, model_state, slice arrays) -> metrics, of the validation slice.
+      full: the same for the full splits, by name, to be compiled.
       finite: params -> bool.
-      cost: by batch size, what one step asks of the model.
       compile_s: seconds by program.
     """
 
-    init: Callable[[Keys], TrainState]
+    contract: Contract
+    init: Callable[[Inputs], TrainState]
     steps: dict[int, Step]
     dispatch_steps: int
-    eval_variables: Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]] | None
-    evaluate: Callable[[Params, ModelState, Arrays], dict[str, jax.Array]]
-    finite: Callable[[Params], jax.Array]
-    cost: dict[int, StepCost]
+    eval_variables: Callable[[TrainState, Inputs, Arrays], Variables] | None
+    evaluate: Callable[[Leaves, Leaves, Arrays], dict[str, jax.Array]]
+    full: Mapping[str, Any]
+    finite: Callable[[Leaves], jax.Array]
     compile_s: dict[str, float]
 
 
 def compile_programs(
-    workload: Workload,
-    algorithm: Algorithm,
-    keys: Keys,
-    train: Arrays,
-    validation_slice: Arrays,
-    *,
-    platform: str,
-    source: Path,
-) -> Programs:
-    """Check the algorithm's contract on shapes, then compile all its programs.
+    data: Data, own: Program, submission: Program, train: Arrays, validation_slice: Arrays, *, platform: Device,
+    way: Way = "xla", dispatch_steps: int | None = None, sharding: Any = None,
+) -> Programs:  # fmt: skip
+    """Compile all programs of a submission on a workload; of the arrays only the shapes count.
 
-    Raises SubmissionError naming file and cause; `source` is the submission's folder.
+    `own` is the workload's program, `way` that of attention; `dispatch_steps` stands in for the workload's own number,
+    `sharding` for the device of this process.
     """
-    dispatch = workload.info.dispatch_steps.get(platform, 1)
-    sizes = sorted({workload.info.batch_size, *algorithm.batch_sizes})
-    check_fields(algorithm, source)
-    seconds: dict[str, float] = {}
-
-    def compiled(
-        name: str, function: Callable[..., Any], *args: Any, donate: tuple[int, ...] = (), options: Any = None
-    ) -> tuple[Any, Any]:
-        start = time.perf_counter()
-        traced = jax.jit(function, donate_argnums=donate).trace(*args)
-        executable = traced.lower().compile(options)
-        seconds[name] = time.perf_counter() - start
-        return executable, traced.jaxpr
-
-    with blamed(source, "init"):
-        init = init_function(workload, algorithm)
-        state = jax.eval_shape(init, keys)
-        check_arrays(state.opt_state, source)
-    steps, cost = {}, {}
-    for size in sizes:
-        with blamed(source, "step"):
-            steps[size], compile_s, traced = compile_step(
-                workload, algorithm, size, dispatch, state, keys, train, source
-            )
-            seconds[f"step_{size}"] = compile_s
-            cost[size] = cost_of(traced, dispatch)
-    eval_variables = None
-    variables = {"params": state.params, "model_state": state.model_state}
-    if algorithm.eval_variables is not None:
-        with blamed(source, "eval_variables"):
-            function = eval_variables_function(workload, algorithm)
-            given = dict(zip(variables, jax.eval_shape(function, state, keys, train), strict=True))
-            check_same(variables, given, "eval_variables", source)
-            eval_variables, traced = compiled("eval_variables", function, state, keys, train)
-            if cost_of(traced).gradient_calls:
-                raise SubmissionError(f"{source}: eval_variables takes a gradient; it may only run the loss forward")
-    return Programs(
-        init=compiled("init", init, keys, options=QUICK_COMPILE if platform == "cpu" else None)[0],
-        steps=steps,
-        dispatch_steps=dispatch,
-        eval_variables=eval_variables,
-        evaluate=compiled("evaluate", workload.evaluate, *variables.values(), validation_slice)[0],
-        finite=compiled("finite", all_finite, state.params)[0],
-        cost=cost,
-        compile_s=seconds,
+    compiler = _Compiler()
+    contract, info = submission.manifest.contract, data.info
+    dispatch = dispatch_steps or info.dispatch_steps.get(platform, 1)
+    key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=sharding)
+    inputs = Inputs(
+        Keys(*[key] * len(Keys._fields)),  # type: ignore[arg-type]
+        tuple(jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding) for _ in contract.arguments),  # type: ignore[misc]
     )
+    state = shapes_of(contract, sharding)
+    quick = QUICK_COMPILE if platform == "cpu" else None
+    with compiler.timed("init"):
+        init = jax.jit(init_function(own, submission, way)).lower(inputs).compile(quick)
+    steps = {}
+    for size in contract.batch_sizes:
+        with compiler.timed(f"step_{size}"):
+            function = call_of(submission, f"step_{size}", way)
+            steps[size] = compile_step(function, data, contract, size, dispatch, state, inputs, train)
+    eval_variables = None
+    if "eval_variables" in submission.functions:
+        with compiler.timed("eval_variables"):
+            function = eval_variables_function(submission, data, way)
+            eval_variables = jax.jit(function).lower(state, inputs, train).compile()
+    variables = state.params, state.model_state
+    with compiler.timed("evaluate"):
+        evaluate = jax.jit(call_of(own, "evaluate_validation_slice", way)).lower(*variables, validation_slice).compile()
+    with compiler.timed("finite"):
+        finite = jax.jit(all_finite).lower(state.params).compile()
+    full = {split: jax.jit(call_of(own, f"evaluate_{split}", way)) for split in ("validation", "test")}
+    return Programs(contract, init, steps, dispatch, eval_variables, evaluate, full, finite, compiler.seconds)
+
+
+def compile_yardstick(
+    own: Program, data: Data, train: Arrays, *, platform: Device, way: Way = "xla"
+) -> tuple[Callable[[Leaves, Leaves], TrainState], Step]:
+    """Return (parameters, model state -> state; compiled step) of the yardstick at the workload's batch size."""
+    contract = own.manifest.contract
+    size, dispatch = data.info.batch_size, data.info.dispatch_steps.get(platform, 1)
+    start = call_of(own, "yardstick_init", way)
+    begin = jax.jit(lambda params, model_state: _initial(params, start(params), model_state))
+    step, key = call_of(own, "yardstick_step", way), jax.eval_shape(lambda: jax.random.key(0))
+    inputs = Inputs(Keys(*[key] * len(Keys._fields)))
+
+    def yardstick(*args: Any) -> Any:
+        return step(*args[:-1])  # it has no hyperparameters
+
+    return begin, compile_step(yardstick, data, contract, size, dispatch, shapes_of(contract), inputs, train)
 
 
 def compile_step(
-    workload: Workload, algorithm: Algorithm, size: int, dispatch: int, state: TrainState, keys: Keys, train: Arrays,
-    source: Path = Path("submission"),
-) -> tuple[Step, float, Any]:  # fmt: skip
-    """Return (one dispatch of `dispatch` steps, seconds of compiling, its jaxpr)."""
-    start = time.perf_counter()
+    function: Callable[..., Any], data: Data, contract: Contract, size: int, dispatch: int, state: TrainState,
+    inputs: Inputs, train: Arrays,
+) -> Step:  # fmt: skip
+    """Compile one dispatch of `dispatch` steps of a program's step function, and what draws its order."""
     calls = -(-MAX_CHUNK_STEPS // dispatch)
+    count = data.info.num_train_examples
 
     def draw(examples: jax.Array, step: jax.Array, keys: Keys) -> Order:
         number = jnp.arange(calls * dispatch, dtype=examples.dtype).reshape(calls, dispatch)
         each = examples + size * number
-        drawn = lambda seen, step: draw_step(workload, algorithm, size, keys, seen, step)  # noqa: E731
+
+        def drawn(seen: jax.Array, step: jax.Array) -> Draw:
+            return draw_step(keys, seen, step, size, num_examples=count, candidates=contract.candidates)
+
         return Order(each[0, 0], jax.vmap(jax.vmap(drawn))(each, step + number))
 
-    def call(state: TrainState, keys: Keys, train: Arrays, order: Order) -> Any:
-        step = step_function(workload, algorithm, size, source)
+    def call(state: TrainState, hyperparameters: tuple[jax.Array, ...], train: Arrays, order: Order) -> Any:
+        def step(state: TrainState, draw: Draw) -> tuple[TrainState, dict[str, jax.Array]]:
+            batch = take_batch(data.batch, train, draw.examples, draw.batch_key)
+            key = jax.random.key_data(draw.key)
+            *new, metrics = function(*state, batch, key, list(hyperparameters))
+            params, opt_state, model_state = new
+            return TrainState(params, opt_state, model_state, state.step + 1, state.examples + size), metrics
+
         number = (state.examples - order.first) // (size * dispatch)
         draws = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), order.draws)
         if dispatch == 1:
-            state, metrics = step(state, keys, train, jax.tree.map(lambda x: x[0], draws))
+            state, metrics = step(state, jax.tree.map(lambda x: x[0], draws))
             return state, jax.tree.map(lambda m: m[None], metrics)
-        return jax.lax.scan(lambda s, draw: step(s, keys, train, draw), state, draws)
+        return jax.lax.scan(step, state, draws)
 
-    position = state.examples, state.step, keys
+    position = state.examples, state.step, inputs.keys
     drawing = jax.jit(draw).lower(*position).compile()
-    traced = jax.jit(call, donate_argnums=0).trace(state, keys, train, jax.eval_shape(draw, *position))
-    return Step(traced.lower().compile(), drawing), time.perf_counter() - start, traced.jaxpr
+    shapes = state, inputs.hyperparameters, train, jax.eval_shape(draw, *position)
+    return Step(jax.jit(call, donate_argnums=0).lower(*shapes).compile(), drawing)
+
+
+def variables_function(own: Program, way: Way = "xla") -> Callable[[jax.Array], Variables]:
+    """Return key -> the workload's parameters and model state before the first step."""
+    init, count = call_of(own, "init", way), len(own.manifest.contract.params)
+
+    def variables(key: jax.Array) -> Variables:
+        leaves = init(jax.random.key_data(key))
+        return leaves[:count], leaves[count:]
+
+    return variables
+
+
+def init_function(own: Program, submission: Program, way: Way = "xla") -> Callable[[Inputs], TrainState]:
+    """Return Inputs -> the state before the first step: the workload's parameters, the submission's state."""
+    variables, init_opt = variables_function(own, way), call_of(submission, "init_opt", way)
+
+    def init(inputs: Inputs) -> TrainState:
+        params, model_state = variables(inputs.keys.init)
+        opt_state = init_opt(params, jax.random.key_data(inputs.keys.algorithm), list(inputs.hyperparameters))
+        return _initial(params, opt_state, model_state)
+
+    return init
+
+
+def eval_variables_function(
+    submission: Program, data: Data, way: Way = "xla"
+) -> Callable[[TrainState, Inputs, Arrays], Variables]:
+    """Return the submission's `eval_variables` with its recalibration batches drawn."""
+    call, info = call_of(submission, "eval_variables", way), data.info
+    count = submission.manifest.contract.recalibration_batches
+
+    def eval_variables(state: TrainState, inputs: Inputs, train: Arrays) -> Variables:
+        data_key, key = jax.random.split(jax.random.fold_in(inputs.keys.evaluation, state.step))
+        batches: Batch = {}
+        if count:
+            number, size = info.num_train_examples, info.batch_size
+            batches = recalibration_batches(data.batch, train, data_key, count, size, num_examples=number)
+        params, model_state = call(*state, batches, jax.random.key_data(key), list(inputs.hyperparameters))
+        return params, model_state
+
+    return eval_variables
+
+
+def call_of(program: Program, name: str, way: Way = "xla") -> Callable[..., Any]:
+    """Return a function of a program, by a way of attention, to be traced into what is compiled."""
+    held = program.functions[name if way == "xla" else f"{name}.{way}"]
+    call: Callable[..., Any] = export.deserialize(bytearray(held)).call
+    return call
+
+
+def shapes_of(contract: Contract, sharding: Any = None) -> TrainState:
+    """Return the shapes of a state."""
+
+    def shaped(shape: tuple[int, ...], dtype: str) -> Any:
+        return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
+
+    parts = contract.params, contract.opt_state, contract.model_state
+    params, opt_state, model_state = ([shaped(leaf.shape, leaf.dtype) for leaf in part] for part in parts)
+    return TrainState(params, opt_state, model_state, shaped((), "int32"), shaped((), "int32"))
+
+
+def named(contract: Contract, state: TrainState) -> dict[str, jax.Array]:
+    """Return the arrays of a state by their names in the contract."""
+    parts = contract.params, contract.opt_state, contract.model_state
+    flat = {
+        leaf.name: array
+        for leaves, arrays in zip(parts, state, strict=False)
+        for leaf, array in zip(leaves, arrays, strict=True)
+    }
+    return flat | {"step": state.step, "examples": state.examples}
+
+
+def unnamed(contract: Contract, arrays: Mapping[str, jax.Array]) -> TrainState:
+    """Return the state whose arrays have these names."""
+    parts = contract.params, contract.opt_state, contract.model_state
+    params, opt_state, model_state = ([arrays[leaf.name] for leaf in leaves] for leaves in parts)
+    return TrainState(params, opt_state, model_state, arrays["step"], arrays["examples"])
+
+
+def all_finite(params: Leaves) -> jax.Array:
+    """Return whether every value of every array is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in params]))
+
+
+def _initial(params: Leaves, opt_state: Leaves, model_state: Leaves) -> TrainState:
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, opt_state, model_state, step=zero, examples=zero)
+
+
+@dataclass
+class _Compiler:
+    """Keeps the seconds of each compilation."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Any:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start

@@ -1,26 +1,69 @@
-"""What a trial needs before its first step: data on the device, the algorithm, every program compiled and warm."""
+"""What a trial needs before its first step: data on the device, its programs compiled and warm.
+
+All but keys and hyperparameters serves other seeds and points too: a worker with several trials of one program keeps
+it (`Kept`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from harness.api import Algorithm
 from harness.errors import SubmissionError
 from harness.machine import backend, nvml
-from harness.program import discovery, seeds
-from harness.program.build import build_algorithm, task_view
-from harness.program.trace import Arrays, Keys
-from harness.program.workload import Splits, Workload
+from harness.program import discovery, seeds, store
+from harness.program.draws import Arrays, Keys
+from harness.program.manifest import Manifest, Way
+from harness.program.workload import Data, Splits, WorkloadInfo
+from harness.record.readings import Calibration
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
-from harness.trial.programs import Programs, compile_programs
+from harness.trial.controller import Controller
+from harness.trial.programs import Inputs, Programs, compile_programs
+from harness.trial.ways import choose_way
+
+
+@dataclass
+class Prepared:
+    """A program on its data, compiled and warm: what trials of other seeds and points of it have in common.
+
+    Attributes:
+      home: the workload's folder.
+      own, submission: the programs as the store holds them.
+      data, splits: loaded; the arrays of `splits` are on the host.
+      train, validation_slice: on the device.
+      programs: everything compiled.
+      way: of attention, and why; the reason is empty where there is one way alone.
+      calibration: what a step costs in this process; None until it is measured.
+      full: evaluation of the full splits, compiled once the first trial ends.
+    """
+
+    home: discovery.Folder
+    own: store.Program
+    submission: store.Program
+    data: Data
+    splits: Splits
+    train: Arrays
+    validation_slice: Arrays
+    programs: Programs
+    way: tuple[Way, str] = ("xla", "")
+    calibration: Calibration | None = None
+    full: dict[str, Callable[..., dict[str, jax.Array]]] = field(default_factory=dict)
+
+
+@dataclass
+class Kept:
+    """What a process keeps from one trial to the next: the newest program."""
+
+    key: tuple[Any, ...] = ()
+    prepared: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -29,90 +72,149 @@ class Setup:
 
     Attributes:
       spec, options, folder, ledger: what the worker handed over.
-      home, source: the folders of workload and submission.
-      workload, splits: loaded; the arrays of `splits` are on the host.
-      train, validation_slice: on the device.
-      algorithm, programs: what the submission built, and everything compiled.
-      keys: of the trial's random streams; `warmup_keys` are those of states that are thrown away.
+      prepared: what other trials of the program share.
+      inputs: keys and hyperparameters; those of `warmup` are for states that are thrown away.
       checkpoints: of the run folder.
+      controller: answers control calls; None where the submission takes none.
       watch: looks at the card.
       fingerprint: of machine, versions and sources, for the record.
+      cost: of a step, by batch size, for the record.
     """
 
     spec: TrialSpec
     options: Options
     folder: RunFolder
     ledger: Ledger
-    home: discovery.Folder
-    source: discovery.Folder
-    workload: Workload
-    splits: Splits
-    train: Arrays
-    validation_slice: Arrays
-    algorithm: Algorithm
-    programs: Programs
-    keys: Keys
-    warmup_keys: Keys
+    prepared: Prepared
+    inputs: Inputs
+    warmup: Inputs
     checkpoints: Checkpoints
+    controller: Controller | None
     watch: nvml.Watch
     fingerprint: Mapping[str, Any]
+    cost: Mapping[str, dict[str, float | bool]]
+
+    @property
+    def programs(self) -> Programs:
+        """Everything compiled."""
+        return self.prepared.programs
+
+    @property
+    def info(self) -> WorkloadInfo:
+        """The workload's specification."""
+        return self.prepared.data.info
+
+    @property
+    def train(self) -> Arrays:
+        """The training arrays, on the device."""
+        return self.prepared.train
+
+    def close(self) -> None:
+        """End what runs beside the trial."""
+        self.checkpoints.close()
+        if self.controller is not None:
+            self.controller.close()
 
 
-def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger) -> Setup:
-    """Load, build, compile and warm up. Raises SubmissionError where the submission breaks its contract."""
-    # Load the workload and put its arrays on the device.
+def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger, kept: Kept) -> Setup:
+    """Load, compile and warm up what `kept` does not hold yet. Raises SubmissionError where a program is missing."""
     folder.append("phase", phase="setup")
-    hashes = {"workload": spec.workload_hash, "submission": spec.submission_hash}
-    fingerprint = backend.fingerprint() | {"hashes": hashes}
-    home = discovery.Folder("workloads", spec.workload, Path(options.workload_path))
-    source = discovery.Folder("submissions", spec.submission, Path(options.submission_path))
-    check_sources(spec, home, source)
-    workload: Workload = discovery.load_workload(home, spec.variant)
-    splits: Splits = workload.splits()
-    train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
-    fingerprint["choices"] = dict(workload.choices)
-    watch = nvml.Watch(nvml.card() if spec.device == "gpu" else None)
     keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
-    jax.block_until_ready((train, validation_slice))
+    watch = nvml.Watch(nvml.card() if spec.device == "gpu" else None)
+    prepared = prepare(spec, options, folder, ledger, kept)
+    own, submission = prepared.own.manifest, prepared.submission.manifest
+    values = (spec.hyperparameters[name] for name in submission.contract.arguments)
+    inputs = Inputs(keys, tuple(jax.device_put(jnp.float32(value)) for value in values))
+    controller = None
+    if submission.contract.control:
+        with ledger.span("setup"):
+            controller = Controller(spec, options)
+    cost = cost_of(own, submission)
+    folder.append("phase", phase="warmup", compile_s=prepared.programs.compile_s, cost=cost)
+    fingerprint = backend.fingerprint() | {
+        "hashes": {"workload": spec.workload_hash, "submission": spec.submission_hash},
+        "exported_by": submission.sources.get("versions", {}),
+        "choices": choices_of(prepared),
+    }
+    with ledger.span("warmup"):
+        checkpoints = Checkpoints(folder.checkpoints)
+    warmup = inputs._replace(keys=keys._replace(data=stream_of(spec, "warmup")))
+    return Setup(
+        spec, options, folder, ledger, prepared, inputs, warmup, checkpoints, controller, watch, fingerprint, cost
+    )
 
-    # Let the submission build its algorithm.
-    folder.append("phase", phase="build")
-    with ledger.span("build"):
-        task = task_view(workload, spec.budget_steps, spec.steps, spec.device)
-        algorithm = build_algorithm(source, task, spec.hyperparameters)
-    check_batch_sizes(algorithm, spec, source.path)
+
+def choices_of(prepared: Prepared) -> dict[str, str]:
+    """Return what was chosen for this device, for the record."""
+    way, why = prepared.way
+    declared = dict(prepared.own.manifest.declared.get("choices", {}))
+    return {name: f"{way}: {why}" if why and "HARNESS_ATTENTION" in said else said for name, said in declared.items()}
+
+
+def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger, kept: Kept) -> Prepared:
+    """Return the trial's program, compiled and warm; the newest is kept."""
+    key = (spec.workload_hash, spec.variant, spec.workload_program, spec.program)
+    if kept.prepared is not None and kept.key == key and not spec.score_compile:
+        return kept.prepared
+    kept.prepared = None  # frees its arrays
+    own, submission = (program_of(spec, kind) for kind in ("workload", "submission"))
+    check_batch_sizes(submission, spec)
+    home = discovery.Folder("workloads", spec.workload, Path(options.workload_path))
+    check_sources(spec, home)
+    data: Data = discovery.load_data(home, spec.variant)
+    splits: Splits = data.load()
+    train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
+    jax.block_until_ready((train, validation_slice))
 
     # Compile everything for its real shapes, and warm it up on states that are thrown away.
     folder.append("phase", phase="compile")
-    with ledger.span("compile"):
-        programs = compile_programs(
-            workload, algorithm, keys, train, validation_slice, platform=spec.device, source=source.path
-        )
-    costs = {size: asdict(cost) for size, cost in programs.cost.items()}
-    folder.append("phase", phase="warmup", compile_s=programs.compile_s, cost=costs)
-    warmup_keys = keys._replace(data=stream_of(spec, "warmup"))
+    keys = Keys(*[stream_of(spec, "warmup")] * len(Keys._fields))
     with ledger.span("warmup"):
-        warm_up(programs, warmup_keys, train, validation_slice)
-        checkpoints = Checkpoints(folder.checkpoints)
-    return Setup(
-        spec, options, folder, ledger, home, source, workload, splits, train, validation_slice, algorithm, programs,
-        keys, warmup_keys, checkpoints, watch, fingerprint,
-    )  # fmt: skip
+        way, why = choose_way(own, submission, data, train, keys, platform=spec.device)
+    with ledger.span("compile"):
+        programs = compile_programs(data, own, submission, train, validation_slice, platform=spec.device, way=way)
+    prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, (way, why))
+    with ledger.span("warmup"):
+        values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
+        warm_up(prepared, Inputs(keys, values))
+    kept.key, kept.prepared = key, prepared
+    return prepared
 
 
-def check_sources(spec: TrialSpec, *folders: discovery.Folder) -> None:
-    """Refuse to run sources other than those the spec was made for."""
-    for folder, planned in zip(folders, (spec.workload_hash, spec.submission_hash), strict=True):
-        if folder.source_hash != planned:
-            raise SubmissionError(f"{folder.path}: its files have changed since the trial was planned; plan it anew")
-
-
-def check_batch_sizes(algorithm: Algorithm, spec: TrialSpec, source: Path) -> None:
-    """Refuse other batch sizes where the rules fix it."""
-    if not spec.free_batch_size and set(algorithm.batch_sizes) - {spec.batch_size}:
+def program_of(spec: TrialSpec, kind: str) -> store.Program:
+    """Return the program that the trial is planned for. Raises SubmissionError where the store lacks it."""
+    name = spec.workload_program if kind == "workload" else spec.program
+    found = None if name is None else store.read(name)
+    if found is None:
         raise SubmissionError(
-            f"{source}/submission.py: the rules '{spec.rules}' fix the batch size at {spec.batch_size}"
+            f"{spec.submission} on {spec.workload}: the {kind}'s program {name} is not in {store.root()}; plan the "
+            "trial anew, which exports it"
         )
+    return found
+
+
+def check_sources(spec: TrialSpec, home: discovery.Folder) -> None:
+    """Refuse to train on the data of other workload sources than those that the trial was planned with."""
+    if home.source_hash != spec.workload_hash:
+        raise SubmissionError(f"{home.path}: its files have changed since the trial was planned; plan it anew")
+
+
+def check_batch_sizes(submission: store.Program, spec: TrialSpec) -> None:
+    """Refuse other batch sizes where the rules fix it."""
+    if not spec.free_batch_size and set(submission.manifest.contract.batch_sizes) - {spec.batch_size}:
+        raise SubmissionError(f"{spec.submission}: the rules '{spec.rules}' fix the batch size at {spec.batch_size}")
+
+
+def cost_of(own: Manifest, submission: Manifest) -> dict[str, dict[str, float | bool]]:
+    """Return what a step costs, by batch size: the exporter's count of gradients and examples, and the operations of
+    its matrix products over those of the yardstick on as many examples (`Facts.products`), which nobody declares.
+    """
+    found = {}
+    for size in submission.contract.batch_sizes:
+        gradient = own.functions["yardstick_step"].products * size / own.contract.batch[0].shape[0]
+        products = submission.functions[f"step_{size}"].products / gradient if gradient else 1.0
+        found[str(size)] = dict(submission.declared.get("cost", {}).get(str(size), {})) | {"products": products}
+    return found
 
 
 def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
@@ -120,14 +222,15 @@ def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
     return seeds.stream(spec.seed, spec.study, spec.trial, name, tuning=spec.tuning)
 
 
-def warm_up(programs: Programs, keys: Keys, train: Arrays, validation_slice: Arrays) -> None:
+def warm_up(prepared: Prepared, inputs: Inputs) -> None:
     """Run the programs that calibration does not, on a state that is thrown away."""
-    state = programs.init(keys)
+    programs, train = prepared.programs, prepared.train
+    state = programs.init(inputs)
     variables = (state.params, state.model_state)
     if programs.eval_variables is not None:
-        variables = programs.eval_variables(state, keys, train)
-    jax.block_until_ready((programs.evaluate(*variables, validation_slice), programs.finite(state.params)))
+        variables = programs.eval_variables(state, inputs, train)
+    jax.block_until_ready((programs.evaluate(*variables, prepared.validation_slice), programs.finite(state.params)))
     for step in programs.steps.values():
         for _ in range(2):
-            state, metrics = step(state, keys, train)
+            state, metrics = step(state, inputs, train)
         jax.block_until_ready((state, metrics))

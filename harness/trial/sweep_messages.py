@@ -12,16 +12,17 @@ class Request:
     """A run, and how far it is to go.
 
     Attributes:
-      submission: name or path.
-      hyperparameters: all of them; `moved` names the numbers that differ between the points of the search.
+      submission: its name.
+      program: id of its program at this point, which the store holds.
+      hyperparameters: all of them; those that are arguments of the program are handed to it.
       seed, study, tuning: what its random streams are drawn from, as in a trial.
       until: the step to train to.
       target: value of the workload's metric at which the run ends before that; None for none.
     """
 
     submission: str
+    program: str
     hyperparameters: dict[str, Value]
-    moved: tuple[str, ...]
     seed: int
     study: int
     tuning: bool
@@ -31,7 +32,7 @@ class Request:
     @property
     def run(self) -> str:
         """What requests of the same run share."""
-        return short_hash([self.submission, self.hyperparameters, self.seed, self.study, self.tuning])
+        return short_hash([self.program, self.hyperparameters, self.seed, self.study, self.tuning])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -12,7 +11,6 @@ import numpy as np
 
 from harness.api import TrainState
 from harness.machine import backend
-from harness.program.loss import StepCost
 from harness.record.result import Result, Status, interpolated_crossing
 from harness.record.spec import TrialSpec
 from harness.trial.clock import Ledger
@@ -36,8 +34,9 @@ def state_hash(state: TrainState) -> str:
 
 def make_result(
     spec: TrialSpec, status: Status, reason: str, host: HostState, timing: Timing, ledger: Ledger, *,
-    state: TrainState, cost: Mapping[int, StepCost], full: Mapping[str, dict[str, float | None]],
+    state: TrainState, cost: Mapping[str, dict[str, float | bool]], full: Mapping[str, dict[str, float | None]],
     attempt: int, fingerprint: dict[str, Any], card: dict[str, Any] | None = None,
+    flagged: tuple[str, ...] = (),
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
     values = [m.metrics[spec.metric] for m in host.measurements]
@@ -62,7 +61,7 @@ def make_result(
         wall_s=sum(reading.wall_s for reading in totals.values()),
         train_step_s=totals["train"].wall_s / host.step if host.step else None,
         calibration=timing.calibration,
-        cost={str(size): asdict(one) for size, one in cost.items()},
+        cost=dict(cost),
         peak_bytes=backend.peak_bytes(),
         state_bytes=sizes(state),
         final_hash=state_hash(state),
@@ -70,4 +69,5 @@ def make_result(
         bitwise=spec.device == "cpu" or spec.deterministic or attempt == 1,
         fingerprint=fingerprint,
         card=card,
+        flagged=flagged,
     )

@@ -1,13 +1,17 @@
-"""The subprocess of one trial: `python -m harness.trial.worker RUN_FOLDER`.
+"""The subprocess of trials: `python -m harness.trial.worker RUN_FOLDER...`, one after the other.
 
-It sets the platform's flags, then imports jax, then runs. A worker needs no Hydra, so that a bare JAX machine can work
-on what was prepared elsewhere. `harness.trial` has its exit codes.
+It sets the platform's flags, then imports jax, then runs. It imports no submission and no model. Trials of one program
+share what is compiled, so that another seed or point starts at once. What goes wrong in one trial is its result, and
+the next one begins; an interruption ends the list. A worker needs no Hydra, so that a bare JAX machine can work on what
+was prepared elsewhere. `harness.trial` has its exit codes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import queue
 import re
 import signal
 import stat
@@ -15,6 +19,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,72 +37,130 @@ from harness.trial.clock import Ledger
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the trial of a prepared run folder; return the exit code."""
+    """Run the trials of prepared run folders; return the exit code, of several the largest."""
     parser = argparse.ArgumentParser(prog="python -m harness.trial.worker", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run folder with its spec.json, as `harness run` makes it")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", help="run folders with their spec.json, as `harness run` makes"
+    )
     parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
+    told = "read further folders, one a line, from standard input; a JSON line goes to FD as each is done with"
+    parser.add_argument("--more", type=int, metavar="FD", help=told)
     args = parser.parse_args(argv)
-    ledger_offset = time.monotonic() - args.started if args.started else 0.0
+    offset_s = time.monotonic() - args.started if args.started else 0.0
+    further: queue.SimpleQueue[Path] = queue.SimpleQueue()
     if args.started:
-        end_with_parent()
-    try:
-        spec, options = run_folder.read_spec(args.folder)
-        with run_folder.hold(args.folder) as folder:
-            if (ended := folder.ended()) is not None:  # since the plan was made; a finished trial is never overwritten
-                print(f"{args.folder}: {ended} already; nothing to do", flush=True)
-                return 0
-            _work(spec, options, folder, ledger_offset)
-    except DataError as error:
-        print(error, file=sys.stderr, flush=True)
-        return EXIT_DATA
-    except RunFolderError as error:
-        print(error, file=sys.stderr, flush=True)
-        return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
-    return 0
+        end_with_parent(further.put)
+    work, codes = Work(), []
+    for number, folder in enumerate(chain(args.folders, iter(further.get, None) if args.more else ())):
+        if number:
+            redirect(folder)
+        codes.append(work.on(folder, 0.0 if number else offset_s))
+        if args.more:
+            os.write(args.more, (json.dumps({"folder": str(folder), "code": codes[-1]}) + "\n").encode())
+        if work.interrupted:
+            break
+    return max(codes)
 
 
-def _work(spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
-    flags.apply(spec.device, deterministic=spec.deterministic)
-    attempt = 1 + sum(e["event"] == "start" for e in run_folder.read_events(folder.path))
-    folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
-    (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
+def redirect(folder: Path) -> None:
+    """Let what is printed go to the folder's `worker.log`, where it went to that of the first one."""
+    if stat.S_ISREG(os.fstat(1).st_mode) and folder.is_dir():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with (folder / "worker.log").open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
 
-    ledger = Ledger(offset_s, energy_now=energy_counter(spec.device))
-    asked_to_stop = threading.Event()
 
-    def on_signal(*_: Any) -> None:
-        asked_to_stop.set()
-        if ledger.current in ("setup", "build", "compile", "warmup", "init"):
-            raise KeyboardInterrupt  # nothing trained yet in this process, so nothing to save
+class Work:
+    """What one process does: trial after trial, all on one device with the same flags."""
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, on_signal)
-    try:
-        folder.append("phase", phase="priming")
-        priming.prime(spec, folder.path)
-        from harness.machine import backend  # and with it jax, now that its flags are set
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._flags: tuple[object, ...] | None = None
+        self._kept: Any = None
 
-        backend.configure_jax(spec.device, compile_cache=not spec.score_compile)
-        from harness.trial.loop import run_trial
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._stop.is_set()
 
-        result = run_trial(spec, options, folder, ledger, asked_to_stop.is_set, attempt)
-    except KeyboardInterrupt:
-        result = _ended(spec, ledger, attempt, Status.INTERRUPTED, "interrupted before training; run again to go on")
-    except DataError:
-        raise
-    except HarnessError as error:
-        traceback.print_exc()
-        result = _ended(spec, ledger, attempt, Status.CRASHED, f"{type(error).__name__}: {error}")
-    except MemoryError as error:
-        traceback.print_exc()
-        result = _ended(spec, ledger, attempt, Status.OUT_OF_MEMORY, f"MemoryError: {error}")
-    except Exception as error:  # noqa: BLE001 - a trial's crash is a status with a reason; the traceback goes to worker.log
-        traceback.print_exc()
+    def on(self, path: Path, offset_s: float) -> int:
+        """Run the trial of a run folder; return the exit code."""
+        try:
+            spec, options = run_folder.read_spec(path)
+            wanted = spec.device, spec.deterministic, spec.score_compile
+            if self._flags not in (None, wanted):
+                print(f"{path}: the trials before it run with other flags; start it by itself", file=sys.stderr)
+                return EXIT_UNUSABLE
+            with run_folder.hold(path) as folder:
+                if (ended := folder.ended()) is not None:  # since it was planned; a finished trial is never overwritten
+                    print(f"{path}: {ended} already; nothing to do", flush=True)
+                    return 0
+                self._flags = wanted
+                self._run(spec, options, folder, offset_s)
+        except DataError as error:
+            print(error, file=sys.stderr, flush=True)
+            return EXIT_DATA
+        except RunFolderError as error:
+            print(error, file=sys.stderr, flush=True)
+            return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
+        return 0
+
+    def _run(self, spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
+        flags.apply(spec.device, deterministic=spec.deterministic)
+        attempt = 1 + sum(e["event"] == "start" for e in run_folder.read_events(folder.path))
+        folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
+        (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
+
+        ledger = Ledger(offset_s, energy_now=energy_counter(spec.device))
+
+        def on_signal(*_: Any) -> None:
+            self._stop.set()
+            if ledger.current in ("setup", "build", "compile", "warmup", "init"):
+                raise KeyboardInterrupt  # nothing trained yet, so nothing to save
+
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, on_signal)
+        try:
+            folder.append("phase", phase="priming")
+            priming.prime(spec, folder.path)
+            from harness.machine import backend  # and with it jax, now that its flags are set
+
+            backend.configure_jax(spec.device, compile_cache=not spec.score_compile)
+            from harness.trial.loop import run_trial
+            from harness.trial.setup import Kept
+
+            self._kept = self._kept or Kept()
+            result = run_trial(spec, options, folder, ledger, self._stop.is_set, attempt, self._kept)
+        except DataError:
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a status with a reason; the traceback goes to worker.log
+            self._kept = None
+            result = ended(error, spec, options, ledger, attempt)
+        folder.write_result(result)
+
+
+def ended(error: BaseException, spec: TrialSpec, options: Options, ledger: Ledger, attempt: int) -> Result:
+    """Return the result of a trial that an error ended."""
+    if isinstance(error, KeyboardInterrupt):
+        status, reason = Status.INTERRUPTED, "interrupted before training; run again to go on"
+    else:
+        traceback.print_exception(error)
         full = any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
-        status = Status.OUT_OF_MEMORY if full else Status.CRASHED
-        reason = describe(error, Path(options.submission_path))
-        result = _ended(spec, ledger, attempt, status, f"{reason}; {out_of_memory(str(error))}" if full else reason)
-    folder.write_result(result)
+        status = Status.OUT_OF_MEMORY if full or isinstance(error, MemoryError) else Status.CRASHED
+        known = isinstance(error, HarnessError | MemoryError)
+        reason = f"{type(error).__name__}: {error}" if known else describe(error, Path(options.submission_path))
+        reason += f"; {out_of_memory(str(error))}" if full and not known else ""
+    return Result(
+        status=status,
+        reason=reason,
+        spec_id=spec.id,
+        ledger={str(span): reading for span, reading in ledger.totals().items()},
+        wall_s=ledger.total().wall_s,
+        attempts=attempt,
+        fingerprint=hardware.machine() | {"packages": hardware.packages(), "flags": hardware.flags()},
+    )
 
 
 def describe(error: BaseException, submission: Path) -> str:
@@ -134,26 +198,16 @@ def _gib(count: int) -> str:
     return f"{count} bytes ({count / 2**30:.1f} GiB)"
 
 
-def _ended(spec: TrialSpec, ledger: Ledger, attempt: int, status: Status, reason: str) -> Result:
-    return Result(
-        status=status,
-        reason=reason,
-        spec_id=spec.id,
-        ledger={str(span): reading for span, reading in ledger.totals().items()},
-        wall_s=ledger.total().wall_s,
-        attempts=attempt,
-        fingerprint=hardware.machine() | {"packages": hardware.packages(), "flags": hardware.flags()},
-    )
-
-
-def end_with_parent() -> None:
-    """End this process when the parent goes: its end of our standard input closes with it, however it ends."""
+def end_with_parent(on_line: Callable[[Path], None] = lambda path: None) -> None:
+    """End this process when the parent goes: its end of our standard input closes with it, however it ends. A line that
+    comes is the path of a further run folder.
+    """
     if not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
 
     def watch() -> None:
-        while os.read(0, 1024):
-            pass
+        for line in sys.stdin:
+            on_line(Path(line.rstrip("\n")))
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

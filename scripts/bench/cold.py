@@ -1,4 +1,4 @@
-"""Row (e): seconds of compiling everything of a trial of AdamW, in processes of their own.
+"""Row (e): seconds of compiling all programs of a trial of AdamW, in processes of their own.
 
     python scripts/bench/cold.py WORKLOAD VARIANT|- PLATFORM
 
@@ -47,22 +47,24 @@ def main(argv: list[str]) -> int:
 
     backend.configure_jax(device, compile_cache=how == "cached")
     import jax
+    import jax.numpy as jnp
 
-    from harness.program import seeds
-    from harness.program.build import yardstick
-    from harness.program.trace import Keys
+    from harness.program import processes, submission
     from harness.trial.programs import compile_programs
 
-    found = discovery.find("workloads", path)
-    workload = discovery.load_workload(found, None if variant == "-" else variant)
-    splits = workload.splits()
-    shapes: list[Any] = [
-        {k: jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in part.items()}
-        for part in (splits.train, splits.validation_slice)
-    ]
-    keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
+    found, source = discovery.find("workloads", path), discovery.find("submissions", "adamw")
+    kind = None if variant == "-" else variant
+    data = discovery.load_data(found, kind)
+    own = processes.workload_program(found, kind, device)
+    hp, budget_steps = submission.read_info(source).defaults, data.info.budget_steps
+    (program,) = processes.submission_programs(found, source, [hp], budget_steps, variant=kind, platform=device)
+    shapes = (
+        {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, (shape, dtype) in data.shapes[split].items()}
+        for split in ("train", "validation_slice")
+    )
+    way = "cudnn" if own.manifest.has("cudnn") and program.manifest.has("cudnn") else "xla"
     start = time.perf_counter()
-    compile_programs(workload, yardstick(), keys, *shapes, platform=platform, source=found.path)
+    compile_programs(data, own, program, *shapes, platform=device, way=way)
     print(json.dumps(time.perf_counter() - start))
     return 0
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from harness.errors import HarnessError
-from harness.program import discovery, seeds, submission
-from harness.program.build import build_algorithm, task_view, yardstick
-from harness.program.trace import Keys, init_function
-from harness.program.workload import Workload
-from harness.trial.programs import MAX_CHUNK_STEPS, compile_programs, compile_step
+from harness.machine.flags import Device
+from harness.program import discovery, processes, seeds, submission
+from harness.program.draws import Keys
+from harness.trial.programs import (
+    MAX_CHUNK_STEPS,
+    Inputs,
+    compile_programs,
+    compile_yardstick,
+    variables_function,
+)
+from harness.trial.setup import Prepared
+from harness.trial.ways import choose_way
 from harness.trial.yardstick import calibrate
 
 
 def keys() -> Keys:
     """Return the keys of streams that no trial takes."""
     return Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
+
+
+def device() -> Device:
+    """Return the platform of this process."""
+    return "gpu" if jax.default_backend() == "gpu" else "cpu"
 
 
 def ceiling(size: int, seconds: float) -> float:
@@ -42,15 +54,18 @@ def ceiling(size: int, seconds: float) -> float:
 
 
 class HarnessSteps:
-    """The harness's compiled AdamW step, `dispatch` of them a call."""
+    """The yardstick's compiled step, `dispatch` of them a call."""
 
-    def __init__(self, workload: Workload, train: Any, dispatch: int):
-        self._keys, self._train, self.dispatch = keys(), train, dispatch
-        init = jax.jit(init_function(workload, yardstick()))
-        self._state = init(self._keys)
-        shapes = jax.eval_shape(init, self._keys)
-        size = workload.info.batch_size
-        self._step, self.compile_s, _ = compile_step(workload, yardstick(), size, dispatch, shapes, self._keys, train)
+    def __init__(self, folder: discovery.Folder, variant: str | None, train: Any, dispatch: int):
+        self._inputs, self._train, self.dispatch = Inputs(keys()), train, dispatch
+        platform = device()
+        own, data = processes.workload_program(folder, variant, platform), discovery.load_data(folder, variant)
+        data = dataclasses.replace(data, info=dataclasses.replace(data.info, dispatch_steps={platform: dispatch}))
+        way, self.way = choose_way(own, own, data, train, keys(), platform=platform)
+        start = time.perf_counter()
+        begin, self._step = compile_yardstick(own, data, train, platform=platform, way=way)
+        self.compile_s = time.perf_counter() - start
+        self._state = begin(*jax.jit(variables_function(own, way))(keys().init))
         self.run(2)
 
     def run(self, calls: int) -> float:
@@ -59,8 +74,8 @@ class HarnessSteps:
         start = time.perf_counter()
         for number in range(calls):
             if number % (MAX_CHUNK_STEPS // self.dispatch) == 0:
-                order = self._step.order(self._state, self._keys)
-            self._state, metrics = self._step(self._state, self._keys, self._train, order)
+                order = self._step.order(self._state, self._inputs)
+            self._state, metrics = self._step(self._state, self._inputs, self._train, order)
         jax.block_until_ready((self._state, metrics))
         return (time.perf_counter() - start) / calls / self.dispatch
 
@@ -71,7 +86,7 @@ def step_row(folder: discovery.Folder, variant: str | None, *, seconds: float, m
     info = workload.info
     train = jax.device_put(dict(workload.splits().train))
     several = max(2, info.dispatch_steps.get("gpu", 2)) if jax.default_backend() == "gpu" else 2
-    runners = [HarnessSteps(workload, train, dispatch) for dispatch in (1, several)]
+    runners = [HarnessSteps(folder, variant, train, dispatch) for dispatch in (1, several)]
     each = [max(1, round(seconds / 10 / (runner.run(1) * runner.dispatch))) for runner in runners]
     times = [[runner.run(calls) for runner, calls in zip(runners, each, strict=True)] for _ in range(5)]
     one, more = (statistics.median(column) for column in zip(*times, strict=True))
@@ -89,25 +104,28 @@ def step_row(folder: discovery.Folder, variant: str | None, *, seconds: float, m
         "model_tflop_per_s": flops / best / 1e12,
         "ceiling_tflop_per_s": top / 1e12,
         "share_of_ceiling": flops / best / top,
-        "choices": dict(workload.choices),
+        "choices": dict(workload.choices) | {"way": runners[0].way},
     }
 
 
-def submissions_row(folder: discovery.Folder, variant: str | None, platform: str) -> dict[str, Any]:
+def submissions_row(folder: discovery.Folder, variant: str | None, platform: Device) -> dict[str, Any]:
     """Return the values of row (d): the step of every submission over AdamW's, in turn; None where it does not run."""
-    workload = discovery.load_workload(folder, variant)
-    splits = workload.splits()
+    data = discovery.load_data(folder, variant)
+    own, splits = processes.workload_program(folder, variant, platform), data.load()
     train, slice_ = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
     ratios: dict[str, float | None] = {}
     for name, source in discovery.find_all("submissions").items():
         try:
-            hp = submission.choose_point(source, submission.read_info(source), {})
-            algorithm = build_algorithm(source, task_view(workload, workload.info.budget_steps, None, platform), hp)
-            programs = compile_programs(
-                workload, algorithm, keys(), train, slice_, platform=platform, source=Path(source.path)
+            hp = submission.read_info(source).defaults
+            (program,) = processes.submission_programs(
+                folder, source, [hp], data.info.budget_steps, variant=variant, platform=platform
             )
-            measured = calibrate(workload, programs, keys(), train, platform=platform)
-            ratios[name] = measured.step_ratio[workload.info.batch_size]
+            way = choose_way(own, program, data, train, keys(), platform=platform)
+            programs = compile_programs(data, own, program, train, slice_, platform=platform, way=way[0])
+            prepared = Prepared(folder, own, program, data, splits, train, slice_, programs, way)
+            values = tuple(jnp.float32(hp[name]) for name in programs.contract.arguments)
+            measured = calibrate(prepared, Inputs(keys(), values), platform=platform)
+            ratios[name] = measured.step_ratio[data.info.batch_size]
         except HarnessError as error:
             print(f"  {name}: {error}")
             ratios[name] = None

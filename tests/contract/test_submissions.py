@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
+import tempfile
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,13 +17,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from harness.api import Algorithm, LossKind, ParamKind, TaskView
-from harness.program import discovery, submission
-from harness.program.build import build_algorithm
+from harness.api import LossKind, ParamKind, TrainState
+from harness.program import discovery, processes, submission
+from harness.program.derive import derive
+from harness.program.draws import Keys
+from harness.program.export import writer
+from harness.program.exporting import export_submission, export_workload
 from harness.program.nnx_adapter import Model, conv, embedding, matrix, vector
-from harness.program.trace import Keys
-from harness.program.workload import UNSET, Splits, Workload, WorkloadInfo
-from harness.trial.programs import Programs, compile_programs
+from harness.program.requests import DeriveRequest, Job
+from harness.program.store import Program
+from harness.program.workload import UNSET, Data, Splits, Workload, WorkloadInfo, split_shapes
+from harness.record import plain_data
+from harness.trial.programs import Inputs, Programs, compile_programs, named
 
 FOLDERS = discovery.find_all("submissions")
 LONGEST_BUILD = 30
@@ -81,6 +89,7 @@ def tiny() -> Workload:
         loss=lambda params, model_state, batch, key, train: losses(params, model_state, batch, train),
         evaluate=lambda params, model_state, arrays: {"loss": losses(params, model_state, arrays, False)[0].mean()},
         sample_targets=lambda params, model_state, batch, key: {"label": batch["label"]},
+        shapes=split_shapes((EXAMPLES,) * 4, {"tokens": ((T,), "int32"), "label": ((), "int32")}),
     )  # fmt: skip
 
 
@@ -89,51 +98,74 @@ def quadratic() -> Workload:
     return discovery.load_workload(discovery.find("workloads", "quadratic"))
 
 
+WORKLOADS = {"tiny": tiny, "quadratic": quadratic}
+
+
+@cache
+def own_program(which: str) -> Program:
+    with tempfile.TemporaryDirectory() as scratch:
+        return looked_at(scratch, export_workload(WORKLOADS[which](), "cpu", writer(scratch)), None)
+
+
+def exported(name: str, which: str) -> Program:
+    """Return a submission's program at its defaults, made in this process as for a trial: on the tiny task what can be
+    an argument is one, on the quadratic all is constant.
+    """
+    workload, folder = WORKLOADS[which](), FOLDERS[name]
+    info = submission.read_info(folder)
+    steps, ends = 2 * workload.info.step_hint, processes.ends_of(info) if which == "tiny" else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        job = Job(scratch, "", None, "cpu", dict(info.defaults), steps, ends=ends)
+        return looked_at(scratch, export_submission(workload, folder, job, "cpu", writer(scratch)), own_program(which))
+
+
+def looked_at(scratch: str, declared: dict[str, Any], own: Program | None) -> Program:
+    folder = Path(scratch)
+    (folder / "declared.json").write_text(json.dumps(plain_data.to_plain(declared)))
+    manifest = derive(folder, own, DeriveRequest(scratch, None, "cpu", {}))
+    return Program(manifest, {name: (folder / f"{name}.mlir").read_bytes() for name in manifest.functions})
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A submission compiled for one workload."""
 
-    workload: Workload
-    algorithm: Algorithm
+    program: Program
     programs: Programs
+    batch_size: int
+    inputs: Inputs
     train: Any
     slice: Any
 
-    def run(self, steps: int, keys: Keys = KEYS):
-        state = self.programs.init(keys)
-        losses = []
+    def run(self, steps: int, keys: Keys = KEYS) -> tuple[TrainState, list[float]]:
+        inputs = self.inputs._replace(keys=keys)
+        state, losses = self.programs.init(inputs), []
         for _ in range(steps):
-            state, metrics = self.programs.steps[self.workload.info.batch_size](state, keys, self.train)
+            state, metrics = self.programs.steps[self.batch_size](state, inputs, self.train)
             losses.append(float(metrics["loss"][0]))
         return state, losses
 
-    def evaluated(self, state) -> float:
+    def named(self, state: TrainState) -> dict[str, jax.Array]:
+        return named(self.programs.contract, state)
+
+    def evaluated(self, state: TrainState) -> float:
         variables = (state.params, state.model_state)
         if self.programs.eval_variables is not None:
-            variables = self.programs.eval_variables(state, KEYS, self.train)
+            variables = self.programs.eval_variables(state, self.inputs, self.train)
         return float(self.programs.evaluate(*variables, self.slice)["loss"])
-
-
-def build(name: str, workload: Workload) -> Algorithm:
-    params, model_state = jax.eval_shape(workload.init, jax.random.key(0))
-    info = workload.info
-    task = TaskView(
-        params=params, param_info=workload.param_info, batch_size=info.batch_size, step_hint=info.step_hint,
-        budget_steps=2 * info.step_hint, num_train_examples=info.num_train_examples, loss_kind=info.loss_kind,
-        has_model_state=bool(jax.tree.leaves(model_state)),
-    )  # fmt: skip
-    folder = FOLDERS[name]
-    return build_algorithm(folder, task, submission.read_info(folder).defaults)
 
 
 @cache
 def compiled(name: str, which: str) -> Case:
-    workload = {"tiny": tiny, "quadratic": quadratic}[which]()
-    algorithm = build(name, workload)
-    splits = workload.splits()
+    workload, program = WORKLOADS[which](), exported(name, which)
+    assert workload.shapes is not None
+    data = Data(workload.info, workload.shapes, workload.splits, workload.batch)
+    splits = data.load()
     train, part = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
-    programs = compile_programs(workload, algorithm, KEYS, train, part, platform="cpu", source=FOLDERS[name].path)
-    return Case(workload, algorithm, programs, train, part)
+    programs = compile_programs(data, own_program(which), program, train, part, platform="cpu")
+    defaults = submission.read_info(FOLDERS[name]).defaults
+    values = tuple(jnp.float32(defaults[argument]) for argument in programs.contract.arguments)
+    return Case(program, programs, data.info.batch_size, Inputs(KEYS, values), train, part)
 
 
 everyone = pytest.mark.parametrize("name", FOLDERS)
@@ -195,38 +227,48 @@ def test_no_workload_is_named(name: str) -> None:
 @everyone
 @both
 def test_compiles_and_keeps_tree_shapes_and_dtypes(name: str, which: str) -> None:
-    """`compile_programs` checks the contract on shapes; here on the arrays themselves."""
+    """The contract is checked on shapes when a program is made; here on the arrays themselves."""
     case = compiled(name, which)
-    before = case.programs.init(KEYS)
-    kinds = jax.tree.map(lambda x: (x.shape, x.dtype.name, x.weak_type), before)
-    after, losses = case.run(3)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype.name, x.weak_type), after) == kinds
+    contract = case.programs.contract
+    before, (state, losses) = case.named(case.programs.init(case.inputs)), case.run(3)
+    after = case.named(state)
+    kinds = [{n: (x.shape, x.dtype.name, x.weak_type) for n, x in arrays.items()} for arrays in (before, after)]
+    assert kinds[0] == kinds[1]
     assert np.isfinite(losses).all()
-    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after.params))
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, after.params)
-    assert all(jax.tree.leaves(moved)), f"a parameter that is never updated: {moved}"
-    if case.algorithm.eval_variables is None and jax.tree.leaves(after.model_state):
-        kept = jax.tree.map(lambda a, b: bool((a != b).any()), before.model_state, after.model_state)
-        assert all(jax.tree.leaves(kept)), "running statistics are kept, or estimated in eval_variables"
+    for leaf in contract.params:
+        assert bool(jnp.isfinite(after[leaf.name]).all()), leaf.name
+        assert not np.array_equal(before[leaf.name], after[leaf.name]), f"{leaf.name} is never updated"
+    assert bool(contract.model_state) == (which == "tiny")
+    if case.programs.eval_variables is None:
+        for leaf in contract.model_state:
+            kept = not np.array_equal(before[leaf.name], after[leaf.name])
+            assert kept, f"{leaf.name}: running statistics are kept, or estimated in eval_variables"
 
 
 @everyone
-def test_cost_is_known(name: str) -> None:
-    for size, cost in compiled(name, "quadratic").programs.cost.items():
-        assert cost.exact
-        assert cost.gradient_calls >= 1
-        assert cost.forward_examples >= size
+@both
+def test_cost_is_known(name: str, which: str) -> None:
+    """No count is a lower bound, and no step takes less than the gradient of its batch."""
+    manifest = compiled(name, which).program.manifest
+    assert sorted(map(int, manifest.declared["cost"])) == list(manifest.contract.batch_sizes)
+    for size, cost in manifest.declared["cost"].items():
+        assert cost["exact"]
+        assert cost["gradient_calls"] >= 1
+        assert cost["forward_examples"] >= int(size)
+    assert all(facts.exact for facts in manifest.functions.values())
+    assert manifest.flagged == ()
 
 
 @everyone
 @both
 def test_same_key_same_bits(name: str, which: str) -> None:
     case = compiled(name, which)
-    one, other = case.run(3)[0], case.run(3)[0]
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    another = case.run(3, KEYS._replace(data=jax.random.key(9)))[0]
-    assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(another), strict=True))
+    one, other, another = (
+        case.named(case.run(3, keys)[0]) for keys in (KEYS, KEYS, KEYS._replace(data=jax.random.key(9)))
+    )
+    for array in one:
+        assert np.asarray(one[array]).tobytes() == np.asarray(other[array]).tobytes(), array
+    assert any(not np.array_equal(one[array], another[array]) for array in one)
 
 
 @everyone
@@ -234,18 +276,20 @@ def test_same_key_same_bits(name: str, which: str) -> None:
 def test_loss_goes_down(name: str, which: str) -> None:
     """By little where a method's steps are a share of the weights, which start near 0 here (LAMB)."""
     case = compiled(name, which)
-    start = case.evaluated(case.programs.init(KEYS))
+    start = case.evaluated(case.programs.init(case.inputs))
     assert case.evaluated(case.run(20)[0]) < 0.998 * start
 
 
 @everyone
 def test_a_point_is_all_that_build_depends_on(name: str) -> None:
-    """Built twice, the same program: nothing is kept in the module, and no clock or global random state is used."""
-    case = compiled(name, "quadratic")
-    again = build(name, case.workload)
-    state = case.programs.init(KEYS)
-    opt_state = again.init(state.params, jax.random.key(0))
-    assert jax.tree.structure(opt_state) == jax.tree.structure(case.algorithm.init(state.params, jax.random.key(0)))
-    assert dataclasses.replace(again, init=None, step=None, eval_variables=None, control=None) == dataclasses.replace(
-        case.algorithm, init=None, step=None, eval_variables=None, control=None
-    )
+    """Imported and built anew, the same program: nothing is kept, and no clock or global random state is used."""
+    first = compiled(name, "quadratic").program
+    discovery.unload(FOLDERS[name])
+    assert exported(name, "quadratic").manifest.id == first.manifest.id
+
+
+@everyone
+def test_one_program_serves_every_learning_rate(name: str) -> None:
+    assert "learning_rate" in submission.read_info(FOLDERS[name]).space
+    assert "learning_rate" in compiled(name, "tiny").programs.contract.arguments
+    assert compiled(name, "quadratic").programs.contract.arguments == ()

@@ -35,15 +35,15 @@ def choose(length: int, heads: int, width: int, *, causal: bool) -> Choice:
     """Return the implementation for `heads` heads of `width` on `length` positions, after trying cuDNN out.
 
     The environment variable HARNESS_ATTENTION=xla forgoes cuDNN, whose kernels can be differentiated once and in
-    reverse only: a submission that takes Hessian-vector products needs XLA's. HARNESS_ATTENTION=cudnn takes it untried,
-    to compile for a card that is not here.
+    reverse only: a submission that takes Hessian-vector products needs XLA's. HARNESS_ATTENTION=cudnn takes it untried:
+    programs are exported with both, and the trial tries them out (`harness.trial.ways`).
     """
+    if length < MIN_LENGTH:
+        return Choice("xla", f"{length} positions are too few to gain")
     if (asked := os.environ.get("HARNESS_ATTENTION")) in ("xla", "cudnn"):
         return Choice(asked, f"HARNESS_ATTENTION={asked}")
     if jax.default_backend() != "gpu":
         return Choice("xla", "no GPU")
-    if length < MIN_LENGTH:
-        return Choice("xla", f"{length} positions are too few to gain")
     problem = trouble("cudnn", length, heads, width, causal=causal)
     if problem is None:
         return Choice("cudnn", "forward and backward agree with xla")

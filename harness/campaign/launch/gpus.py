@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from harness.campaign.launch import local
@@ -24,11 +24,13 @@ class Slot:
       environment: what to add to the worker's.
       presses: the interrupts so far, where somebody else collects them (see `local.run_trial`).
       alone: whether no other trial runs beside it.
+      worker: the process there, kept for the next trial where it may be.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     presses: list[int] | None = None
     alone: bool = True
+    worker: local.Worker | None = field(default=None, compare=False)
 
 
 def visible_gpus() -> list[str]:
@@ -53,33 +55,35 @@ def run_all(
     if gpus is None:
         gpus = visible_gpus() if any(trial.spec.device == "gpu" for trial in trials) else []
     if len(gpus) < 2 or len(trials) < 2:
-        for trial in trials:
-            try:
-                run(trial, Slot())
-            except HarnessError as error:
-                yield error
+        with local.worker() as worker:
+            for trial in trials:
+                try:
+                    run(trial, Slot(worker=worker))
+                except HarnessError as error:
+                    yield error
         return
-    free: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for gpu in gpus:
-        free.put(gpu)
+    free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
     stop = threading.Event()
 
     def work(trial: PlannedTrial) -> HarnessError | None:
         if stop.is_set():
             raise KeyboardInterrupt
-        gpu = free.get()
+        slot = free.get()
         try:
-            run(trial, Slot({"CUDA_VISIBLE_DEVICES": gpu}, presses, alone=False))
+            run(trial, slot)
         except HarnessError as error:
             return error
         except KeyboardInterrupt:
             stop.set()
             raise
         finally:
-            free.put(gpu)
+            free.put(slot)
         return None
 
-    with local.interrupts() as presses, ThreadPoolExecutor(len(gpus)) as pool:
+    with local.interrupts() as presses, ExitStack() as workers, ThreadPoolExecutor(len(gpus)) as pool:
+        for gpu in gpus:
+            worker = workers.enter_context(local.worker())
+            free.put(Slot({"CUDA_VISIBLE_DEVICES": gpu}, presses, alone=False, worker=worker))
         for problem in pool.map(work, trials):
             if problem is not None:
                 yield problem

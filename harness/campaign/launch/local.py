@@ -1,5 +1,8 @@
 """One trial as a subprocess on this machine: started, followed through its log, and judged if it leaves no result.
 
+Each trial that is scored has a process of its own, since a compiled program is some 5% faster in one than in another.
+Trials that only tune take turns in one process while their program is the same (`Worker`), which compiles it once.
+
 The worker lives in a session of its own and holds one end of a pipe: Ctrl-C reaches this process alone, which passes it
 on, and the worker ends when this process does, however that happens.
 """
@@ -24,9 +27,87 @@ from harness.errors import DataError, HarnessError, RunFolderError
 from harness.record import run_folder
 from harness.record.result import UNFINISHED, Result, Status
 from harness.record.run_folder import Trial
+from harness.record.spec import TrialSpec
 from harness.trial import EXIT_DATA, EXIT_HELD, EXIT_UNUSABLE
 
 Event = dict[str, Any]
+
+
+class Worker:
+    """A worker process that is kept for the next trial of its program."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._key: tuple[object, ...] | None = None
+        self._reports: int | None = None
+
+    def start(
+        self, command: Sequence[str], spec: TrialSpec, path: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Hand the run folder to the process that has the trial's program, or start one; return it."""
+        key = (spec.workload_program, spec.program, spec.device, spec.deterministic) if keeps(spec) else None
+        kept = self._process
+        if kept is not None and kept.poll() is None and key is not None and key == self._key:
+            with contextlib.suppress(BrokenPipeError):
+                assert kept.stdin is not None
+                kept.stdin.write(f"{path}\n".encode())
+                kept.stdin.flush()
+                return kept
+        self.close()
+        words = [*command, str(path), "--started", repr(time.monotonic())]
+        reports: tuple[int, ...] = ()
+        if key is not None:
+            self._reports, end = os.pipe()
+            os.set_blocking(self._reports, False)
+            reports, words = (end,), [*words, "--more", str(end)]
+        with (path / "worker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | dict(environment),
+                start_new_session=True,
+                pass_fds=reports,
+            )
+        for end in reports:
+            os.close(end)
+        self._key = key
+        return self._process
+
+    def code(self) -> int | None:
+        """Return how it is done with the trial: its answer, or the exit code of the process; None while it works."""
+        assert self._process is not None
+        exited = self._process.poll()  # asked first: what it said last is read too
+        if self._reports is not None:
+            with contextlib.suppress(BlockingIOError):
+                if said := os.read(self._reports, 4096):
+                    return int(json.loads(said.splitlines()[-1])["code"])
+        return exited
+
+    def close(self) -> None:
+        """End the process and its children."""
+        if self._process is not None:
+            _kill(self._process)
+        if self._reports is not None:
+            os.close(self._reports)
+        self._process = self._reports = self._key = None
+
+
+def keeps(spec: TrialSpec) -> bool:
+    """Whether a trial may share its process: one that only tunes, where compilation is not scored."""
+    return spec.tuning and not spec.score_compile
+
+
+@contextlib.contextmanager
+def worker() -> Iterator[Worker]:
+    """Yield a `Worker`, which ends with the block."""
+    made = Worker()
+    try:
+        yield made
+    finally:
+        made.close()
+
 
 WORKER = (sys.executable, "-m", "harness.trial.worker")
 POLL_S = 0.1
@@ -43,14 +124,15 @@ def run_trial(
     command: Sequence[str] = WORKER,
     environment: Mapping[str, str] | None = None,
     presses: list[int] | None = None,
+    worker: Worker | None = None,
 ) -> Trial:
     """Run one trial to its end and return it as its folder then reads.
 
     Each new event of the log is handed to `on_event`; `on_start` is called once the worker is on its way. The first
     SIGINT or SIGTERM asks the worker to save and stop, the second kills it; either way KeyboardInterrupt is raised once
     it has ended. `environment` is added to the worker's; `presses` holds the interrupts where somebody else collects
-    them, for several trials at once (`interrupts`). Raises RunFolderError where another process holds the folder,
-    HarnessError where it cannot be used.
+    them, for several trials at once (`interrupts`). `worker` is kept for the next trial, where it may be. Raises
+    RunFolderError where another process holds the folder, HarnessError where it cannot be used.
     """
     _refuse_held(planned.path)
     path = make_ready(planned)
@@ -60,22 +142,20 @@ def run_trial(
     hang_s = planned.options.hang_s
     killed_before = oom_kills()
     collected = interrupts() if presses is None else contextlib.nullcontext(presses)
-    with (path / "worker.log").open("ab") as log, collected as presses:
-        output_from = log.tell()
-        worker = subprocess.Popen(
-            [*command, str(path), "--started", repr(time.monotonic())],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | dict(environment or {}),
-            start_new_session=True,
-        )
+    log = path / "worker.log"
+    output_from = log.stat().st_size if log.exists() else 0
+    held = worker or Worker()
+    with collected as presses:
+        process = held.start(command, planned.spec, path, dict(environment or {}))
+        done = None
         try:
             on_start()
-            hung = _follow(worker, events, on_event, hang_s, presses, note)
+            done = _follow(process, held.code, events, on_event, hang_s, presses, note)
         finally:
-            _kill(worker)
-    code = worker.returncode
+            if worker is None or done in (None, HUNG) or presses:
+                held.close()
+    hung, code = done == HUNG, process.returncode if done in (None, HUNG) else done
+    assert code is not None
     output = (path / "worker.log").read_bytes()[output_from:].decode(errors="replace")
     if code == EXIT_HELD:
         _refuse_held(path)
@@ -155,32 +235,37 @@ def interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+HUNG = -1000
+"""In place of an exit code: no sign of life."""
+
+
 def _follow(
     worker: subprocess.Popen[bytes],
+    done: Callable[[], int | None],
     events: Callable[[], list[Event]],
     on_event: Callable[[Event], None],
     hang_s: float,
     presses: list[int],
     note: Callable[[str], None],
-) -> bool:
-    """Hand on events until the worker has ended; return whether it was killed for showing no sign of life."""
+) -> int | None:
+    """Hand on events until the worker is done with the trial, and return how; None where it is to be killed."""
     alive = time.monotonic()
     forwarded = False
     while True:
-        ended = worker.poll() is not None  # asked before reading, so that what it wrote last is read too
+        code = done()  # asked before reading, so that what it wrote last is read too
         for event in events():
             on_event(event)
             alive = time.monotonic()
-        if ended:
-            return False
+        if code is not None:
+            return code
         if presses and not forwarded:
             worker.send_signal(signal.SIGINT)
             note(SAVING)
             forwarded = True
         if len(presses) > 1:
-            return False  # the caller kills it
+            return None  # the caller kills it
         if time.monotonic() - alive > hang_s:
-            return True
+            return HUNG
         time.sleep(POLL_S)
 
 

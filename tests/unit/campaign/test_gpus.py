@@ -94,7 +94,7 @@ def test_the_gpus_are_those_that_are_visible(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def planned(tmp_path):
+def planned(tmp_path, no_exports):
     run = config.compose(["workload=quadratic", "device=cpu", "max_steps=3", f"out={tmp_path / 'here'}"])
     return plan.make_plan(run, ["adamw", "nadamw"], elsewhere=True)
 
@@ -113,13 +113,18 @@ def test_a_plan_comes_back_with_the_folders_of_this_machine(planned, tmp_path):
     assert all(trial.runnable and trial.root == tmp_path / "there" for trial in read)
 
 
-def test_other_sources_and_other_files_are_refused(planned, tmp_path):
+def test_other_programs_and_other_files_are_refused(planned, tmp_path):
     path = tmp_path / "plan.json"
     plan_file.write(path, planned.trials)
     changed = json.loads(path.read_text())
-    changed["trials"][0]["spec"]["submission_hash"] = "0123"
+    changed["trials"][0]["spec"]["submission_hash"] = "0123"  # a comment was edited: the program is the same
     (tmp_path / "changed.json").write_text(json.dumps(changed))
-    with pytest.raises(ConfigError, match=r"submissions/adamw has sources .*, planned were 0123"):
+    assert [trial.spec.id for trial in plan_file.read(tmp_path / "changed.json", tmp_path)] == [
+        trial.spec.id for trial in planned.trials
+    ]
+    changed["trials"][0]["spec"]["program"] = "0123"
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    with pytest.raises(ConfigError, match=r"adamw on quadratic is exported as another program here than was planned"):
         plan_file.read(tmp_path / "changed.json", tmp_path)
     for text in ("{}", '{"a": 1}', "[1]", "{", '{"schema": 1, "trials": [3]}'):
         (tmp_path / "none.json").write_text(text)

@@ -246,8 +246,8 @@ def test_every_event_is_a_sign_of_life(monkeypatch):
     def events():
         return [{"event": "chunk", "step": due.pop(0)}] if due and clock.now >= due[0] else []
 
-    hung = local._follow(SleepingWorker(), events, lambda event: None, 3.0, [], lambda text: None)  # type: ignore[arg-type]
-    assert hung
+    done = local._follow(SleepingWorker(), lambda: None, events, lambda event: None, 3.0, [], lambda text: None)  # type: ignore[arg-type]
+    assert done == local.HUNG
     assert clock.now == pytest.approx(7.5 + 3.0, abs=3 * local.POLL_S)
 
 

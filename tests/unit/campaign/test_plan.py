@@ -52,7 +52,7 @@ def add_workload(root: Path, name: str, target: str = SET) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch) -> Path:
+def place(tmp_path: Path, monkeypatch, no_exports) -> Path:
     """A working folder with two workloads and two submissions, and nothing bundled."""
     for name in ("task_a", "task_b"):
         add_workload(tmp_path, name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stand_ins
 
 from harness.campaign import plan
 from harness.campaign.config import compose
@@ -69,6 +70,8 @@ with run_folder.hold(path) as folder:
 """
 DRIVER = """
 import functools, sys
+import stand_ins
+stand_ins.install()
 from harness.cli import main as cli
 from harness.campaign.launch import local
 local.run_trial = functools.partial(local.run_trial, command=(sys.executable, "worker.py"))
@@ -78,7 +81,7 @@ WORDS = ("rules=tuned", "trials=3", "studies=2", "workload=task", "device=cpu", 
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch) -> Path:
+def desk(tmp_path: Path, monkeypatch, no_exports) -> Path:
     """A working folder with a workload, three submissions, and a script in the worker's place."""
     (tmp_path / "workloads" / "task").mkdir(parents=True)
     (tmp_path / "workloads" / "task" / "workload.py").write_text(WORKLOAD)
@@ -89,7 +92,7 @@ def desk(tmp_path: Path, monkeypatch) -> Path:
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "driver.py").write_text(DRIVER)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(stand_ins.__file__).parent}")
     command = (sys.executable, str(tmp_path / "worker.py"))
     monkeypatch.setattr(local, "run_trial", functools.partial(local.run_trial, command=command))
     return tmp_path

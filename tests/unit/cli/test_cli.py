@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import stand_ins
 
 import harness
 from harness.campaign.launch import local
@@ -120,11 +122,14 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
 def test_planning_a_run_imports_no_jax(place):
     code = """
 import sys
+import stand_ins
+stand_ins.install()
 from harness.cli import main as cli
 assert cli.main(["run", "--dry-run", "suite=mine", "device=cpu"]) == 0
 assert "jax" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=place)
+    env = os.environ | {"PYTHONPATH": str(Path(stand_ins.__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=place, env=env)
     assert done.returncode == 0, done.stderr
 
 
@@ -175,7 +180,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(capsys):
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch) -> Path:
+def place(tmp_path: Path, monkeypatch, no_exports) -> Path:
     """A working folder with a workload, a suite of it, two submissions, and a script in the worker's place."""
     (tmp_path / "workloads" / "task").mkdir(parents=True)
     (tmp_path / "workloads" / "task" / "workload.py").write_text(WORKLOAD)

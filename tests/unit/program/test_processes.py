@@ -124,7 +124,7 @@ def test_the_exporter_needs_no_data(tmp_path, monkeypatch):
 def test_nothing_is_traced_twice_and_content_decides_the_id(planted, monkeypatch):
     first = planted(name="first")
     made = program(first)
-    monkeypatch.setattr(processes, "_answers", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     assert program(first).manifest.id == made.manifest.id
     monkeypatch.undo()
     same = planted(ALGORITHM.format(extra="pass  # another text", build="unused = 1", fields=""), "second")
@@ -167,11 +167,51 @@ def test_several_processes_fill_the_store_at_once(planted):
     assert not list(store.root().glob(".new-*"))
 
 
-def test_a_point_has_a_program_of_its_own():
-    points = [{**submission.read_info(adamw()).defaults, "learning_rate": lr} for lr in (0.1, 0.2, 0.1)]
-    one, other, same = processes.submission_programs(QUADRATIC, adamw(), points, BUDGET)
-    assert one.manifest.id != other.manifest.id
-    assert one.manifest.id == same.manifest.id
+def test_points_of_the_space_share_a_program_and_others_have_their_own():
+    defaults = submission.read_info(adamw()).defaults
+    moved = [("learning_rate", 0.02), ("horizon", 0.7), ("learning_rate", 0.5), ("learning_rate", 0.6), ("b1", 0.8)]
+    points = [defaults, *({**defaults, name: value} for name, value in moved)]
+    made = processes.submission_programs(QUADRATIC, adamw(), points, BUDGET)
+    assert made[0].manifest.contract.arguments == ("horizon", "learning_rate", "weight_decay")
+    assert made[3].manifest.contract.arguments == ("horizon", "weight_decay"), "0.5 is outside of the space"
+    ids = [program.manifest.id for program in made]
+    assert ids[0] == ids[1] == ids[2]
+    assert len(set(ids[2:])) == 4, "those outside of the space, and what is no dimension of it, are constants"
+
+
+def test_what_gives_other_bits_or_cannot_be_traced_is_a_constant(planted):
+    """`build` looks at one value, loses digits of another in float32, and takes the third as it is."""
+    code = """
+import optax
+from harness.optim.optax_adapter import from_optax
+def build(task, hp):
+    rate = 0.1 if hp["looked_at"] > 0.5 else 0.2
+    return from_optax(optax.chain(optax.scale_by_adam(b2=hp["b2"]), optax.scale_by_learning_rate(hp["lr"]), optax.scale(rate)))
+"""
+    folder = planted(code, "mixed")
+    point = {"looked_at": 0.7, "b2": 0.99, "lr": 0.1}
+    ends = {"looked_at": (0.0, 1.0), "b2": (0.9, 0.999), "lr": (0.01, 1.0)}
+    (made,) = processes.submission_programs(QUADRATIC, folder, [point], BUDGET, ends=ends)
+    assert "lr" in made.manifest.contract.arguments or "lr" in made.manifest.declared["constants"]
+    assert "looked_at" not in made.manifest.contract.arguments
+    assert "b2" not in made.manifest.contract.arguments
+    reasons = made.manifest.declared["constants"]
+    assert "TracerBoolConversionError" in reasons["looked_at"]
+    assert reasons["b2"].startswith("other bits than with the constant")
+
+
+def test_one_broken_submission_stops_no_other(planted):
+    """They are exported side by side, each by a process of its own."""
+    good, bad = planted(name="good"), planted(name="bad", build="raise ValueError('oh')")
+    dies = planted(name="dies", build="import os; os._exit(3)")
+    wanted = [processes.Wanted(QUADRATIC, folder, ({},), BUDGET) for folder in (bad, good, dies)]
+    told: list[str] = []
+    one, other, last = processes.program_ids(wanted, told.append)
+    assert "ValueError in build: oh" in str(one)
+    assert "exit code 3" in str(last)
+    assert isinstance(other, processes.Found)
+    assert sorted(told) == ["bad on quadratic", "dies on quadratic", "good on quadratic"]
+    assert isinstance(processes.program_ids([wanted[1]])[0], processes.Found)
 
 
 def test_a_program_for_a_gpu_is_made_without_one():
@@ -280,6 +320,9 @@ import dataclasses
 import harness.program.loss as internal
 internal.WorkloadLoss.__init__ = (lambda real: lambda self, workload, gradients=True: real(self, workload, True))(
     internal.WorkloadLoss.__init__)
+import harness.program.exporting as exporting
+nothing = internal.StepCost(0.0, 0.0, True)
+exporting.cost_of = lambda *_: nothing
 """
     evaluate = """
 def evaluate(loss, state, batches, key):

@@ -18,7 +18,7 @@ from harness.record.files import write_atomic
 from harness.record.readings import Calibration, Reading, Scored
 from harness.record.result import FAILED, UNFINISHED, Measurement, Result, Status, interpolated_crossing
 from harness.record.run_folder import RunFolder
-from harness.record.spec import EXPECTED, Options, TrialSpec
+from harness.record.spec import EXPECTED, SOURCES, Options, TrialSpec
 
 OPTIONS = Options("/w", "/s")
 
@@ -199,7 +199,8 @@ def test_another_spec_is_refused_by_the_first_field_that_differs(tmp_path, path)
 def test_each_field_of_the_spec_is_in_its_identity(path):
     changed = {
         "mode": "max", "target": None, "hyperparameters": {"lr": 0.2}, "stop": "horizon", "clock": "wall",
-        "device": "gpu", "max_steps": 7, "variant": "wide", "counts": "mean", "steps": 300,
+        "device": "gpu", "max_steps": 7, "variant": "wide", "counts": "mean", "steps": 300, "program": "12",
+        "workload_program": "34",
     }  # fmt: skip
     ids = {make_spec().id}
     for f in dataclasses.fields(TrialSpec):
@@ -213,6 +214,10 @@ def test_each_field_of_the_spec_is_in_its_identity(path):
         else:
             new = old + ("x" if isinstance(old, str) else 1)
         ids.add(make_spec(**{f.name: new}).id)
+        if f.name in SOURCES:
+            programs = {"program": "12", "workload_program": "34"}
+            same = make_spec(**programs).id == make_spec(**programs | {f.name: new}).id
+            assert same, "beside programs, sources are no part of the identity"
     assert len(ids) == 1 + len(dataclasses.fields(TrialSpec)) - len(EXPECTED), "all but how many there are beside it"
     assert run_folder.read_spec(path)[0].id == path.name.rsplit("-", 1)[1] == make_spec().id
 
@@ -220,7 +225,7 @@ def test_each_field_of_the_spec_is_in_its_identity(path):
 def test_older_records_keep_their_ids_and_are_read(tmp_path):
     """A spec as the first version wrote it: without the fields that came later."""
     old = plain_data.to_plain(make_spec())
-    for name in ("counts", "steps", *EXPECTED):
+    for name in ("counts", "steps", "program", "workload_program", *EXPECTED):
         del old[name]
     plain = json.dumps(old, sort_keys=True, separators=(",", ":"))
     assert make_spec(studies=3, trials=5).id == hashlib.sha256(plain.encode()).hexdigest()[:10]

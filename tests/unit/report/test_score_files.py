@@ -29,6 +29,7 @@ SPEC = TrialSpec(
     step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
     hyperparameters={}, rules="tuned", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
     free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
+    workload_program="p1", program="p2",
 )  # fmt: skip
 
 

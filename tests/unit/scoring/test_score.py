@@ -18,6 +18,7 @@ from harness.record.run_folder import Trial
 from harness.record.spec import Clock, TrialSpec
 from harness.report import score_files, scores
 from harness.scoring import outcomes, score, selection
+from harness.scoring.selection import select
 
 SPEC = TrialSpec(
     schema=1, workload="w1", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
@@ -41,6 +42,8 @@ def trial(
 ) -> Trial:
     """A trial measured twice, whose second measurement meets the target after `hit` seconds on the steps clock."""
     spec = replace(SPEC, **changes)
+    programs = {"program": f"of {spec.submission_hash}", "workload_program": f"of {spec.workload_hash}"}
+    spec = replace(spec, **programs | changes)
     folder = path / spec.folder
     events = [measurement(100, 0.9, 0.5 if hit is None else hit / 2, met=False, energy=energy)]
     if hit is not None:
@@ -276,6 +279,31 @@ def test_a_first_try_on_a_toy_supersedes_nothing_that_is_scored(tmp_path: Path) 
     ]
 
 
+def test_sources_that_come_to_the_same_program_are_one_version(tmp_path: Path) -> None:
+    """A comment was edited: what ran before stays scored. Where a program differs, the older source is superseded."""
+    old = [trial(tmp_path, 5.0, workload=w, submission_hash="old", program="p", written=1.0) for w in ("w1", "w2")]
+    new = trial(tmp_path, 8.0, workload="w1", study=1, submission_hash="new", program="p", written=2.0)
+    assert len(select([*old, new]).trials) == 3
+    edited = trial(tmp_path, 8.0, workload="w1", study=1, submission_hash="new", program="q", written=2.0)
+    assert select([*old, edited]).trials == (edited,)
+
+
+def test_records_that_are_older_than_programs_are_marked(tmp_path: Path) -> None:
+    old = trial(tmp_path, 5.0, workload_program=None, program=None)
+    new = trial(tmp_path, 5.0, submission="muon")
+    marked = [note for note in select([old, new]).notes if note.startswith("older than programs: adamw ran")]
+    assert marked, "of the same workload sources, so they are compared"
+    assert not [note for note in select([new]).notes if "older than programs" in note]
+    with pytest.raises(RunFolderError, match="workload_program of w1"):
+        select([new, trial(tmp_path, 5.0, workload_program="another")])
+
+
+def test_what_is_flagged_of_a_program_is_told(tmp_path: Path) -> None:
+    made = trial(tmp_path, 5.0)
+    flagged = replace(made, result=replace(made.result, flagged=("half of the products",)))
+    assert "flagged: adamw on w1: half of the products" in select([flagged]).notes
+
+
 def test_an_older_hyperparameter_point_is_superseded(tmp_path: Path) -> None:
     old = trial(tmp_path, 5.0, hyperparameters={"learning_rate": 0.1}, written=1.0)
     new = trial(tmp_path, 8.0, written=2.0)
@@ -306,7 +334,7 @@ def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
         ({"deterministic": False}, "deterministic is True.*False"),
         ({"target": 0.4}, "target of w1 is 0.5.*0.4"),
         ({"workload_version": 2}, "workload_version of w1 is 1.*2"),
-        ({"workload_hash": "bbbb"}, "workload_hash of w1 is 'aaaa'.*'bbbb'"),
+        ({"workload_hash": "bbbb"}, "workload_program of w1 is 'of aaaa'.*'of bbbb'"),
         ({"reference_step_s": 0.02}, "reference_step_s of w1"),
         ({"fingerprint": MACHINE | {"cpu": "Another CPU"}}, "cpu of the machine is 'Some CPU'.*'Another CPU'"),
         ({"fingerprint": MACHINE | {"cores": 64}}, "cores of the machine is 2.*64"),

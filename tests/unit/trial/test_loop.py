@@ -14,8 +14,9 @@ from harness.trial import loop, resume, setup
 from harness.trial.clock import Ledger
 
 
-def run(path):
+def run(path, **fields):
     spec, options = run_folder.read_spec(path)
+    spec = dataclasses.replace(spec, **fields)
     with run_folder.hold(path) as folder:
         return loop.run_trial(spec, options, folder, Ledger(), lambda: False)
 
@@ -66,10 +67,10 @@ def test_a_card_is_looked_at_once_a_chunk_and_recorded(make_trial, monkeypatch):
     path = make_trial("quadratic", "adamw", max_steps=5)
     assert run(path).card is None, "on a CPU"
     assert not looks
-    path = make_trial("quadratic", "adamw", max_steps=6, device="gpu")
+    path = make_trial("quadratic", "adamw", max_steps=6)
     monkeypatch.setattr(setup.backend, "fingerprint", dict)
     monkeypatch.setattr(resume.step_times, "cached_baseline_step_s", lambda *_: None)
-    card = run(path).card
+    card = run(path, device="gpu").card
     assert card["looks"] == len(looks) == len([e for e in run_folder.read_events(path) if e["event"] == "chunk"])
     assert card["slowed"] == {"power brake": 1.0}
     assert "slowed down (power brake)" in card["warnings"][0]

@@ -5,8 +5,8 @@ counting.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
+import in_process
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,19 +19,26 @@ from harness.api import Algorithm, TrainState
 from harness.errors import SubmissionError
 from harness.optim.optax_adapter import from_optax
 from harness.program import discovery
-from harness.program.trace import Keys, all_finite, draw_batch, eval_variables_function, init_function, step_function
-from harness.trial.programs import MAX_CHUNK_STEPS, compile_programs
+from harness.program.draws import Keys, draw_examples, take_batch
+from harness.program.trace import eval_variables_function, init_function, step_function
+from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, all_finite
 
 QUADRATIC = discovery.load_workload(discovery.find("workloads", "quadratic"))
+OWN = in_process.workload_program(QUADRATIC)
 SPLITS = QUADRATIC.splits()
 TRAIN, SLICE = jax.device_put((dict(SPLITS.train), dict(SPLITS.validation_slice)))
 KEYS = Keys(*(jax.random.key(k) for k in range(4)))
-SOURCE = Path("/somewhere/submissions/mine")
+INPUTS = Inputs(KEYS)
+SOURCE = in_process.SOURCE.path
 BASE = from_optax(optax.adam(0.05))
 
 
 def compile_(algorithm: Algorithm, workload=QUADRATIC, platform: str = "cpu"):
-    return compile_programs(workload, algorithm, KEYS, TRAIN, SLICE, platform=platform, source=SOURCE)
+    return in_process.compiled(workload, OWN, algorithm, platform=platform)
+
+
+def draw_batch(workload, key, seen, size, train):
+    return take_batch(workload.batch, train, *draw_examples(key, seen, size, workload.info.num_train_examples))
 
 
 def with_step(step, **fields) -> Algorithm:
@@ -214,18 +221,18 @@ def test_recalibration_batches_are_stacked_training_batches():
 def test_a_compiled_step_refuses_other_shapes_and_dtypes(programs):
     other = {name: array[:100] for name, array in TRAIN.items()}
     with pytest.raises(TypeError, match="Argument types differ from the types for which this computation was compiled"):
-        programs.steps[32](programs.init(KEYS), KEYS, other)
-    state = programs.init(KEYS)
+        programs.steps[32](programs.init(INPUTS), INPUTS, other)
+    state = programs.init(INPUTS)
     half = state._replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16), state.params))
     with pytest.raises(TypeError, match="Argument types differ from the types for which this computation was compiled"):
-        programs.steps[32](half, KEYS, TRAIN)
+        programs.steps[32](half, INPUTS, TRAIN)
     with pytest.raises(TypeError, match="Argument types differ from the types for which this computation was compiled"):
         programs.evaluate(state.params, state.model_state, TRAIN)
 
 
 def test_the_state_is_donated_and_nothing_else(programs):
-    state = programs.init(KEYS)
-    new, _ = programs.steps[32](state, KEYS, TRAIN)
+    state = programs.init(INPUTS)
+    new, _ = programs.steps[32](state, INPUTS, TRAIN)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((new, TRAIN, tuple(KEYS))))
     programs.finite(new.params)
@@ -235,24 +242,20 @@ def test_the_state_is_donated_and_nothing_else(programs):
 
 def test_what_was_compiled(programs):
     assert sorted(programs.steps) == [8, 32]
-    assert {size: (c.gradient_calls, c.forward_examples) for size, c in programs.cost.items()} == {
-        8: (1, 8),
-        32: (1, 32),
-    }
     assert set(programs.compile_s) == {"init", "step_8", "step_32", "evaluate", "finite"}
     assert all(seconds > 0 for seconds in programs.compile_s.values())
     assert (programs.dispatch_steps, programs.eval_variables) == (1, None)
-    state, metrics = programs.steps[8](programs.init(KEYS), KEYS, TRAIN)
+    state, metrics = programs.steps[8](programs.init(INPUTS), INPUTS, TRAIN)
     assert (int(state.step), int(state.examples), metrics["loss"].shape) == (1, 8, (1,))
-    state, _ = programs.steps[32](state, KEYS, TRAIN)
+    state, _ = programs.steps[32](state, INPUTS, TRAIN)
     assert (int(state.step), int(state.examples)) == (2, 40)
 
 
 def test_finite():
-    params = {"a": jnp.ones(3), "b": {"c": jnp.ones((2, 2))}}
+    params = [jnp.ones(3), jnp.ones((2, 2))]
     assert bool(all_finite(params))
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
-        assert not bool(all_finite(params | {"b": {"c": params["b"]["c"].at[1, 0].set(bad)}}))
+        assert not bool(all_finite([params[0], params[1].at[1, 0].set(bad)]))
 
 
 def test_the_harness_counts_whatever_the_submission_says():
@@ -316,14 +319,14 @@ def test_five_steps_in_one_dispatch_are_five_steps():
     one, five = compile_(noisy), compile_(noisy, several)
     assert (one.dispatch_steps, five.dispatch_steps) == (1, 5)
     assert compile_(noisy, several, platform="gpu").dispatch_steps == 1, "by platform"
-    single, whole = one.init(KEYS), five.init(KEYS)
+    single, whole = one.init(INPUTS), five.init(INPUTS)
     losses = []
     for _ in range(2 * 5):
-        single, metrics = one.steps[32](single, KEYS, TRAIN)
+        single, metrics = one.steps[32](single, INPUTS, TRAIN)
         losses.append(float(metrics["loss"][0]))
     series = []
     for _ in range(2):
-        whole, metrics = five.steps[32](whole, KEYS, TRAIN)
+        whole, metrics = five.steps[32](whole, INPUTS, TRAIN)
         assert metrics["loss"].shape == (5,)
         series += metrics["loss"].tolist()
     np.testing.assert_allclose(series, losses, rtol=1e-6)
@@ -334,14 +337,14 @@ def test_five_steps_in_one_dispatch_are_five_steps():
 
 def test_a_step_is_the_same_whether_its_examples_are_drawn_within_or_before(programs):
     step = jax.jit(step_function(QUADRATIC, BASE, 8))
-    within, before = programs.init(KEYS), programs.init(KEYS)
+    within, before = jax.jit(init_function(QUADRATIC, BASE))(KEYS), programs.init(INPUTS)
     for _ in range(3):
         within, expected = step(within, KEYS, TRAIN)
-        before, metrics = programs.steps[8](before, KEYS, TRAIN)
+        before, metrics = programs.steps[8](before, INPUTS, TRAIN)
         assert metrics["loss"].shape == (1,)
         np.testing.assert_allclose(metrics["loss"][0], expected["loss"], rtol=1e-6)
     # From the same example on, at another batch size.
-    before, after_switch = programs.steps[32](before, KEYS, TRAIN)
+    before, after_switch = programs.steps[32](before, INPUTS, TRAIN)
     assert int(before.examples) == 3 * 8 + 32
     batch = draw_batch(QUADRATIC, KEYS.data, jnp.int32(24), 32, TRAIN)
     expected = QUADRATIC.loss(within.params, {}, batch, KEYS.data, True)[0].mean()
@@ -360,16 +363,16 @@ def test_the_order_of_a_chunk_is_that_of_its_steps_one_by_one(dispatch, candidat
         ),
         candidates=candidates,
     )
-    step = compile_(algorithm, workload).steps[32]
+    programs = compile_(algorithm, workload)
+    step = programs.steps[32]
     count = 32 * candidates
-    state = jax.jit(init_function(workload, algorithm))(KEYS)
-    state = state._replace(examples=jnp.int32(64), step=jnp.int32(7))  # not the first chunk
-    order = step.order(state, KEYS)
+    state = programs.init(INPUTS)._replace(examples=jnp.int32(64), step=jnp.int32(7))  # not the first chunk
+    order = step.order(state, INPUTS)
     calls = -(-MAX_CHUNK_STEPS // dispatch)
     assert order.draws.examples.shape == (calls, dispatch, count)
     sums, drawn = [], []
     for _ in range(calls):
-        state, metrics = step(state, KEYS, TRAIN, order)
+        state, metrics = step(state, INPUTS, TRAIN, order)
         sums += metrics["loss"].tolist()
         drawn += metrics["key"].tolist()
     positions = [64 * candidates + count * number for number in range(len(sums))]

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from harness.errors import HarnessError, SubmissionError
-from harness.program import discovery
+from harness.program import discovery, processes
 from harness.record import plain_data
 from harness.record.result import Status
 from harness.search import sweeps
@@ -16,17 +16,27 @@ from harness.trial.sweep_messages import Answer, Request
 
 QUADRATIC = discovery.find("workloads", "quadratic")
 HP = {"learning_rate": 0.05, "warmup_fraction": 0.05, "horizon": 1.0, "b1": 0.9, "b2": 0.98, "eps": 1e-8}
-MOVED = ("learning_rate", "weight_decay")
+ENDS = {"learning_rate": (1e-3, 0.1), "weight_decay": (5e-3, 0.5), "horizon": (0.6, 2.0)}
 
 
-def request(until: int = 200, *, lr: float = 0.05, decay: float = 0.05, **fields) -> Request:
-    point = HP | {"learning_rate": lr, "weight_decay": decay}
-    wanted = Request("adamw", point, MOVED, seed=0, study=0, tuning=True, until=until)
+def program_of(name: str, point: dict, ends: dict) -> str:
+    folder = discovery.find("submissions", name)
+    budget = discovery.workload_info(QUADRATIC).budget_steps
+    (program,) = processes.submission_programs(QUADRATIC, folder, [point], budget, ends=ends)
+    return program.manifest.id
+
+
+def request(
+    until: int = 200, *, lr: float = 0.05, decay: float = 0.05, submission: str = "adamw", ends=None, **fields
+) -> Request:
+    point = fields.pop("hyperparameters", HP | {"learning_rate": lr, "weight_decay": decay})
+    program = program_of(submission, point, ENDS if ends is None else ends)
+    wanted = Request(submission, program, point, seed=0, study=0, tuning=True, until=until)
     return dataclasses.replace(wanted, **fields)
 
 
 def test_a_run_measures_what_a_trial_measures(make_trial, run_worker) -> None:
-    hp = request().hyperparameters
+    hp = dict(request().hyperparameters)
     trial = run_worker(make_trial("quadratic", "adamw", hp=hp, tuning=True, stop="horizon"))
     assert trial.status == Status.HORIZON_REACHED
     answer = Sweep(QUADRATIC).run(request())
@@ -51,22 +61,22 @@ def test_a_run_goes_on_where_it_was_and_points_do_not_mix() -> None:
 
 def test_points_share_a_program() -> None:
     sweep = Sweep(QUADRATIC)
-    for lr in (0.01, 0.02, 0.03):
-        sweep.run(request(25, lr=lr))
-    (programs,) = sweep._programs.values()
-    assert programs.step._cache_size() == 1
+    longer = request(25).hyperparameters | {"horizon": 2.0}
+    for one in (request(25), request(25, lr=0.02), request(25, lr=0.03), request(25, hyperparameters=longer)):
+        sweep.run(one)
+    assert len(sweep._programs) == 1, "the length of a schedule is an argument too"
     sweep.run(request(25, hyperparameters=request().hyperparameters | {"b1": 0.5}))
     assert len(sweep._programs) == 2, "what the search does not move is a constant"
 
 
-def test_what_build_needs_the_value_of_is_a_constant() -> None:
-    """The horizon is the length of a schedule, which is rounded to steps."""
+def test_an_argument_and_a_constant_give_the_same_bits() -> None:
     sweep = Sweep(QUADRATIC)
-    moved = ("learning_rate", "horizon")
-    longer = request(200, hyperparameters=request().hyperparameters | {"horizon": 2.0}, moved=moved)
-    assert sweep._arguments(longer) == ("learning_rate",)
-    assert sweep.run(longer).values[:3] != sweep.run(request(200, moved=moved)).values[:3]
-    assert len(sweep._programs) == 2
+    for name in ENDS:
+        longer = request(200).hyperparameters | {"horizon": 1.7, "weight_decay": 0.1}
+        argument = request(200, hyperparameters=longer, ends={name: ENDS[name]})
+        constant = request(200, hyperparameters=longer, ends={})
+        assert argument.program != constant.program
+        assert sweep.run(argument).values == sweep.run(constant).values
 
 
 def test_a_run_ends_at_its_target() -> None:
@@ -91,13 +101,13 @@ def test_evaluation_parameters_are_what_is_measured() -> None:
 
     def averaged(decay: float) -> Answer:
         point = {"learning_rate": 0.05, "decay": decay}
-        return sweep.run(request(50, submission="tests/algorithms/ema", hyperparameters=point, moved=("decay",)))
+        return sweep.run(request(50, submission="tests/algorithms/ema", hyperparameters=point, ends={}))
 
     assert averaged(0.99).values[0] > averaged(0.0).values[0]
 
 
 def test_control_needs_whole_trials() -> None:
-    ramp = request(25, submission="tests/algorithms/batch_ramp", hyperparameters={"learning_rate": 0.05}, moved=())
+    ramp = request(25, submission="tests/algorithms/batch_ramp", hyperparameters={"learning_rate": 0.05}, ends={})
     with pytest.raises(SubmissionError, match="control and batch sizes need whole trials"):
         Sweep(QUADRATIC).run(ramp)
 
@@ -109,8 +119,8 @@ def test_processes_side_by_side() -> None:
         first = pool.run(wanted, lambda _, answer: seen.append(answer))
         assert sorted(a.values for a in seen) == sorted(a.values for a in first)
         further = pool.run([dataclasses.replace(r, until=50) for r in reversed(wanted)])
-        with pytest.raises(HarnessError, match="unknown submission 'adamv'; did you mean 'adamw'"):
-            pool.run([request(25, submission="adamv")])
+        with pytest.raises(HarnessError, match=r"adamw: its program 0123 is not in .*programs"):
+            pool.run([request(25, program="0123")])
     here = Sweep(QUADRATIC)
     for asked, near, far in zip(wanted, first, reversed(further), strict=True):
         assert near.values == far.values[:1] == here.run(asked).values

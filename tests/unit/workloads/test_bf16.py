@@ -8,17 +8,17 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import in_process
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from harness.program import discovery, seeds
-from harness.program.build import yardstick
+from harness.program.draws import Keys
 from harness.program.loss import WorkloadLoss
-from harness.program.trace import Keys, init_function
-from harness.program.workload import SMALL
-from harness.trial.programs import compile_step
+from harness.program.workload import SMALL, Data
+from harness.trial.programs import Inputs, compile_yardstick, variables_function
 from workloads.families import attention, batches, flops, spec, vocabulary
 from workloads.families.bf16 import over_chunks
 from workloads.families.layers import cross_entropy
@@ -239,16 +239,18 @@ def test_steps_scanned_within_a_dispatch_are_the_same_steps(with_data):
     workload = dataclasses.replace(workload, info=dataclasses.replace(workload.info, batch_size=4))
     train = jax.device_put(dict(workload.splits().train))
     keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
-    init = jax.jit(init_function(workload, yardstick()))
+    own = in_process.workload_program(workload)
     losses = []
     for dispatch in (1, 4):
-        state = init(keys)
-        step, _, _ = compile_step(workload, yardstick(), 4, dispatch, jax.eval_shape(init, keys), keys, train)
+        info = dataclasses.replace(workload.info, dispatch_steps={"cpu": dispatch})
+        data = Data(info, workload.shapes, workload.splits, workload.batch)
+        begin, step = compile_yardstick(own, data, train, platform="cpu")
+        state = begin(*variables_function(own)(keys.init))
         first = jax.tree.leaves(state)[0]
         with jax.transfer_guard("disallow"):
             series = []
             for _ in range(4 // dispatch):
-                state, metrics = step(state, keys, train)
+                state, metrics = step(state, Inputs(keys), train)
                 series.append(metrics["loss"])
         assert first.is_deleted(), "the state is donated"
         losses.append(np.concatenate(series))

@@ -1,4 +1,4 @@
-"""A planted fault: a host callback raises at step 7."""
+"""A planted fault: step calls back to the host, which no program can."""
 
 import jax
 import optax

@@ -1,0 +1,85 @@
+"""The trial's end of the controller: the process that runs a submission's `control`, the only host code it has."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.api import Control, Progress
+from harness.errors import SubmissionError
+from harness.program.processes import environment
+from harness.program.requests import ExportRequest, Job
+from harness.record import plain_data
+from harness.record.spec import Options, TrialSpec
+
+
+class Controller:
+    """A controller process; it runs only while it is asked.
+
+    It is in a process group of its own within the worker's session, so that the kernel ends it when the worker is
+    killed while it is stopped.
+    """
+
+    def __init__(self, spec: TrialSpec, options: Options):
+        """Start it. Raises SubmissionError where the submission cannot be built."""
+        self._source = Path(options.submission_path)
+        job = Job(
+            "", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps
+        )
+        request = ExportRequest(options.submission_path, (job,))
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(json.dumps(plain_data.to_plain(request)))
+            file.flush()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "harness.program.control", file.name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                process_group=0,
+            )
+            self._answer()  # it has read the request, and built
+
+    def ask(self, progress: Progress) -> Control | None:
+        """Return the submission's answer. Raises SubmissionError naming its line where it gives none."""
+        assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(asdict(progress)) + "\n")
+            self._process.stdin.flush()
+        answer = self._answer()["answer"]
+        return None if answer is None else plain_data.read(Control, answer, "control", SubmissionError)
+
+    def close(self) -> None:
+        """End it."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.close()
+            code = self._process.returncode
+            raise SubmissionError(f"{self._source}/submission.py: the process of `control` ended, exit code {code}")
+        answer: dict[str, Any] = json.loads(line)
+        if answer["error"]:
+            self.close()
+            raise SubmissionError(answer["error"])
+        self._signal(signal.SIGSTOP)
+        return answer
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)

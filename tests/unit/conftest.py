@@ -1,0 +1,20 @@
+"""What unit tests share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.program import processes
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import stand_ins
+
+
+@pytest.fixture
+def no_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan fake submissions without exporting them."""
+    monkeypatch.setattr(processes, "program_ids", stand_ins.program_ids)

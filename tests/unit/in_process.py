@@ -1,0 +1,61 @@
+"""Programs of an algorithm made in this process: exported, looked at and compiled, with no folder and no store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from harness.api import Algorithm
+from harness.program.derive import derive
+from harness.program.discovery import Folder
+from harness.program.export import writer
+from harness.program.exporting import export_submission, export_workload
+from harness.program.requests import DeriveRequest, Ends, Job
+from harness.program.store import Program
+from harness.program.workload import Data, Workload
+from harness.record import plain_data
+from harness.trial.programs import Programs, compile_programs
+
+SOURCE = Folder("submissions", "mine", Path("/somewhere/submissions/mine"))
+
+
+def workload_program(workload: Workload) -> Program:
+    """Return the program of a workload."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _derived(Path(scratch), export_workload(workload, "cpu", writer(scratch)), None)
+
+
+def submission_program(
+    workload: Workload,
+    own: Program,
+    build: Any,
+    point: Mapping[str, Any] | None = None,
+    ends: Mapping[str, Ends] | None = None,
+) -> Program:
+    """Return the program of what `build(task, hp)` makes, or of an algorithm."""
+    made = (lambda task, point: build) if isinstance(build, Algorithm) else build
+    with tempfile.TemporaryDirectory() as scratch:
+        job = Job(scratch, "", None, "cpu", dict(point or {}), workload.info.budget_steps, ends=dict(ends or {}))
+        declared = export_submission(workload, SOURCE, job, "cpu", writer(scratch), made)
+        return _derived(Path(scratch), declared, own)
+
+
+def compiled(workload: Workload, own: Program, algorithm: Algorithm, *, platform: Any = "cpu") -> Programs:
+    """Return the compiled programs of an algorithm."""
+    program = submission_program(workload, own, algorithm)
+    assert workload.shapes is not None
+    data = Data(workload.info, workload.shapes, workload.splits, workload.batch)
+    splits = workload.splits()
+    train, part = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
+    return compile_programs(data, own, program, train, part, platform=platform)
+
+
+def _derived(folder: Path, declared: Any, own: Program | None) -> Program:
+    (folder / "declared.json").write_text(json.dumps(plain_data.to_plain(declared)))
+    manifest = derive(folder, own, DeriveRequest(str(folder), own and own.manifest.id, "cpu", {}))
+    return Program(manifest, {name: (folder / f"{name}.mlir").read_bytes() for name in manifest.functions})
