@@ -17,6 +17,7 @@ case $VENV in /*) ;; *) VENV=$ROOT/$VENV ;; esac
 LOCK=${LOCK:-requirements.lock}
 VENV_PYTHON=$VENV/bin/python
 trap 'exit 130' INT
+unset PYTHONDONTWRITEBYTECODE # a trial starts several processes, each of which would compile jax's sources for seconds
 
 # A closed standard input would give its number to the first file opened.
 { : <&0; } 2>/dev/null || exec </dev/null

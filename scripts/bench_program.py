@@ -2,12 +2,16 @@
 
     python scripts/bench_program.py                                  the six workloads for a CPU, AdamW and Muon
     python scripts/bench_program.py lm_grammar --submissions adamw normuon --rounds 20
+    python scripts/bench_program.py --trials 4                       what a further seed or point costs a worker
 
 For each pair, in turn within one process: a few steps traced in place, a few of the program in the store. `ratio` is
 the median over rounds of in place / exported, at least 0.98 where the program costs nothing; `bits` tells whether both
 end in the same state. `export s` is what tracing and lowering take after imports, `settle s` what finding out which
 hyperparameters can be arguments takes, once a submission and process, `cold s` all of it with an empty
 store (processes and imports included; the first row of a workload holds its own program too), `cached s` a look-up.
+
+With `--trials` a worker runs a list of so many trials of one program, which differ in seed and learning rate: seconds
+of the first one that are neither training nor evaluation, and the most that a further one takes.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +32,8 @@ import numpy as np
 from jax import export
 
 from harness.api import TrainState
+from harness.campaign.config import compose
+from harness.campaign.plan import make_plan, make_ready
 from harness.data import store
 from harness.machine.allocator import keep_memory
 from harness.program import discovery, processes, seeds, submission
@@ -34,6 +41,7 @@ from harness.program.build import build_algorithm, task_view
 from harness.program.draws import Draw, Keys, draw_step, take_batch
 from harness.program.store import Program
 from harness.program.trace import init_function, step_function
+from harness.record import run_folder
 from harness.report.tables import print_table
 
 WORKLOADS = ("lm_grammar", "resnet_digits", "mae_digits", "lm_shakespeare", "resnet8_cifar10", "mae_tiny_cifar10")
@@ -42,6 +50,7 @@ HEAD = (
     "submission",
     ">KiB",
     ">export s",
+    ">settle s",
     ">cold s",
     ">cached s",
     ">in place ms",
@@ -49,6 +58,7 @@ HEAD = (
     ">ratio",
     "bits",
 )
+FURTHER = ("workload", "submission", ">first s", ">further s")
 BLOCK_S = 0.4  # of steps between two turns
 
 
@@ -58,7 +68,11 @@ def main() -> int:
     parser.add_argument("workloads", nargs="*", default=WORKLOADS)
     parser.add_argument("--submissions", nargs="+", default=["adamw", "muon"])
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--trials", type=int, metavar="N")
     args = parser.parse_args()
+    if args.trials:
+        print_table(FURTHER, [further(w, name, args.trials) for w in args.workloads for name in args.submissions])
+        return 0
     rows = []
     os.environ.setdefault("HARNESS_DATA", str(store.root()))
     with tempfile.TemporaryDirectory() as cache:
@@ -92,6 +106,23 @@ def row(workload: str, name: str, rounds: int) -> list[str]:
     numbers += [1e3 * statistics.median(in_place), 1e3 * statistics.median(exported), ratio]
     forms = (".0f", ".2f", ".2f", ".1f", ".3f", ".2f", ".2f", ".3f")
     return [workload, name, *(format(n, f) for n, f in zip(numbers, forms, strict=True)), "same" if same else "OTHER"]
+
+
+def further(workload: str, name: str, count: int) -> list[str]:
+    """Return what trials of one program cost beside training and evaluation: the first, and the dearest after it."""
+    info = submission.read_info(discovery.find("submissions", name))
+    low, high = processes.ends_of(info)["learning_rate"]
+    with tempfile.TemporaryDirectory() as out:
+        paths = []
+        for number in range(count):
+            lr = f"hp.learning_rate={low * (high / low) ** (number / count):.3g}"
+            run = compose([f"workload={workload}", "device=cpu", "max_steps=50", f"seed={number}", lr, f"out={out}"])
+            (trial,) = make_plan(run, [name]).trials
+            paths.append(make_ready(trial))
+        subprocess.run([sys.executable, "-m", "harness.trial.worker", *map(str, paths)], check=True)
+        results = [run_folder.read_trial(path).result for path in paths]
+    rest = [r.wall_s - sum(r.ledger[span].wall_s for span in ("train", "eval")) for r in results if r is not None]
+    return [workload, name, f"{rest[0]:.1f}", f"{max(rest[1:]):.2f}"]
 
 
 def compared(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's cache out of the tests, and theirs out of the user's. Data sets that are prepared may be read."""
     os.environ.setdefault("HARNESS_DATA", str(store.root()))
     os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_core_files() -> None:
+    """Some processes are made to crash."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +65,13 @@ def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Call
     return need
 
 
-@pytest.fixture
-def make_trial(tmp_path: Path):
-    """Return a function that prepares a run folder, its programs in the store: (workload, submission, **fields of
-    TrialSpec) -> path. It raises what is wrong with the submission.
+@pytest.fixture(scope="session")
+def trial_below(own_cache: None) -> Callable[..., Path]:
+    """Return a function that prepares a run folder, its programs in the store: (output folder, workload, submission,
+    **fields of TrialSpec) -> path. It raises what is wrong with the submission.
     """
 
-    def make(
-        workload: str, name: str | Path, *, hp: dict[str, Any] | None = None, out: Path | None = None, **fields: Any
-    ):
+    def make(root: Path, workload: str, name: str | Path, *, hp: dict[str, Any] | None = None, **fields: Any) -> Path:
         w, s = discovery.find("workloads", workload), discovery.find("submissions", str(name))
         info, target, about = discovery.workload_info(w), discovery.workload_info(w).target, submission.read_info(s)
         checkpoint_s = fields.pop("checkpoint_s", 1000.0)
@@ -89,20 +95,65 @@ def make_trial(tmp_path: Path):
         if isinstance(found, HarnessError):
             raise found
         planned = replace(planned, workload_program=found.workload, program=found.programs[0])
-        options = spec.Options(str(w.path), str(s.path), checkpoint_s=checkpoint_s)
-        return run_folder.prepare(out or tmp_path / "runs", planned, options)
+        return run_folder.prepare(root, planned, spec.Options(str(w.path), str(s.path), checkpoint_s=checkpoint_s))
 
     return make
 
 
 @pytest.fixture
-def run_worker():
-    """Return a function that runs the worker on a prepared folder in a real subprocess and returns the trial."""
+def make_trial(trial_below: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that does the same below a folder of the test's own, or below `out`."""
 
-    def run(path: Path, *, timeout: float = 300) -> run_folder.Trial:
-        command = [sys.executable, "-m", "harness.trial.worker", str(path)]
+    def make(workload: str, name: str | Path, *, out: Path | None = None, **fields: Any) -> Path:
+        return trial_below(out or tmp_path / "runs", workload, name, **fields)
+
+    return make
+
+
+class Worker(subprocess.Popen[bytes]):
+    """A worker in a real subprocess, on prepared folders; what it prints is in the first one's `worker.log`."""
+
+    def __init__(self, *paths: Path):
+        self._log = paths[0] / "worker.log"
+        with self._log.open("ab") as log:
+            super().__init__([sys.executable, "-m", "harness.trial.worker", *map(str, paths)], stdout=log, stderr=log)
+
+    def wait_for(self, condition: Callable[[], Any], timeout: float = 300) -> Any:
+        """Wait until a condition holds while the process runs; return what it gave."""
+        deadline = time.monotonic() + timeout
+        while not (found := condition()):
+            assert self.poll() is None, self._log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self._log.read_text()[-3000:]
+            time.sleep(0.005)
+        return found
+
+
+@pytest.fixture
+def start_worker() -> Iterator[Callable[..., Worker]]:
+    """Return a function that starts a worker on prepared folders: (*paths) -> Worker. None outlives the test."""
+    started: list[Worker] = []
+
+    def start(*paths: Path) -> Worker:
+        started.append(Worker(*paths))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.fixture(scope="session")
+def run_worker() -> Callable[..., Any]:
+    """Return a function that runs a worker on prepared folders to its end; it returns the trial, or those of several
+    folders.
+    """
+
+    def run(*paths: Path, timeout: float = 300) -> Any:
+        command = [sys.executable, "-m", "harness.trial.worker", *map(str, paths)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        return run_folder.read_trial(path)
+        trials = [run_folder.read_trial(path) for path in paths]
+        return trials[0] if len(trials) == 1 else trials
 
     return run

@@ -66,6 +66,7 @@ def points_of(folder: Folder, info: SubmissionInfo, rules: Rules, run: RunSpec) 
         default = choose_point(folder, info, run.hp)
     except SubmissionError as error:  # the user's slip
         raise ConfigError(str(error)) from None
+    blank = Points(folder.name, folder.source_hash, rules.name, run.seed, dict(run.hp), "", ())
     lists = 1 if rules.counts == "fresh_seeds" else rules.studies
     origin = "the defaults"
     studies = [[default] * (rules.trials if rules.points == "defaults" else 1)] * lists
@@ -77,11 +78,12 @@ def points_of(folder: Folder, info: SubmissionInfo, rules: Rules, run: RunSpec) 
         fixed = replace(info, defaults=default)
         origin = f"{', '.join(names)}: scrambled Halton sequence, seed {run.seed}"
         count = lists * rules.trials
+        given = replace(blank, studies=(({},) * rules.trials,) * lists)
+        if (file := plan_file(Path(run.out), given)).exists():  # before scipy is imported, which draws them
+            return read(file)
         drawn = distinct_points(fixed, names, count, run.seed)
         studies = [drawn[i : i + rules.trials] for i in range(0, count, rules.trials)]
-    found = Points(
-        folder.name, folder.source_hash, rules.name, run.seed, dict(run.hp), origin, tuple(map(tuple, studies))
-    )
+    found = replace(blank, origin=origin, studies=tuple(map(tuple, studies)))
     file = plan_file(Path(run.out), found)
     return read(file) if found.drawn and file.exists() else found
 

@@ -15,7 +15,8 @@ examples:
 
 The words are those of `harness run`; device=cpu, gpu or h200 must be named. The other machine needs jax, flax, optax,
 orbax-checkpoint, scipy and PyYAML, no Hydra, and the data (HARNESS_DATA names their folder). Submissions and workloads
-are looked for by name there and must have the same sources. Finished trials are not run again, so an interrupted plan
+are looked for by name there and must be exported as the same programs: same sources but for comments, same versions of
+jax, flax and optax. Finished trials are not run again, so an interrupted plan
 goes on.
 """
 

@@ -9,8 +9,10 @@ the submission returns (or null) as `{"answer": ..., "error": null}`, or why the
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +24,18 @@ from harness.program import discovery
 from harness.program.requests import ExportRequest
 from harness.record import plain_data
 
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when the thread that started it ends, even while it is stopped."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
 
 def main(argv: list[str]) -> int:
     """Answer the questions of one trial until the input ends."""
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a submission prints is no answer
     request = plain_data.read(ExportRequest, json.loads(Path(argv[0]).read_text()), argv[0])

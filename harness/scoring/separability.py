@@ -22,7 +22,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from harness.scoring.profiles import R_MAX
 from harness.scoring.studies import FloatArray, IntArray, StudyTimes, counts
@@ -171,6 +170,8 @@ def seeds_needed(log_ratio: float, spread: Spread, alpha: float) -> int | None:
 
     def found(n: int) -> bool:
         df = total**2 / float(np.sum(variance_W**2 / (spread.submissions_W.clip(1) * (n - 1))))
+        from scipy import special  # slow to import, and only tests need it
+
         asked = special.stdtrit(df, 1.0 - alpha / 2.0) + special.stdtrit(df, POWER)
         return bool(abs(log_ratio) >= asked * math.sqrt(2.0 / n * total))
 
@@ -206,6 +207,8 @@ def _t_p_values(log_ratio_P: FloatArray, n_SW: IntArray, pairs_P2: IntArray, spr
     variance_PW = spread.variance_W * per_study_PW / n_SW.shape[1] ** 2
     variance_P = variance_PW.sum(-1)
     df_P = variance_P**2 / np.sum(variance_PW**2 / spread.degrees_W, axis=-1)
+    from scipy import special
+
     return np.asarray(2.0 * special.stdtr(df_P, -np.abs(log_ratio_P) / np.sqrt(variance_P)))
 
 

@@ -18,18 +18,24 @@ Arrays = Mapping[str, jax.Array]
 
 
 class Checkpoints:
-    """The checkpoints of one run folder."""
+    """The checkpoints of one run folder. orbax is imported by the first use, which a short trial never comes to."""
 
     def __init__(self, path: Path):
-        # Imported here: a run short enough to need no checkpoint does not wait for it.
-        from orbax.checkpoint import v1 as ocp
+        self._path = path
+        self._opened: Any = None
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        self._checkpointer = ocp.training.Checkpointer(
-            path.resolve(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(1),
-            cleanup_tmp_directories=True,
-        )
+    @property
+    def _checkpointer(self) -> Any:
+        if self._opened is None:
+            from orbax.checkpoint import v1 as ocp
+
+            logging.getLogger("absl").setLevel(logging.ERROR)
+            self._opened = ocp.training.Checkpointer(
+                self._path.resolve(),
+                preservation_policy=ocp.training.preservation_policies.LatestN(1),
+                cleanup_tmp_directories=True,
+            )
+        return self._opened
 
     def save(self, step: int, arrays: Arrays, host: dict[str, Any]) -> None:
         """Write the arrays by name and the JSON values of `host`; returns when both are on the disk."""
@@ -40,6 +46,8 @@ class Checkpoints:
         """Return the newest (arrays, host), or None. `like` has the names, shapes, dtypes and placement the arrays are
         to have.
         """
+        if not self._path.exists():
+            return None
         latest = self._checkpointer.latest
         if latest is None:
             return None
@@ -54,4 +62,5 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait for what is in flight."""
-        self._checkpointer.close()
+        if self._opened is not None:
+            self._opened.close()

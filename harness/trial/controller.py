@@ -22,10 +22,9 @@ from harness.record.spec import Options, TrialSpec
 
 
 class Controller:
-    """A controller process; it runs only while it is asked.
+    """A controller process; it runs only while it is asked, and ends with the thread that started it.
 
-    It is in a process group of its own within the worker's session, so that the kernel ends it when the worker is
-    killed while it is stopped.
+    It is in a process group of its own, so that what a submission starts is stopped and ended along with it.
     """
 
     def __init__(self, spec: TrialSpec, options: Options):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -112,14 +112,13 @@ class Programs:
 
 def compile_programs(
     data: Data, own: Program, submission: Program, train: Arrays, validation_slice: Arrays, *, platform: Device,
-    way: Way = "xla", dispatch_steps: int | None = None, sharding: Any = None,
+    way: Way = "xla", dispatch_steps: int | None = None, sharding: Any = None, threads: int = 2,
 ) -> Programs:  # fmt: skip
     """Compile all programs of a submission on a workload; of the arrays only the shapes count.
 
     `own` is the workload's program, `way` that of attention; `dispatch_steps` stands in for the workload's own number,
-    `sharding` for the device of this process.
+    `sharding` for the device of this process. So many `threads` compile at a time.
     """
-    compiler = _Compiler()
     contract, info = submission.manifest.contract, data.info
     dispatch = dispatch_steps or info.dispatch_steps.get(platform, 1)
     key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=sharding)
@@ -128,26 +127,49 @@ def compile_programs(
         tuple(jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding) for _ in contract.arguments),  # type: ignore[misc]
     )
     state = shapes_of(contract, sharding)
-    quick = QUICK_COMPILE if platform == "cpu" else None
-    with compiler.timed("init"):
-        init = jax.jit(init_function(own, submission, way)).lower(inputs).compile(quick)
-    steps = {}
-    for size in contract.batch_sizes:
-        with compiler.timed(f"step_{size}"):
-            function = call_of(submission, f"step_{size}", way)
-            steps[size] = compile_step(function, data, contract, size, dispatch, state, inputs, train)
-    eval_variables = None
-    if "eval_variables" in submission.functions:
-        with compiler.timed("eval_variables"):
-            function = eval_variables_function(submission, data, way)
-            eval_variables = jax.jit(function).lower(state, inputs, train).compile()
     variables = state.params, state.model_state
-    with compiler.timed("evaluate"):
-        evaluate = jax.jit(call_of(own, "evaluate_validation_slice", way)).lower(*variables, validation_slice).compile()
-    with compiler.timed("finite"):
-        finite = jax.jit(all_finite).lower(state.params).compile()
-    full = {split: jax.jit(call_of(own, f"evaluate_{split}", way)) for split in ("validation", "test")}
-    return Programs(contract, init, steps, dispatch, eval_variables, evaluate, full, finite, compiler.seconds)
+    quick = QUICK_COMPILE if platform == "cpu" else None
+
+    def step_of(size: int) -> Callable[[], Step]:
+        function = call_of(submission, f"step_{size}", way)
+        return lambda: compile_step(function, data, contract, size, dispatch, state, inputs, train)
+
+    jobs: dict[str, Callable[[], Any]] = {f"step_{size}": step_of(size) for size in contract.batch_sizes}
+    jobs["init"] = lambda: jax.jit(init_function(own, submission, way)).lower(inputs).compile(quick)
+    if "eval_variables" in submission.functions:
+        prepared = jax.jit(eval_variables_function(submission, data, way))
+        jobs["eval_variables"] = lambda: prepared.lower(state, inputs, train).compile()
+    evaluated = jax.jit(call_of(own, "evaluate_validation_slice", way))
+    jobs["evaluate"] = lambda: evaluated.lower(*variables, validation_slice).compile()
+    jobs["finite"] = lambda: jax.jit(all_finite).lower(state.params).compile()
+    made, seconds = all_of(jobs, threads)
+    return Programs(
+        contract=contract,
+        init=made["init"],
+        steps={size: made[f"step_{size}"] for size in contract.batch_sizes},
+        dispatch_steps=dispatch,
+        eval_variables=made.get("eval_variables"),
+        evaluate=made["evaluate"],
+        full={split: jax.jit(call_of(own, f"evaluate_{split}", way)) for split in ("validation", "test")},
+        finite=made["finite"],
+        compile_s=seconds,
+    )
+
+
+def all_of(jobs: Mapping[str, Callable[[], Any]], threads: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what each job makes, and its seconds. XLA compiles with one thread for the most part of it, so that two at
+    a time make use of two cores.
+    """
+    seconds: dict[str, float] = {}
+
+    def timed(name: str) -> Any:
+        start = time.perf_counter()
+        made = jobs[name]()
+        seconds[name] = time.perf_counter() - start
+        return made
+
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(jobs, pool.map(timed, jobs), strict=True)), seconds
 
 
 def compile_yardstick(
@@ -291,16 +313,3 @@ def all_finite(params: Leaves) -> jax.Array:
 def _initial(params: Leaves, opt_state: Leaves, model_state: Leaves) -> TrainState:
     zero = jnp.zeros((), jnp.int32)
     return TrainState(params, opt_state, model_state, step=zero, examples=zero)
-
-
-@dataclass
-class _Compiler:
-    """Keeps the seconds of each compilation."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, name: str) -> Any:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start

@@ -172,7 +172,10 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
     with ledger.span("warmup"):
         way, why = choose_way(own, submission, data, train, keys, platform=spec.device)
     with ledger.span("compile"):
-        programs = compile_programs(data, own, submission, train, validation_slice, platform=spec.device, way=way)
+        programs = compile_programs(
+            data, own, submission, train, validation_slice, platform=spec.device, way=way,
+            threads=1 if spec.score_compile else 2,
+        )  # fmt: skip
     prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, (way, why))
     with ledger.span("warmup"):
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)

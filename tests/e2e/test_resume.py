@@ -25,26 +25,15 @@ def step_losses(trial):
     return [loss for e in trial.events if e["event"] == "chunk" for loss in e["metrics"]["loss"]]
 
 
-def start(path):
-    with (path / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "harness.trial.worker", str(path)], stdout=log, stderr=log)
-
-
-def wait_for(path, worker, condition):
-    while not condition():
-        assert worker.poll() is None, (path / "worker.log").read_text()[-3000:]
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("workload", ["lm_grammar", "resnet_digits"])
-def test_killed_and_resumed_is_the_same_bit_for_bit(make_trial, run_worker, tmp_path, workload):
+def test_killed_and_resumed_is_the_same_bit_for_bit(make_trial, run_worker, start_worker, tmp_path, workload):
     whole = run_worker(make_trial(workload, "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "whole"))
     assert (whole.status, whole.result.attempts) == (Status.HORIZON_REACHED, 1)
 
     path = make_trial(workload, "adamw", stop="horizon", max_steps=STEPS, checkpoint_s=0.0, out=tmp_path / "killed")
     delay_s = random.uniform(0, 0.3)  # into the chunk that follows, or the saving of it
-    worker = start(path)
-    wait_for(path, worker, lambda: events(path, "checkpoint"))
+    worker = start_worker(path)
+    worker.wait_for(lambda: events(path, "checkpoint"))
     time.sleep(delay_s)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -73,11 +62,11 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(make_trial, run_worker, tmp_
     assert sum(r.wall_s for r in resumed.result.ledger.values()) == pytest.approx(resumed.result.wall_s)
 
 
-def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, tmp_path):
+def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, start_worker, tmp_path):
     whole = run_worker(make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "whole"))
     path = make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "stopped")
-    worker = start(path)
-    wait_for(path, worker, lambda: events(path, "chunk"))
+    worker = start_worker(path)
+    worker.wait_for(lambda: events(path, "chunk"))
     worker.send_signal(signal.SIGINT)
     assert worker.wait(60) == 0
     stopped = run_folder.read_trial(path)
@@ -86,10 +75,10 @@ def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, tmp_path):
     assert run_worker(path).result.final_hash == whole.result.final_hash
 
 
-def test_interrupted_before_training_is_interrupted_too(make_trial, run_worker):
+def test_interrupted_before_training_is_interrupted_too(make_trial, run_worker, start_worker):
     path = make_trial("quadratic", "adamw")
-    worker = start(path)
-    wait_for(path, worker, lambda: any(e["phase"] in ("setup", "compile", "warmup") for e in events(path, "phase")))
+    worker = start_worker(path)
+    worker.wait_for(lambda: any(e["phase"] in ("setup", "compile", "warmup") for e in events(path, "phase")))
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
     assert run_folder.read_trial(path).status == Status.INTERRUPTED

@@ -42,12 +42,15 @@ def harness(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_from_a_folder_to_a_table(desk):
-    words = ("run", "mine", str(ROOT / "tests/faults/syntax_error"), "workload=quadratic", "rules.budget_factor=1000")
+    faults = [str(ROOT / "tests/faults" / name) for name in ("syntax_error", "returns_nan")]
+    words = ("run", "mine", *faults, "workload=quadratic", "rules.budget_factor=1000")
     first = harness(*words)
     assert first.returncode == 1, first.stderr
-    assert "2 of 2 trials to run" in first.stdout
+    assert "2 of 2 trials to run" in first.stdout, "the one that is no program has none"
     assert "target_reached" in first.stdout
+    assert "diverged" in first.stdout
     assert "submission.py:4: SyntaxError" in first.stderr
+    assert not (desk / "runs/quadratic/syntax_error").exists()
     assert "\x1b" not in first.stdout, "no control characters where stdout is no terminal"
     (mine,) = (desk / "runs/quadratic/mine").iterdir()
     assert {"spec.json", "log.jsonl", "result.json", "worker.log", "tensorboard"} <= {p.name for p in mine.iterdir()}
@@ -56,6 +59,7 @@ def test_from_a_folder_to_a_table(desk):
     again = harness(*words)
     assert "0 of 2 trials to run" in again.stdout
     assert again.returncode == 1, "the broken one still counts"
+    assert "submission.py:4: SyntaxError" in again.stderr
     assert (mine / "result.json").stat().st_mtime_ns == finished
 
     add_submission(desk, "newcomer", ROOT / "tests/algorithms/sam")
@@ -67,7 +71,7 @@ def test_from_a_folder_to_a_table(desk):
     times = {name: row["quadratic"] for name, row in scored["time_to_target"].items()}
     assert times["mine"] > 0
     assert times["newcomer"] > 0
-    assert times["syntax_error"] is None
+    assert times["returns_nan"] is None
     result = run_folder.read_trial(mine).result
     assert times["mine"] == result.time_to_target.steps
     assert "GLIBC_TUNABLES" in result.fingerprint["flags"], "a worker keeps the memory that its steps free"
@@ -166,3 +170,26 @@ def test_a_trial_without_a_sign_of_life_is_hung(desk):
     trial = run_folder.read_trial(folder)
     assert trial.status == trial.result.status == Status.HUNG
     assert "20 s" in trial.reason
+    assert 100 < trial.result.steps < 150, "it had trained for a while"
+
+
+def test_a_worker_that_a_signal_ends_is_a_crash(desk):
+    words = ("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic")
+    run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 300
+    events = []
+    while not any(e["event"] == "chunk" and e["step"] > 100 for e in events):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        events = [e for path in (desk / "runs").glob("*/*/study*") for e in run_folder.read_events(path)]
+    (worker,) = {e["pid"] for e in events if e["event"] == "start"}
+    os.kill(worker, signal.SIGSEGV)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 1, said
+    (folder,) = (desk / "runs/quadratic/hangs").iterdir()
+    trial = run_folder.read_trial(folder)
+    assert trial.status == trial.result.status == Status.CRASHED
+    assert trial.reason.startswith("SIGSEGV: ")
+    assert 100 < trial.result.steps < 150
+    assert "SIGSEGV" in said

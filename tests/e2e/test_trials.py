@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from harness.program import store
+from harness.record import run_folder
 from harness.record.result import Status
 
 TESTS = Path(__file__).resolve().parent.parent
-AMPLE = 100_000  # baseline steps: importing a submission takes as long as hundreds of a toy's microsecond steps
+AMPLE = 100_000  # baseline steps: initialising takes as long as dozens of a toy's microsecond steps
 ALGORITHMS = sorted(p.name for p in (TESTS / "algorithms").iterdir() if (p / "submission.py").exists())
 
 
@@ -44,29 +50,76 @@ def test_algorithm_reaches_the_target(make_trial, run_worker, name):
         assert result.examples == result.steps * b
 
 
+BROKEN = {
+    "calls_back": "a callback to the host (jax.debug.print, jax.pure_callback) cannot be part of a program",
+    "changes_dtype": "from float32 to bfloat16",
+    "changes_tree": "changed the tree of opt_state",
+    "missing_build": "expected a function build(task, hp)",
+    "raises_in_build": "submission.py:5 (build): KeyError",
+    "syntax_error": "submission.py:4: SyntaxError",
+    "wrong_return": "must return an optax.GradientTransformation or a harness.api.Algorithm",
+}
+"""Folders of `faults` that no program comes of."""
+
+
+def test_broken_submissions_are_told_before_anything_starts_and_the_others_run(tmp_path):
+    folders = [str(TESTS / "faults" / name) for name in BROKEN] + [str(TESTS / "algorithms/polyak")]
+    command = [sys.executable, "-m", "harness.cli", "run", *folders, "workload=quadratic", "rules.budget_factor=1000"]
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for name, says in BROKEN.items():
+        (told,) = [line for line in errors if f"faults/{name}/submission.py" in line]
+        assert says in told
+    assert len(errors) == len(BROKEN)
+    assert "1 of 1 trials to run" in done.stdout
+    assert "target_reached" in done.stdout
+    assert [path.name for path in (tmp_path / "runs/quadratic").iterdir()] == ["polyak"]
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "says"),
     [
-        ("syntax_error", Status.CRASHED, "submission.py:4: SyntaxError"),
-        ("missing_build", Status.CRASHED, "expected a function build(task, hp)"),
-        ("wrong_return", Status.CRASHED, "must return an optax.GradientTransformation or a harness.api.Algorithm"),
-        ("raises_in_build", Status.CRASHED, "submission.py:5 (build): KeyError"),
-        ("raises_at_step_7", Status.CRASHED, "seven is too many"),
-        ("changes_dtype", Status.CRASHED, "from float32 to bfloat16"),
-        ("changes_tree", Status.CRASHED, "changed the tree of opt_state"),
         ("returns_nan", Status.DIVERGED, "step 32"),
         ("wants_a_petabyte", Status.OUT_OF_MEMORY, "1125899906842624 bytes"),
     ],
 )
 def test_fault_is_recorded_with_its_cause(make_trial, run_worker, fault, status, says):
-    path = TESTS / "faults" / fault
-    trial = run_worker(make_trial("quadratic", path))
+    trial = run_worker(make_trial("quadratic", TESTS / "faults" / fault))
     assert trial.status == status, trial.reason
     assert says in trial.reason
     assert "\n" not in trial.reason
-    if status == Status.CRASHED:
-        assert f"faults/{fault}/submission.py" in trial.reason
     assert trial.result.time_to_target is None
+
+
+def test_what_goes_wrong_in_control_is_recorded_with_its_cause(make_trial, run_worker):
+    says = {
+        "raises": "submission.py:17 (control): ValueError in control at step 8: seven is too many",
+        "exits": "submission.py: the process of `control` ended, exit code 7",
+        "no answer": "in control at step 8: returned str; return a harness.api.Control or None",
+        "other size": "submission.py: control asked for batch size 7; batch_sizes has only [32]",
+    }
+    path = TESTS / "faults/bad_control"
+    for text, trial in zip(
+        says.values(), run_worker(*(make_trial("quadratic", path, hp={"fault": fault}) for fault in says)), strict=True
+    ):
+        assert trial.status == Status.CRASHED, trial.reason
+        assert text in trial.reason
+        assert "\n" not in trial.reason
+        assert "faults/bad_control" in trial.reason
+        assert trial.result.time_to_target is None
+
+
+def test_a_trial_whose_program_is_gone_says_so(make_trial, run_worker):
+    path = make_trial("quadratic", TESTS / "algorithms/polyak", seed=1)
+    shutil.rmtree(store.root() / run_folder.read_spec(path)[0].program)
+    trial = run_worker(path)
+    assert trial.status == Status.CRASHED
+    assert "plan the trial anew, which exports it" in trial.reason
 
 
 def test_horizon_mode_runs_on_past_the_target_and_agrees_on_the_time(make_trial, run_worker):

@@ -186,7 +186,8 @@ import optax
 from harness.optim.optax_adapter import from_optax
 def build(task, hp):
     rate = 0.1 if hp["looked_at"] > 0.5 else 0.2
-    return from_optax(optax.chain(optax.scale_by_adam(b2=hp["b2"]), optax.scale_by_learning_rate(hp["lr"]), optax.scale(rate)))
+    adam = optax.chain(optax.scale_by_adam(b2=hp["b2"]), optax.scale_by_learning_rate(hp["lr"]))
+    return from_optax(optax.chain(adam, optax.scale(rate)))
 """
     folder = planted(code, "mixed")
     point = {"looked_at": 0.7, "b2": 0.99, "lr": 0.1}
