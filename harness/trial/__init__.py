@@ -1,4 +1,4 @@
-"""One trial: a prepared run folder comes in, its record goes out, timed by the clock that ranks.
+"""One trial: a prepared run folder and its programs come in, its record goes out, timed by the clock that ranks.
 
 Its processes (`worker`, `sweep`, `priming`, `yardstick`, `golden`, `conformance`) are started by name. It may import
 program and the rooms below, jax and orbax. The exit codes of `worker` beside 0, which says that the result is written:

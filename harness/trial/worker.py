@@ -117,7 +117,8 @@ class Work:
 
         def on_signal(*_: Any) -> None:
             self._stop.set()
-            if ledger.current in ("setup", "build", "compile", "warmup", "init"):
+            decided = any(event["event"] == "decided" for event in run_folder.read_events(folder.path))
+            if not decided and ledger.current in ("setup", "build", "compile", "warmup", "init"):
                 raise KeyboardInterrupt  # nothing trained yet, so nothing to save
 
         for name in (signal.SIGINT, signal.SIGTERM):

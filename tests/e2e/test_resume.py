@@ -85,6 +85,18 @@ def test_interrupted_before_training_is_interrupted_too(make_trial, run_worker, 
     assert run_worker(path).status not in UNFINISHED
 
 
+def test_interrupted_once_its_end_is_decided_a_trial_ends(make_trial, start_worker):
+    """It compiles the evaluation of the full splits then, which is no time before training."""
+    path = make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS)
+    worker = start_worker(path)
+    worker.wait_for(lambda: events(path, "decided"))
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(60) == 0
+    trial = run_folder.read_trial(path)
+    assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, STEPS)
+    assert trial.result.test["loss"] > 0
+
+
 def test_second_process_is_told_who_holds_the_folder(make_trial):
     path = make_trial("quadratic", "adamw")
     with run_folder.hold(path):
