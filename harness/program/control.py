@@ -9,10 +9,8 @@ the submission returns (or null) as `{"answer": ..., "error": null}`, or why the
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,17 +18,10 @@ from typing import Any
 
 from harness.api import Algorithm, Control, Progress
 from harness.errors import HarnessError
+from harness.machine.lifetime import end_with_parent
 from harness.program import discovery
 from harness.program.requests import ExportRequest
 from harness.record import plain_data
-
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Have Linux kill this process when the thread that started it ends, even while it is stopped."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +48,8 @@ def main(argv: list[str]) -> int:
         try:
             answer = asked(algorithm, progress)
         except Exception as error:  # noqa: BLE001 - whatever a submission raises is told as its own
-            say(discovery.blame(source, f"control at step {progress.step}", error))
+            told = discovery.blame(source, f"control at step {progress.step}", error)
+            say(told.replace(f"{source}: ", f"{source}/submission.py: ", 1))
         else:
             say(None, answer=None if answer is None else asdict(answer))
     return 0

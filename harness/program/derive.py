@@ -24,6 +24,7 @@ from typing import Any
 
 from harness.errors import HarnessError, SubmissionError
 from harness.machine.flags import Device
+from harness.machine.lifetime import end_with_parent
 from harness.program import operations, store
 from harness.program.manifest import (
     MAX_CONSTANT_BYTES,
@@ -50,6 +51,7 @@ PER_VALUE = 100  # operations for each value of the state that it may take besid
 
 def main() -> int:
     """Look at the folders of the requests on standard input."""
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -92,12 +94,13 @@ def derive(folder: Path, workload: store.Program | None, request: DeriveRequest)
     if workload is not None and total > MAX_PROGRAM_BYTES:
         raise SubmissionError(f"the program takes {total} bytes, and a submission's has at most {MAX_PROGRAM_BYTES}")
     facts = {name: function.facts() for name, function in functions.items()}
+    source = str(request.sources.get("submission", ""))
     if workload is None:
         contract = _workload_contract(declared, request.platform)
     else:
-        contract = _submission_contract(plain, declared, workload.manifest.contract)
+        contract = _submission_contract(plain, declared, workload.manifest.contract, source)
         if ways:
-            _submission_contract(ways, declared, workload.manifest.contract)
+            _submission_contract(ways, declared, workload.manifest.contract, source)
         _check_limits(facts, workload.manifest)
         _check_calls(facts)
         for name in ("eval_variables", f"eval_variables{CUDNN}"):
@@ -197,7 +200,9 @@ def _workload_contract(declared: dict[str, Any], platform: Device) -> Contract:
     )
 
 
-def _submission_contract(functions: dict[str, Function], declared: dict[str, Any], workload: Contract) -> Contract:
+def _submission_contract(
+    functions: dict[str, Function], declared: dict[str, Any], workload: Contract, source: str
+) -> Contract:
     """Check what every function takes and returns against the workload's own program, and return the contract."""
     opt_state = _leaves(declared["leaves"]["opt_state"])
     state = (*workload.params, *opt_state, *workload.model_state)
@@ -233,7 +238,7 @@ def _submission_contract(functions: dict[str, Function], declared: dict[str, Any
         batch_sizes=sizes,
         candidates=candidates,
         recalibration_batches=recalibration,
-        control=bool(declared["control"]),
+        control=source if declared["control"] else "",
         arguments=arguments,
     )
 

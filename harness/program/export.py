@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 from harness.errors import HarnessError, SubmissionError
+from harness.machine.lifetime import end_with_parent
 from harness.program import discovery
 from harness.program.manifest import MAX_EXPORT_BYTES, Way
 from harness.program.requests import ExportRequest, Job
@@ -30,6 +31,7 @@ from harness.record import plain_data
 
 def main() -> int:
     """Do the jobs of the request on standard input."""
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a submission prints is no answer
     limit = (MAX_EXPORT_BYTES, MAX_EXPORT_BYTES)

@@ -61,7 +61,8 @@ class Contract:
       metrics: names of what a step returns beside the state, sorted.
       batch_sizes: the sizes there is a step for.
       candidates, recalibration_batches: see `harness.api.Algorithm`.
-      control: whether the submission answers control calls.
+      control: hash of the sources whose `control` answers control calls, so that its answers are part of the identity;
+        empty where nothing does.
       arguments: names of the hyperparameters that are handed in, sorted; all others are constants.
     """
 
@@ -75,7 +76,7 @@ class Contract:
     batch_sizes: tuple[int, ...] = ()
     candidates: int = 1
     recalibration_batches: int = 0
-    control: bool = False
+    control: str = ""
     arguments: tuple[str, ...] = ()
 
 

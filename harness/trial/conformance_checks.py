@@ -110,7 +110,8 @@ class Trainer:
                     self.workload, self.folder, job, "cpu", writer(scratch), lambda task, point: self.build(point, task)
                 )
             (Path(scratch) / "declared.json").write_text(json.dumps(plain_data.to_plain(declared)))
-            request = DeriveRequest(scratch, self.own.manifest.id, "cpu", {})
+            sources = {"submission": self.folder.source_hash}
+            request = DeriveRequest(scratch, self.own.manifest.id, "cpu", sources)
             try:
                 manifest = derive(Path(scratch), self.own, request)
             except SubmissionError as error:

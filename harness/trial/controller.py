@@ -15,6 +15,8 @@ from typing import Any
 
 from harness.api import Control, Progress
 from harness.errors import SubmissionError
+from harness.program.discovery import Folder
+from harness.program.manifest import Manifest
 from harness.program.processes import environment
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
@@ -27,9 +29,11 @@ class Controller:
     It is in a process group of its own, so that what a submission starts is stopped and ended along with it.
     """
 
-    def __init__(self, spec: TrialSpec, options: Options):
-        """Start it. Raises SubmissionError where the submission cannot be built."""
+    def __init__(self, spec: TrialSpec, options: Options, submission: Manifest):
+        """Start it. Raises SubmissionError where the submission has other sources now, or cannot be built."""
         self._source = Path(options.submission_path)
+        if Folder("submissions", self._source.name, self._source).source_hash != submission.contract.control:
+            raise SubmissionError(f"{self._source}: its files have changed since the trial was planned; plan it anew")
         job = Job(
             "", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps
         )

@@ -125,10 +125,6 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     own, submission = prepared.own.manifest, prepared.submission.manifest
     values = (spec.hyperparameters[name] for name in submission.contract.arguments)
     inputs = Inputs(keys, tuple(jax.device_put(jnp.float32(value)) for value in values))
-    controller = None
-    if submission.contract.control:
-        with ledger.span("setup"):
-            controller = Controller(spec, options)
     cost = cost_of(own, submission)
     folder.append("phase", phase="warmup", compile_s=prepared.programs.compile_s, cost=cost)
     fingerprint = backend.fingerprint() | {
@@ -139,6 +135,7 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
     warmup = inputs._replace(keys=keys._replace(data=stream_of(spec, "warmup")))
+    controller = Controller(spec, options, submission) if submission.contract.control else None
     return Setup(
         spec, options, folder, ledger, prepared, inputs, warmup, checkpoints, controller, watch, fingerprint, cost
     )

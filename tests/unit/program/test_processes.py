@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +94,7 @@ def test_a_program_is_what_its_manifest_says_and_runs_alone(tmp_path):
     assert set(made.functions) == {"init_opt", "step_32"}
     contract = made.manifest.contract
     assert [leaf.name for leaf in contract.params] == ["params['linear']['bias']", "params['linear']['kernel']"]
-    assert (contract.batch_sizes, contract.metrics, contract.control) == ((32,), ("loss",), False)
+    assert (contract.batch_sizes, contract.metrics, contract.control) == ((32,), ("loss",), "")
     assert made.manifest.declared["cost"]["32"]["gradient_calls"] == 1
     assert not made.manifest.flagged
     for name, data in made.functions.items():
@@ -132,6 +135,56 @@ def test_nothing_is_traced_twice_and_content_decides_the_id(planted, monkeypatch
     assert program(same).manifest.id == made.manifest.id
     other = planted(name="third", extra="params = jax.tree.map(lambda p: 0.999 * p, params)")
     assert program(other).manifest.id != made.manifest.id
+
+
+def test_what_answers_control_calls_is_part_of_the_identity(planted):
+    """It is no StableHLO, so its sources stand for it."""
+    answers = [f", control=lambda progress: Control(stop=progress.step > {n})" for n in (100, 200)]
+    one, other = (
+        program(
+            planted("from harness.api import Control\n" + ALGORITHM.format(extra="pass", build="pass", fields=f), n)
+        )
+        for f, n in zip(answers, ("soon", "later"), strict=True)
+    )
+    contracts = [dataclasses.replace(made.manifest.contract, control="") for made in (one, other)]
+    assert contracts[0] == contracts[1]
+    assert one.manifest.id != other.manifest.id
+
+
+def test_an_exporter_ends_with_whoever_started_it(planted):
+    loops = planted(name="endless", build="while True: pass")
+    code = f"""if True:
+        from pathlib import Path
+        from harness.program import processes
+        from harness.program.discovery import Folder
+        folders = [Folder("workloads", "quadratic", Path({str(QUADRATIC.path)!r})),
+                   Folder("submissions", "endless", Path({str(loops.path)!r}))]
+        processes.program_ids([processes.Wanted(*folders, ({{}},), 200)])
+    """
+    processes.workload_program(QUADRATIC)
+    parent = subprocess.Popen([sys.executable, "-c", code])
+
+    def exporters() -> list[int]:
+        """Processes that the parent started, by their parent's number."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                command = (stat.parent / "cmdline").read_bytes()
+                if int(fields[1]) == parent.pid and b"harness.program.export" in command:
+                    found.append(int(stat.parent.name))
+        return found
+
+    deadline = time.monotonic() + 60
+    while not (started := exporters()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2.0)  # until it loops
+    parent.kill()
+    parent.wait()
+    assert started
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 def test_a_faster_optimizer_of_the_harness_is_another_index_entry(monkeypatch):
