@@ -6,8 +6,8 @@ A submission is a folder with a `submission.py` that holds
 
 Most return an optax transformation. One that needs several gradients, other evaluation parameters, data selection or
 control over the batch size returns an `Algorithm`. Everything in it is a pure function: randomness comes from the key
-handed in. The functions are traced once, by a process without data, and what runs is the program that comes out: a print
-or another callback to the host cannot be part of it. Return what you want to see as a metric.
+handed in. The functions are traced once, by a process without data, and what runs is the program that comes out: a
+print or another callback to the host cannot be part of it. Return what you want to see as a metric.
 """
 
 from __future__ import annotations
