@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def write_atomic(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write text so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     with temporary.open("w") as file:
         file.write(text)
         file.flush()
