@@ -12,7 +12,6 @@ less work is flagged, one that patched it to do as much is not seen here; it tra
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from harness.errors import HarnessError, SubmissionError
 from harness.machine.flags import Device
 from harness.machine.lifetime import end_with_parent
 from harness.program import operations, store
+from harness.program.identity import identity
 from harness.program.manifest import (
     MAX_CONSTANT_BYTES,
     MAX_PROGRAM_BYTES,
@@ -106,11 +106,8 @@ def derive(folder: Path, workload: store.Program | None, request: DeriveRequest)
         for name in ("eval_variables", f"eval_variables{CUDNN}"):
             if name in facts:
                 _check_evaluation(facts[name], contract, workload.manifest)
-    digest = hashlib.sha256(json.dumps(plain_data.to_plain(contract), sort_keys=True).encode())
-    for name, function in functions.items():
-        digest.update(f"\0{name}\0{operations.normalised(function.text)}".encode())
     manifest = Manifest(
-        id=digest.hexdigest(),
+        id=identity(contract, {name: function.text for name, function in functions.items()}),
         contract=contract,
         functions=facts,
         flagged=tuple(flags(facts, contract, workload.manifest)) if workload else (),

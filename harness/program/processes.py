@@ -9,15 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +19,10 @@ from harness.errors import HarnessError, SubmissionError, WorkloadError
 from harness.machine.flags import Device
 from harness.machine.hardware import packages
 from harness.program import store
+from harness.program.child import Child
 from harness.program.discovery import Folder
-from harness.program.manifest import MAX_EXPORT_S
 from harness.program.requests import DeriveRequest, Ends, ExportRequest, Job
 from harness.program.submission import SubmissionInfo, read_info
-from harness.record import plain_data
 from harness.record.spec import Value, short_hash
 
 _OWN = ("api.py", "optim", "program")  # what a program is made by, of the harness
@@ -128,7 +120,7 @@ def workload_ids(
     if missing:
         for workload, _ in missing:
             on_export(workload.name)
-        with _Process("derive", "workloads") as deriver, store.scratch() as scratch:
+        with Child("derive", "workloads") as deriver, store.scratch() as scratch:
             jobs = [
                 Job(str(_new(scratch / str(i))), str(workload.path), variant, platform)
                 for i, (workload, variant) in enumerate(missing)
@@ -241,7 +233,7 @@ class _Lookup:
 def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> None:
     """Export what lookups of one submission lack, by one process, and look again."""
     submission = lookups[0].wanted.submission
-    with _Process("derive", str(submission.path)) as deriver, store.scratch() as scratch:
+    with Child("derive", str(submission.path)) as deriver, store.scratch() as scratch:
         entries: list[tuple[_Lookup, Job]] = []
         for lookup in lookups:
             on_export(f"{submission.name} on {lookup.wanted.workload.name}")
@@ -262,12 +254,12 @@ def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> N
 
 
 def _made(
-    request: ExportRequest, derive: Sequence[DeriveRequest], deriver: _Process, names: Sequence[str]
+    request: ExportRequest, derive: Sequence[DeriveRequest], deriver: Child, names: Sequence[str]
 ) -> list[str | HarnessError]:
     """Export, let the deriver look at what came, and move it to the store; return ids, or what is wrong."""
     found: dict[int, str | HarnessError] = {}
     asked = os.environ.get("HARNESS_ATTENTION")
-    with _Process("export", request.submission or names[0], attention=asked or "xla") as exporter:
+    with Child("export", request.submission or names[0], attention=asked or "xla") as exporter:
         for number, answer in enumerate(exporter.ask(request, len(derive))):
             if isinstance(answer, HarnessError):
                 found[number] = answer
@@ -296,7 +288,7 @@ def _export_cudnn(request: ExportRequest, numbers: Sequence[int], derive: Sequen
     jobs = tuple(
         replace(request.jobs[n], way="cudnn", arguments=tuple(declared[n].get("arguments", ()))) for n in several
     )
-    with _Process("export", request.submission or where, attention="cudnn") as exporter:
+    with Child("export", request.submission or where, attention="cudnn") as exporter:
         answers = exporter.ask(replace(request, jobs=jobs), len(jobs))
         for number, answer in zip(several, answers, strict=True):
             if problem := str(answer) if isinstance(answer, HarnessError) else answer["error"]:
@@ -318,89 +310,6 @@ def _has_attention(request: DeriveRequest) -> bool:
 def _read(file: Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(file.read_text())
     return data
-
-
-class _Process:
-    """An exporter or a deriver. It imports what it needs while the caller goes on, then reads one request."""
-
-    def __init__(self, name: str, where: str, attention: str | None = None):
-        self._name, self._where = name, where
-        self._attention = {} if attention is None else {"HARNESS_ATTENTION": attention}
-
-    def __enter__(self) -> _Process:
-        self._log = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"harness.program.{self._name}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment() | self._attention,
-            start_new_session=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
-            with suppress(BrokenPipeError):
-                stream.close()  # type: ignore[union-attr]
-
-    def ask(self, request: Any, count: int) -> Iterator[dict[str, Any] | HarnessError]:
-        """Yield the answer to each of the request's jobs; what ended the process is that to all it leaves open."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(plain_data.to_plain(request)).encode())
-            self._process.stdin.close()
-        left = count
-        for line in self._lines():
-            if left == 0:
-                break
-            if line is None:
-                late = f"no program within {MAX_EXPORT_S:.0f} s; tracing goes on without end"
-                yield from [self._failure(late)] * left
-                return
-            left -= 1
-            answer: dict[str, Any] = json.loads(line)
-            yield answer
-        if left:
-            code = self._process.wait()
-            self._log.seek(0)
-            last = [line for line in self._log.read().splitlines() if line.strip()][-1:] or ["it printed nothing"]
-            yield from [self._failure(f"exit code {code}: {last[0]}")] * left
-
-    def _lines(self) -> Iterator[bytes | None]:
-        """Yield lines until the output ends; None where none comes in time."""
-        assert self._process.stdout is not None
-        rest, deadline = b"", time.monotonic() + MAX_EXPORT_S
-        while True:
-            wait = deadline - time.monotonic()
-            if wait <= 0 or not select.select([self._process.stdout], [], [], wait)[0]:
-                yield None
-                return
-            chunk = os.read(self._process.stdout.fileno(), 65536)
-            if not chunk:
-                return
-            *lines, rest = (rest + chunk).split(b"\n")
-            if lines:
-                deadline = time.monotonic() + MAX_EXPORT_S
-            yield from lines
-
-    def _failure(self, why: str) -> HarnessError:
-        own = self._name == "export" and (Path(self._where) / "submission.py").is_file()
-        kind = SubmissionError if own else HarnessError
-        return kind(f"{self._where}: the process that makes its program ended: {why}")
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a process that imports this package, from wherever it is, uses no accelerator, and
-    traces the same whatever jax is told outside.
-    """
-    own = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    return kept | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
 
 
 def _there(key: str) -> str | HarnessError:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from harness.record.files import write_atomic
 from harness.record.spec import short_hash
 
 MANIFEST = "manifest.json"
+STALE_S = 24 * 3600.0  # after which a folder that is put together belongs to a process that was killed
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ def root() -> Path:
 def scratch() -> Iterator[Path]:
     """Yield an empty folder on the store's own disk, where a program is put together; it is removed afterwards."""
     root().mkdir(parents=True, exist_ok=True)
+    for left in [*root().glob(".new-*"), *root().glob(".damaged-*")]:
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=root(), prefix=".new-") as folder:
         yield Path(folder)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from harness.api import Algorithm, Batch, Loss, ModelState, Params, PyTree, TrainState
 from harness.errors import HarnessError, SubmissionError
 from harness.program.discovery import blame
-from harness.program.draws import Arrays, Draw, Keys, draw_step, recalibration_batches, take_batch
+from harness.program.draws import Arrays, Draw, Keys, draw_step, take_batch
 from harness.program.loss import WorkloadLoss
 from harness.program.workload import Workload
 
@@ -74,26 +74,6 @@ def take_step(
     new = strong(new._replace(step=state.step + 1, examples=state.examples + size))
     check_same(state._asdict(), new._asdict(), "step", source)
     return new, checked_metrics(metrics, source)
-
-
-def eval_variables_function(
-    workload: Workload, algorithm: Algorithm
-) -> Callable[[TrainState, Keys, Arrays], tuple[Params, ModelState]]:
-    """Return the submission's `eval_variables` with its recalibration batches drawn."""
-    loss = WorkloadLoss(workload, gradients=False)
-    count, size = algorithm.recalibration_batches, workload.info.batch_size
-    function = algorithm.eval_variables
-    assert function is not None
-
-    def eval_variables(state: TrainState, keys: Keys, train: Arrays) -> tuple[Params, ModelState]:
-        data_key, key = jax.random.split(jax.random.fold_in(keys.evaluation, state.step))
-        batches = None
-        if count:
-            number = workload.info.num_train_examples
-            batches = recalibration_batches(workload.batch, train, data_key, count, size, num_examples=number)
-        return strong(function(loss, state, batches, key))
-
-    return eval_variables
 
 
 class blamed:

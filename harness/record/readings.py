@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Span = Literal[
-    "setup", "build", "compile", "warmup", "init", "train", "eval_variables", "eval", "checkpoint", "other"
+    "setup", "control", "compile", "warmup", "init", "train", "eval_variables", "eval", "checkpoint", "other"
 ]  # fmt: skip
 
 
 SPANS: tuple[Span, ...] = (
-    "setup", "build", "compile", "warmup", "init", "train", "eval_variables", "eval", "checkpoint", "other",
+    "setup", "control", "compile", "warmup", "init", "train", "eval_variables", "eval", "checkpoint", "other",
 )  # fmt: skip
 
 

@@ -19,7 +19,6 @@ Event = dict[str, Any]
 PHASES = {
     "priming": "starting",  # on a GPU: compiled once beforehand, untimed, where that was not done before
     "setup": "loading",
-    "build": "building",
     "compile": "compiling",
     "warmup": "warming up",
     "init": "initialising",

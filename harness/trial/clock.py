@@ -90,13 +90,13 @@ def scored(
     reference_step_s: float,
     compile_cap_s: float | None,
 ) -> Scored:
-    """Return build + init + train + `eval_variables`, plus compile beyond the cap where it is scored (cap not None).
+    """Return control + init + train + `eval_variables`, plus compile beyond the cap where it is scored (cap not None).
 
     The steps clock counts calibrated seconds: steps (by batch size) and eval_variables calls at their measured ratio
-    to the baseline's step, times the workload's reference step time; build, init and compile are seconds of this
+    to the baseline's step, times the workload's reference step time; control, init and compile are seconds of this
     machine brought to the reference machine by the ratio of the baseline's step times.
     """
-    fixed = totals["build"] + totals["init"]
+    fixed = totals["control"] + totals["init"]
     if compile_cap_s is not None:
         spent = totals["compile"]
         share = max(0.0, 1.0 - compile_cap_s / spent.wall_s) if spent.wall_s > 0 else 0.0

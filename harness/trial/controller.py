@@ -15,9 +15,9 @@ from typing import Any
 
 from harness.api import Control, Progress
 from harness.errors import SubmissionError
+from harness.program.child import environment
 from harness.program.discovery import Folder
 from harness.program.manifest import Manifest
-from harness.program.processes import environment
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
 from harness.record.spec import Options, TrialSpec

@@ -103,7 +103,7 @@ def ask_control(setup: Setup, training: Training) -> Control | None:
     means = {name: total / host.metric_steps for name, total in host.metric_sums.items()}
     host.control_calls += 1
     host.metric_sums, host.metric_steps = {}, 0
-    with setup.ledger.span("train"):
+    with setup.ledger.span("control"):
         return setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
 
 

@@ -18,6 +18,7 @@ from harness.errors import SubmissionError
 from harness.machine import backend, nvml
 from harness.program import discovery, seeds, store
 from harness.program.draws import Arrays, Keys
+from harness.program.identity import check_identity
 from harness.program.manifest import Manifest, Way
 from harness.program.workload import Data, Splits, WorkloadInfo
 from harness.record.readings import Calibration
@@ -190,6 +191,7 @@ def program_of(spec: TrialSpec, kind: str) -> store.Program:
             f"{spec.submission} on {spec.workload}: the {kind}'s program {name} is not in {store.root()}; plan the "
             "trial anew, which exports it"
         )
+    check_identity(found)
     return found
 
 

@@ -118,7 +118,7 @@ class Work:
         def on_signal(*_: Any) -> None:
             self._stop.set()
             decided = any(event["event"] == "decided" for event in run_folder.read_events(folder.path))
-            if not decided and ledger.current in ("setup", "build", "compile", "warmup", "init"):
+            if not decided and ledger.current in ("setup", "compile", "warmup", "init"):
                 raise KeyboardInterrupt  # nothing trained yet, so nothing to save
 
         for name in (signal.SIGINT, signal.SIGTERM):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from jax import export
 
 from harness.errors import SubmissionError, WorkloadError
-from harness.program import discovery, processes, store, submission
+from harness.program import child, discovery, identity, processes, store, submission
 from harness.program.discovery import Folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -127,7 +128,7 @@ def test_the_exporter_needs_no_data(tmp_path, monkeypatch):
 def test_nothing_is_traced_twice_and_content_decides_the_id(planted, monkeypatch):
     first = planted(name="first")
     made = program(first)
-    monkeypatch.setattr(processes.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.setattr(child.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     assert program(first).manifest.id == made.manifest.id
     monkeypatch.undo()
     same = planted(ALGORITHM.format(extra="pass  # another text", build="unused = 1", fields=""), "second")
@@ -151,7 +152,7 @@ def test_what_answers_control_calls_is_part_of_the_identity(planted):
     assert one.manifest.id != other.manifest.id
 
 
-def test_an_exporter_ends_with_whoever_started_it(planted):
+def test_an_exporter_ends_with_whoever_started_it(planted, tmp_path, monkeypatch):
     loops = planted(name="endless", build="while True: pass")
     code = f"""if True:
         from pathlib import Path
@@ -161,6 +162,7 @@ def test_an_exporter_ends_with_whoever_started_it(planted):
                    Folder("submissions", "endless", Path({str(loops.path)!r}))]
         processes.program_ids([processes.Wanted(*folders, ({{}},), 200)])
     """
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     processes.workload_program(QUADRATIC)
     parent = subprocess.Popen([sys.executable, "-c", code])
 
@@ -178,13 +180,17 @@ def test_an_exporter_ends_with_whoever_started_it(planted):
     deadline = time.monotonic() + 60
     while not (started := exporters()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(2.0)  # until it loops
+    time.sleep(4.0)  # until it loops
     parent.kill()
     parent.wait()
     assert started
     while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    (left,) = (tmp_path / "programs").glob(".new-*")
+    os.utime(left, (0, 0))
+    with store.scratch():
+        assert not left.exists(), "what a killed process leaves is removed a day later"
 
 
 def test_a_faster_optimizer_of_the_harness_is_another_index_entry(monkeypatch):
@@ -204,6 +210,24 @@ def test_a_damaged_program_is_noticed_and_made_anew(damage):
     assert (again.manifest.id, again.functions) == (made.manifest.id, made.functions)
     file.unlink()
     assert program(adamw()).functions == made.functions
+
+
+def test_a_program_whose_content_is_another_s_is_refused():
+    """Hashes in the manifest can be made to fit what somebody puts there; the id cannot."""
+    made, other = program(adamw()), program(discovery.find("submissions", "sgd_momentum"))
+    identity.check_identity(made)
+    functions = made.functions | {"init_opt": other.functions["init_opt"]}
+    place = store.root() / made.manifest.id
+    held = json.loads((place / store.MANIFEST).read_text())
+    held["functions"]["init_opt"]["sha256"] = store.sha256(functions["init_opt"])
+    (place / store.MANIFEST).write_text(json.dumps(held))
+    (place / "init_opt.mlir").write_bytes(functions["init_opt"])
+    forged = store.read(made.manifest.id)
+    assert forged is not None, "it is whole, as its manifest says"
+    with pytest.raises(SubmissionError, match=r"the program .* in the store has the content of"):
+        identity.check_identity(forged)
+    shutil.rmtree(place)
+    identity.check_identity(program(adamw()))
 
 
 def test_several_processes_fill_the_store_at_once(planted):
@@ -418,7 +442,7 @@ def test_host_callbacks_cannot_be_exported(planted):
 
 
 def test_limits_end_with_one_clear_error(planted, monkeypatch):
-    monkeypatch.setattr(processes, "MAX_EXPORT_S", 20.0)
+    monkeypatch.setattr(child, "MAX_EXPORT_S", 20.0)
     loops = planted(name="loops", build="while True: pass")
     with pytest.raises(SubmissionError, match=r"loops: .*no program within 20 s"):
         program(loops)

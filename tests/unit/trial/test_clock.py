@@ -63,11 +63,11 @@ def test_the_running_span_is_booked_when_asked():
 def test_an_exception_ends_its_span():
     time = FakeTime()
     ledger = time.ledger()
-    with pytest.raises(KeyError), ledger.span("build"):
+    with pytest.raises(KeyError), ledger.span("control"):
         time.run(1)
         raise KeyError
     time.run(2)
-    assert walls(ledger) == {"build": 1, "setup": 2}
+    assert walls(ledger) == {"control": 1, "setup": 2}
 
 
 def test_time_before_the_ledger_is_setup():
@@ -150,7 +150,7 @@ def test_spans_are_disjoint_and_sum_to_the_elapsed_time(program, elapsed):
 
 TOTALS = {
     "setup": Reading(100, 70, 1000),
-    "build": Reading(2, 1, 20),
+    "control": Reading(2, 1, 20),
     "compile": Reading(90, 45, 900),
     "warmup": Reading(11, 11, 110),
     "init": Reading(1, 0.5, 10),
@@ -181,7 +181,7 @@ def close(wall: float, cpu: float, steps: float, energy: float | None):
 
 
 def test_scored_by_hand():
-    # build + init + train + one eval_variables; steps: (100 x 1.5 + 200 x 0.5 + 1 x 4 + (2 + 1) / 0.01) x 0.005
+    # control + init + train + one eval_variables; steps: (100 x 1.5 + 200 x 0.5 + 1 x 4 + (2 + 1) / 0.01) x 0.005
     assert score() == close(2 + 1 + 50 + 2, 1 + 0.5 + 40 + 1.5, (250 + 4 + 300) * 0.005, 20 + 10 + 500 + 20)
 
 
@@ -205,7 +205,7 @@ def test_no_step_yet():
     assert score(totals, Reading(0, 0, 0), calls=0, steps={}) == close(3, 1.5, 300 * 0.005, 30)
 
 
-@pytest.mark.parametrize("span", ["build", "init", "train", "compile"])
+@pytest.mark.parametrize("span", ["control", "init", "train", "compile"])
 def test_energy_unknown_in_any_scored_part_is_unknown(span):
     totals = TOTALS | {span: dataclasses.replace(TOTALS[span], energy_j=None)}
     assert score(totals, cap=60.0) == close(85, 58, 3554 * 0.005, None)
@@ -222,7 +222,7 @@ def test_what_is_done_for_the_record_is_not_scored(data):
 
 
 def test_every_scored_part_counts():
-    for span in ("build", "init", "train"):
+    for span in ("control", "init", "train"):
         more = score(TOTALS | {span: TOTALS[span] + Reading(1, 1, 1)})
         assert (more.wall, more.cpu, more.energy) == (56, 44, 551)
     with pytest.raises(KeyError):

@@ -186,7 +186,7 @@ def test_scored_charges_one_call_of_eval_variables_and_spent_all():
             wall[0] += seconds
 
     for seconds, span in (
-        (1, "build"),
+        (1, "control"),
         (90, "compile"),
         (2, "init"),
         (10, "train"),

@@ -20,7 +20,7 @@ from harness.errors import SubmissionError
 from harness.optim.optax_adapter import from_optax
 from harness.program import discovery
 from harness.program.draws import Keys, draw_examples, take_batch
-from harness.program.trace import eval_variables_function, init_function, step_function
+from harness.program.trace import init_function, step_function
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, all_finite
 
 QUADRATIC = discovery.load_workload(discovery.find("workloads", "quadratic"))
@@ -205,14 +205,14 @@ def test_recalibration_batches_are_stacked_training_batches():
         )
         return jax.tree.map(lambda p: p + losses.sum(), state.params), state.model_state
 
-    algorithm = dataclasses.replace(BASE, eval_variables=eval_variables, recalibration_batches=2)
-    function = jax.jit(eval_variables_function(QUADRATIC, algorithm))
-    state = init_function(QUADRATIC, algorithm)(KEYS)
-    first, later = (function(state._replace(step=jnp.int32(n)), KEYS, TRAIN)[0] for n in (1, 2))
+    made = compile_(dataclasses.replace(BASE, eval_variables=eval_variables, recalibration_batches=2))
+    state = made.init(INPUTS)
+    first, later, again = (
+        made.eval_variables(state._replace(step=jnp.int32(n)), INPUTS, TRAIN)[0][0] for n in (1, 2, 1)
+    )
     assert seen == {"x": (2, 32, 16), "y": (2, 32, 4), "index": (2, 32)}
-    again = function(state._replace(step=jnp.int32(1)), KEYS, TRAIN)[0]
-    assert np.array_equal(first["linear"]["bias"], again["linear"]["bias"])
-    assert not np.array_equal(first["linear"]["bias"], later["linear"]["bias"]), "fresh batches at each step"
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, later), "fresh batches at each step"
 
 
 # ---- running ----
@@ -262,22 +262,25 @@ def test_the_harness_counts_whatever_the_submission_says():
     def lying(new, metrics):
         return new._replace(step=jnp.float32(99.0), examples=None), metrics
 
-    step = jax.jit(step_function(QUADRATIC, after(lying), 8))
-    state = init_function(QUADRATIC, BASE)(KEYS)
-    state, _ = step(step(state, KEYS, TRAIN)[0], KEYS, TRAIN)
+    made = compile_(dataclasses.replace(after(lying), batch_sizes=(8,)))
+    state = made.init(INPUTS)
+    for _ in range(2):
+        state, _ = made.steps[8](state, INPUTS, TRAIN)
     assert (int(state.step), int(state.examples)) == (2, 16)
     assert state.step.dtype == state.examples.dtype == jnp.int32
 
 
 def test_numbers_of_python_become_arrays():
-    """A weakly typed state would compile a step twice."""
+    """A weakly typed state would be another program after the first step."""
     algorithm = Algorithm(
         init=lambda params, key: {"rate": 0.5, "count": 3},
         step=lambda loss, state, batch, key: (state._replace(opt_state={"rate": 0.25, "count": 4}), {"loss": 1.0}),
     )
-    state = init_function(QUADRATIC, algorithm)(KEYS)
-    shapes = jax.eval_shape(step_function(QUADRATIC, algorithm, 32), state, KEYS, TRAIN)[0]
-    assert jax.tree.leaves(jax.tree.map(lambda x: x.weak_type, (state.opt_state, shapes.opt_state))) == [False] * 4
+    made = compile_(algorithm)
+    state, metrics = made.steps[32](made.init(INPUTS), INPUTS, TRAIN)
+    assert [(leaf.dtype, float(leaf)) for leaf in state.opt_state] == [("int32", 4.0), ("float32", 0.25)]
+    assert metrics["loss"].dtype == jnp.float32
+    made.steps[32](state, INPUTS, TRAIN)
 
 
 def test_key_and_batch_of_a_step():
@@ -289,26 +292,26 @@ def test_key_and_batch_of_a_step():
         assert batch["index"].dtype == jnp.int32
         return state, metrics
 
-    run = jax.jit(step_function(QUADRATIC, with_step(step), 32))
-    state = init_function(QUADRATIC, BASE)(KEYS)
+    made = compile_(with_step(step))
+    state = made.init(INPUTS)
     for number in range(3):
-        state, metrics = run(state, KEYS, TRAIN)
-        assert metrics["loss"] == jax.random.uniform(jax.random.fold_in(KEYS.algorithm, number))
+        state, metrics = made.steps[32](state, INPUTS, TRAIN)
+        assert metrics["loss"][0] == jax.random.uniform(jax.random.fold_in(KEYS.algorithm, number))
         drawn = draw_batch(QUADRATIC, KEYS.data, jnp.int32(32 * number), 32, TRAIN)
-        assert metrics["index"] == drawn["index"][0]
+        assert metrics["index"][0] == drawn["index"][0]
 
 
 def test_candidates_draw_so_many_more():
     def step(loss, state, batch, key):
-        assert batch["x"].shape == (4 * 8, 16)
+        assert batch["x"].shape[0] in (4 * 8, 4 * 32)
         return state, {"loss": batch["index"].sum().astype(jnp.float32)}
 
-    run = jax.jit(step_function(QUADRATIC, with_step(step, candidates=4), 8))
-    state = init_function(QUADRATIC, BASE)(KEYS)
+    made = compile_(with_step(step, candidates=4, batch_sizes=(8,)))
+    state = made.init(INPUTS)
     for number in range(2):  # the stream goes on behind all candidates, used or not
-        state, metrics = run(state, KEYS, TRAIN)
+        state, metrics = made.steps[8](state, INPUTS, TRAIN)
         drawn = draw_batch(QUADRATIC, KEYS.data, jnp.int32(32 * number), 32, TRAIN)
-        assert int(metrics["loss"]) == int(drawn["index"].sum())
+        assert int(metrics["loss"][0]) == int(drawn["index"].sum())
     assert int(state.examples) == 16
 
 
@@ -416,13 +419,23 @@ def test_augmentation_has_a_key_for_each_position():
 
 
 def test_init_depends_on_its_streams_alone():
-    init = init_function(QUADRATIC, dataclasses.replace(BASE, init=lambda p, key: {"noise": jax.random.normal(key)}))
-    first = init(KEYS)
+    algorithm = dataclasses.replace(
+        BASE,
+        init=lambda params, key: {"noise": jax.random.normal(key)},
+        step=lambda loss, state, batch, key: (state, {"loss": jnp.float32(0.0)}),
+    )
+    init = compile_(algorithm).init
+
+    def started(**keys):
+        return init(Inputs(KEYS._replace(**keys)))
+
+    first = started()
     assert isinstance(first, TrainState)
     assert (int(first.step), int(first.examples)) == (0, 0)
-    other_data = init(KEYS._replace(data=jax.random.key(9), evaluation=jax.random.key(9)))
-    assert np.array_equal(first.params["linear"]["kernel"], other_data.params["linear"]["kernel"])
-    assert first.opt_state["noise"] == other_data.opt_state["noise"]
-    other = init(KEYS._replace(algorithm=jax.random.key(9)))
-    assert np.array_equal(first.params["linear"]["kernel"], other.params["linear"]["kernel"]), "common random numbers"
-    assert first.opt_state["noise"] != other.opt_state["noise"]
+    other_data = started(data=jax.random.key(9), evaluation=jax.random.key(9))
+    assert np.array_equal(first.params[1], other_data.params[1])
+    assert first.opt_state[0] == other_data.opt_state[0]
+    other = started(algorithm=jax.random.key(9))
+    assert np.array_equal(first.params[1], other.params[1]), "common random numbers"
+    assert first.opt_state[0] != other.opt_state[0]
+    assert not np.array_equal(first.params[1], started(init=jax.random.key(9)).params[1])
