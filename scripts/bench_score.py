@@ -30,7 +30,7 @@ SUBMISSIONS, WORKLOADS, STUDIES, MEASUREMENTS = 20, 10, 10, 50
 SPEC = TrialSpec(
     schema=1, workload="", workload_version=1, workload_hash="", metric="loss", mode="min", target=0.5, step_hint=600,
     batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="", submission_hash="", hyperparameters={},
-    rules="external", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0, free_batch_size=True,
+    rules="external", stop="target", clock="calibrated", score_compile=False, compile_cap_s=60.0, free_batch_size=True,
     study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ def curve(seconds: float, *, missed: bool) -> list[dict[str, Any]]:
     events = []
     for i in range(1, MEASUREMENTS + 1):
         at = i / MEASUREMENTS
-        clocks = {"wall": 2 * seconds * at, "cpu": 3 * seconds * at, "steps": seconds * at, "energy": None}
+        clocks = {"wall": 2 * seconds * at, "cpu": 3 * seconds * at, "calibrated": seconds * at, "energy": None}
         met = not missed and at >= 0.8
         events.append(
             {"v": 1, "event": "measurement", "step": 20 * i, "examples": 640 * i, "scored": clocks, "met": met,

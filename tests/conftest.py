@@ -82,7 +82,7 @@ def trial_below(own_cache: None) -> Callable[..., Path]:
             "budget_steps": target.budget_steps or 2 * info.step_hint,
             "reference_step_s": target.reference_step_s, "submission": s.name, "submission_hash": s.source_hash,
             "hyperparameters": submission.choose_point(s, about, hp or {}),
-            "rules": "quick", "stop": "target", "clock": "steps", "score_compile": False, "compile_cap_s": 60.0,
+            "rules": "quick", "stop": "target", "clock": "calibrated", "score_compile": False, "compile_cap_s": 60.0,
             "free_batch_size": True, "study": 0, "trial": 0, "seed": 0, "tuning": False, "device": "cpu",
             "deterministic": True,
         }  # fmt: skip

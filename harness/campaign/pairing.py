@@ -54,7 +54,7 @@ class Pairing:
         """Return the identity of one trial."""
         rules, info = self.rules, self.info
         steps = self.declared_steps
-        automatic: Clock = "wall" if self.device == "gpu" else "steps"
+        automatic: Clock = "wall" if self.device == "gpu" else "calibrated"
         fresh = rules.counts == "fresh_seeds" and not tuning
         return TrialSpec(
             schema=SCHEMA,

@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print JSON instead of a table")
     made.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
     made.add_argument(
-        "--clock", choices=("wall", "cpu", "steps", "energy"), help="rank by this clock, not by that of the rules"
+        "--clock",
+        choices=("wall", "cpu", "calibrated", "energy", "steps"),
+        help="rank by this clock, not by that of the rules; steps: of AlgoPerf's logs alone",
     )
     made.add_argument("--baseline", metavar="NAME", help="show speed-ups over this submission")
     made.add_argument("--pairs", action="store_true", help="show every pair, however many")

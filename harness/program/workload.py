@@ -32,7 +32,7 @@ class Target:
       value: the metric to reach; None while no runs have been recorded.
       version: 0 is provisional (fewer seeds or a shorter search than the protocol asks for).
       steps_to_target: median steps of the tuned baseline to the target.
-      reference_step_s: the baseline's seconds per step on the machine that recorded it: the unit of the steps clock.
+      reference_step_s: the baseline's seconds per step on the machine that recorded it: the unit of calibrated seconds.
       record: path of the run records, relative to the repository.
       spread: standard deviation over seeds of the baseline's final metric.
       seeds: number of scoring seeds behind the value.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunFolderError
-from harness.record import plain_data
+from harness.record import older, plain_data
 from harness.record.result import Status, to_result
 from harness.record.run_folder import Trial
 from harness.record.spec import SCHEMA as RECORD_SCHEMA
@@ -113,12 +113,12 @@ def _line(trial: Trial) -> dict[str, Any]:
 
 
 def _trial(data: dict[str, Any], environments: dict[str, Any], where: str) -> Trial:
-    spec = plain_data.read(TrialSpec, data["spec"], f"{where}: spec", RunFolderError)
+    spec = plain_data.read(TrialSpec, older.spec(data["spec"]), f"{where}: spec", RunFolderError)
     result = data["result"]
     if result is not None:
         known = {} if data["environment"] is None else {"fingerprint": environments[data["environment"]]}
         result = to_result(result | known, f"{where}: result")
-    events = [{"v": RECORD_SCHEMA, "event": "measurement", **one} for one in data["measurements"]]
+    events = [{"v": RECORD_SCHEMA, "event": "measurement", **older.event(one)} for one in data["measurements"]]
     return Trial(Path(where.replace(": line ", ":")), spec, Status(data["status"]), data["reason"], events, result)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Span = Literal[
-    "setup", "control", "compile", "warmup", "init", "train", "eval_variables", "eval", "checkpoint", "other"
+    "setup", "control", "compile", "warmup", "init", "train", "eval_variables", "eval", "yardstick", "checkpoint",
+    "other",
 ]  # fmt: skip
 
 
-SPANS: tuple[Span, ...] = (
-    "setup", "control", "compile", "warmup", "init", "train", "eval_variables", "eval", "checkpoint", "other",
-)  # fmt: skip
+SPANS: tuple[Span, ...] = get_args(Span)
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one interleaved calibration measured on this machine.
+    """What the program's steps and the yardstick's took, side by side, in one trial.
 
     Attributes:
-      baseline_step_s: seconds of the harness's AdamW step at the workload's batch size; the unit of budgets in seconds.
+      baseline_step_s: mean seconds of the yardstick's step at the workload's batch size; the unit of budgets.
       baseline_step_cpu_s: the same in processor seconds.
-      step_ratio: for each batch size, this submission's seconds per step over the baseline's.
-      eval_variables_ratio: seconds of one eval_variables call over the baseline's step; 0 where there is none.
-      pairs: interleaved pairs behind the medians.
-      step_ratio_error: half-width of the ratio's 95% interval as a share of it, the largest over batch sizes; None in
-        older records.
-      baseline_source: "trial" (measured here) or "doctor" (`harness doctor --calibrate`).
+      step_ratio: for each batch size that was trained with, the program's mean seconds per step over the yardstick's.
+      eval_variables_ratio: mean seconds of an eval_variables call over the yardstick's step; 0 where there is none.
+      pairs: runs of the yardstick between the program's (before version 2 of the clock: pairs of single steps).
+      step_ratio_error: half-width of the 95% interval of `baseline_step_s`, as a share of it; None with fewer than two
+        runs.
+      baseline_source: "trial"; "alone" where the yardstick ran before the trial alone, since both were too large for
+        the device; "doctor" in older records.
+      process: tells the processes of a machine apart: a program is some percent faster in one than in another.
     """
 
     baseline_step_s: float
@@ -53,15 +54,16 @@ class Calibration:
     pairs: int
     baseline_source: str = "trial"
     step_ratio_error: float | None = None
+    process: str | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scored time on the four clocks, in seconds (joules for energy, None where not measured)."""
+    """Scored time on the four clocks, in seconds (joules for energy); None where it was not measured."""
 
     wall: float
     cpu: float
-    steps: float
+    calibrated: float | None
     energy: float | None
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.errors import RunFolderError
-from harness.record import plain_data
+from harness.record import older, plain_data
 from harness.record.readings import Calibration, Reading, Scored
 from harness.record.spec import SCHEMA
 
@@ -19,7 +19,7 @@ class Status(StrEnum):
     HORIZON_REACHED = "horizon_reached"
     BUDGET_EXHAUSTED = "budget_exhausted"
     STOPPED = "stopped"  # the submission's own control asked for it
-    DIVERGED = "diverged"  # NaN or infinity in parameters or loss
+    DIVERGED = "diverged"  # NaN or infinity in parameters, or in every loss for a while
     HOPELESS = "hopeless"  # slower than another trial of its study that has reached the target: it cannot count
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out_of_memory"
@@ -71,7 +71,8 @@ class Result:
       cost: by batch size, what one step asks of the model: gradient calls and forward examples, from the trace, and
         products, the operations of its matrix products over those of one gradient.
       flagged: what a reader of the score has to know of the program: a step that computes less than one gradient, say.
-      peak_bytes: peak memory of the device, or of the process on CPU.
+      peak_bytes: what the program's largest step takes: arguments, the training arrays among them, outputs and
+        temporaries; in older records, and where XLA does not tell, the peak of the device or of the process.
       state_bytes: size of params, opt_state and model_state.
       final_hash: SHA-256 over the bytes of the final state: equal for runs that are the same bit for bit.
       attempts: processes that worked on it.
@@ -110,6 +111,7 @@ class Result:
 
 def to_result(data: Any, where: str) -> Result:
     """Return the result that a JSON object holds; `where` names its source in messages."""
+    data = older.result(data)
     held = data.get("calibration") if isinstance(data, dict) else None
     if isinstance(held, dict) and isinstance(ratios := held.get("step_ratio"), dict):
         # JSON has made its batch sizes strings.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunFolderError
-from harness.record import plain_data
+from harness.record import older, plain_data
 from harness.record.files import write_atomic
 from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
 from harness.record.spec import EXPECTED, SCHEMA, SOURCES, Options, TrialSpec
@@ -131,7 +131,7 @@ def read_spec(path: Path) -> tuple[TrialSpec, Options]:
         raise RunFolderError(
             f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew"
         ) from None
-    return plain_data.read(TrialSpec, spec, where, RunFolderError), plain_data.read(
+    return plain_data.read(TrialSpec, older.spec(spec), where, RunFolderError), plain_data.read(
         Options, options, where, RunFolderError
     )
 
@@ -209,7 +209,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             )
         if kind == "attempt":
             events = [e for e in events if _before(e, event["resume_step"])]
-        events.append(event)
+        events.append(older.event(event))
     return events
 
 

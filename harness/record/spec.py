@@ -12,14 +12,16 @@ from typing import Any, Literal
 from harness.machine.flags import Device
 from harness.record import plain_data
 
-Clock = Literal["wall", "cpu", "steps", "energy"]
+Clock = Literal["wall", "cpu", "calibrated", "energy", "steps"]
+"""What a trial is ranked by; training steps only where logs of AlgoPerf are scored."""
 Mode = Literal["min", "max"]
 Stop = Literal["target", "horizon"]
 Points = Literal["defaults", "search"]
 Counts = Literal["fastest", "fresh_seeds", "mean"]
 Value = float | int | str | bool
 
-CLOCKS: tuple[Clock, ...] = ("wall", "cpu", "steps", "energy")
+CLOCKS: tuple[Clock, ...] = ("wall", "cpu", "calibrated", "energy")
+"""What a trial is measured by."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Rules:
       stop: a trial ends at the target, or runs the whole horizon (the step hint, or `steps`).
       steps: the declared length of a trial where the mean counts; None: the submission's own, in step hints.
       stop_hopeless: end a trial once it is slower than another of its study that has reached the target.
-      clock: the ranking clock; "auto" is wall on a GPU and steps on a shared CPU.
+      clock: the ranking clock; "auto" is wall on a GPU and calibrated on a shared CPU.
       budget_factor: multiplies the workload's budget.
       score_compile: whether compile time beyond the cap is scored; the compile cache is off then.
       compile_cap_cpu_s, compile_cap_gpu_s: the caps.
@@ -67,7 +69,7 @@ class Rules:
     stop: Stop = "target"
     steps: int | None = None
     stop_hopeless: bool = True
-    clock: Literal["auto", "wall", "cpu", "steps", "energy"] = "auto"
+    clock: Literal["auto", "wall", "cpu", "calibrated", "energy"] = "auto"
     budget_factor: float = 1.0
     score_compile: bool = False
     compile_cap_cpu_s: float = 60.0
@@ -147,7 +149,7 @@ class TrialSpec:
       metric, mode, target: what is to be reached.
       step_hint, batch_size: the workload's.
       budget_steps: budget in baseline steps, the rules' factor included.
-      reference_step_s: the unit of the steps clock.
+      reference_step_s: the unit of calibrated seconds.
       submission: name.
       hyperparameters: the point.
       rules: name of the ruleset; stop, clock and the rest are spelled out, so that a record stands alone.
@@ -200,6 +202,8 @@ class TrialSpec:
         """Stable short hash of all that makes the experiment."""
         aside = EXPECTED if self.program is None else EXPECTED + SOURCES
         plain = {name: value for name, value in plain_data.to_plain(self).items() if name not in aside}
+        if self.program is None and self.clock == "calibrated":
+            plain["clock"] = "steps"  # its name in records that are older than programs
         return short_hash({k: v for k, v in plain.items() if k not in _LATER or v != _LATER[k]})
 
     @property

@@ -25,7 +25,7 @@ PHASES = {
     "train": "training",
     "finish": "evaluating",
 }
-CLOCK_UNITS = {"wall": "s wall", "cpu": "s CPU", "steps": "calibrated s", "energy": "J"}
+CLOCK_UNITS = {"wall": "s wall", "cpu": "s CPU", "calibrated": "calibrated s", "energy": "J"}
 RECENT = 8  # chunks behind the shown speed
 PLAIN_S = 5.0  # between plain lines on measurements, so that the log of many trials can be read
 

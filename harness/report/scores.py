@@ -20,7 +20,7 @@ from harness.scoring.sampling import Ends, Estimate
 from harness.scoring.score import Scores
 from harness.scoring.standings import Pair, Standings
 
-_SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "steps": "calibrated s", "energy": "J"}
+_SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "calibrated": "calibrated s", "energy": "J", "steps": ""}
 _ALL_PAIRS = 15  # more are shown by --pairs; otherwise neighbours in rank
 
 
@@ -123,7 +123,7 @@ def _print_workload(found: Scores, workload: str) -> None:
         for name in ran
     ]
     head = ["submission", "status", *([">reached"] if found.several else []), f">time to target{_title(ranked)}"]
-    head += [">x best", ">steps", *(f">{clock} {_SHORT_UNITS[clock]}" for clock in other)]
+    head += [">x best", ">steps", *(f">{clock} {_SHORT_UNITS[clock]}".strip() for clock in other)]
     print_table([*head, f">test {found.metrics[workload]}"], rows)
 
 

@@ -61,8 +61,8 @@ def of_rules(outcomes: Sequence[Outcome], targets: Targets, self_tuning: bool) -
 
 
 def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
-    """Step ratios that a noisy machine left uncertain: they are in every time of the steps clock."""
-    if ranking != "steps":
+    """Yardsticks that a noisy machine left uncertain: they are in every calibrated time."""
+    if ranking != "calibrated":
         return []
     errors: dict[tuple[str, str], list[float]] = {}
     for trial in trials:
@@ -75,7 +75,7 @@ def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
     told = [f"{max(errors[cell]):.0%} for {cell[0]} on {cell[1]}" for cell in worst[:3]]
     told += [f"{LOOSE:.0%} or more for {len(worst) - 3} others"] if len(worst) > 3 else []
     return [
-        f"the machine was busy: step times over AdamW's, and times with them, are uncertain by {', '.join(told)}; "
+        f"the machine was busy: calibrated times are uncertain by {', '.join(told)}; "
         "`harness run ... out=DIR` measures anew"
     ]
 

@@ -15,8 +15,9 @@ from harness.record.spec import CLOCKS, Clock
 UNITS: dict[Clock, str] = {
     "wall": "seconds",
     "cpu": "processor seconds",
-    "steps": "calibrated seconds",
+    "calibrated": "calibrated seconds",
     "energy": "joules",
+    "steps": "training steps",
 }
 
 
@@ -131,7 +132,8 @@ def studies(outcomes: Iterable[Outcome], key: Callable[[Outcome], tuple[float, .
 def measured_clocks(outcomes: Iterable[Outcome]) -> list[Clock]:
     """Return the clocks that every hit was measured on; without a hit those that every machine has."""
     hits = [one.times for one in outcomes if one.reached]
-    return [c for c in CLOCKS if all(c in times for times in hits) and (hits or c != "energy")]
+    known: tuple[Clock, ...] = (*CLOCKS, "steps") if hits else CLOCKS
+    return [c for c in known if all(c in times for times in hits) and (hits or c != "energy")]
 
 
 def _check_value(value: float | None, step: int, trial: Trial) -> None:
@@ -151,7 +153,7 @@ def _times(scored: Mapping[str, float | None], trial: Trial) -> dict[Clock, floa
     """The time on each clock; one on which nothing passed was not measured."""
     times = {clock: value for clock in CLOCKS if (value := scored[clock]) is not None and 0 < value < math.inf}
     ranking = trial.spec.clock
-    if ranking not in times and scored[ranking] is not None:
+    if ranking not in times and scored.get(ranking) is not None:
         raise RunFolderError(
             f"{trial.path}: the time to target is {scored[ranking]} on the {ranking} clock; expected more than 0"
         )

@@ -68,7 +68,7 @@ class TargetRun:
 
 @dataclass(frozen=True)
 class StepTime:
-    """The baseline's seconds per step, the unit of the steps clock: a line of the same file, measured by itself.
+    """The baseline's seconds per step, the unit of calibrated seconds: a line of the same file, measured by itself.
 
     Attributes:
       baseline_step_s: median over `steps` steps of the harness's AdamW, all cores at its disposal.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from harness.record.readings import SPANS, Calibration, Reading, Scored, Span
+from harness.record.readings import SPANS, Reading, Scored, Span
 
 _now = time.perf_counter  # kept from before any submission is imported
 _cpu_now = time.process_time
@@ -41,7 +41,7 @@ class Ledger:
 
     @contextmanager
     def span(self, name: Span) -> Iterator[None]:
-        """HostState the time of the `with` block to `name`."""
+        """Book the time of the `with` block to `name`."""
         outer = self._switch(name)
         try:
             yield
@@ -84,26 +84,20 @@ def scored(
     totals: Mapping[Span, Reading],
     eval_variables: Reading,
     *,
-    steps: Mapping[int, int],
-    eval_variables_calls: int,
-    calibration: Calibration,
+    baseline_step_s: float | None,
     reference_step_s: float,
     compile_cap_s: float | None,
 ) -> Scored:
     """Return control + init + train + `eval_variables`, plus compile beyond the cap where it is scored (cap not None).
 
-    The steps clock counts calibrated seconds: steps (by batch size) and eval_variables calls at their measured ratio
-    to the baseline's step, times the workload's reference step time; control, init and compile are seconds of this
-    machine brought to the reference machine by the ratio of the baseline's step times.
+    Calibrated seconds are these wall seconds in steps of the yardstick (`baseline_step_s` each, their mean in this
+    trial), times the workload's reference step time; None where there is no yardstick.
     """
-    fixed = totals["control"] + totals["init"]
+    measured = totals["control"] + totals["init"] + totals["train"] + eval_variables
     if compile_cap_s is not None:
         spent = totals["compile"]
         share = max(0.0, 1.0 - compile_cap_s / spent.wall_s) if spent.wall_s > 0 else 0.0
         energy = None if spent.energy_j is None else spent.energy_j * share
-        fixed += Reading(spent.wall_s * share, spent.cpu_s * share, energy)
-    measured = fixed + totals["train"] + eval_variables
-    baseline_steps = sum(n * calibration.step_ratio[size] for size, n in steps.items())
-    baseline_steps += eval_variables_calls * calibration.eval_variables_ratio
-    baseline_steps += fixed.wall_s / calibration.baseline_step_s
-    return Scored(measured.wall_s, measured.cpu_s, baseline_steps * reference_step_s, measured.energy_j)
+        measured += Reading(spent.wall_s * share, spent.cpu_s * share, energy)
+    calibrated = measured.wall_s / baseline_step_s * reference_step_s if baseline_step_s else None
+    return Scored(measured.wall_s, measured.cpu_s, calibrated, measured.energy_j)

@@ -27,6 +27,13 @@ from harness.trial.setup import Kept, Setup, set_up
 from harness.trial.stopping import SAFETY, Ending, Spent, stop_reason
 from harness.trial.trial_result import make_result
 
+MAX_UNREPORTED = 25
+"""So many steps in a row without a finite loss end a trial. A method may skip a step that it cannot take; whether it
+diverged is for its parameters to say.
+"""
+
+ALONE = "ran without the yardstick beside it, which was one thing too many for the memory: wall clock alone"
+
 
 def run_trial(
     spec: TrialSpec,
@@ -42,20 +49,35 @@ def run_trial(
 
     Raises SubmissionError where a program is missing, and lets JAX's out-of-memory errors through.
     """
-    setup = set_up(spec, options, folder, ledger, kept or Kept())
-    try:
-        return train_to_end(setup, interrupted, attempt)
-    finally:
-        setup.close()
+    kept = kept or Kept()
+    for alone in (False, True):
+        setup = set_up(spec, options, folder, ledger, kept)
+        try:
+            return train_to_end(setup, interrupted, attempt, alone=alone)
+        except Exception as error:
+            if alone or not out_of_memory(error):
+                raise
+            folder.append("phase", phase="without the yardstick", why=str(error).splitlines()[0])
+        finally:
+            setup.close()
+        del setup  # and with it what lies on the device
+        kept.prepared = None
+        ledger.restore({})
+    raise AssertionError("the second try returns or raises")
 
 
-def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int) -> Result:
-    """Train until there is a reason to end."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
+
+
+def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int, *, alone: bool = False) -> Result:
+    """Train until there is a reason to end; the yardstick runs beside, unless `alone`."""
     spec, options, folder, ledger = setup.spec, setup.options, setup.folder, setup.ledger
     folder.append("phase", phase="init")
-    training = begin(setup)
+    training = begin(setup, alone=alone)
     host, timing = training.host, training.timing
-    folder.append("attempt", attempt=attempt, resume_step=host.step, calibration=timing.calibration, pid=os.getpid())
+    folder.append("attempt", attempt=attempt, resume_step=host.step, baseline=host.baseline, pid=os.getpid())
     folder.append("budget", seconds=timing.budget, clock=timing.budget_clock, baseline_steps=spec.budget_steps)
     folder.append("phase", phase="train")
     ledger.start("other")
@@ -66,6 +88,8 @@ def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int) ->
         ending = control(setup, training) or train(setup, training)
         if ending is not None:
             break
+        if not alone:
+            compare(setup, training)
         if host.examples >= next_measured(spec, host, setup.info.grid):
             measure(setup, training)
         ending = stop_reason(spec, host, spent(setup, training), interrupted=interrupted())
@@ -121,17 +145,26 @@ def train(setup: Setup, training: Training) -> Ending | None:
         jax.block_until_ready((state, stacked))
     training.state, training.variables = state, None
     series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
-    count(host, series)
+    train_s = ledger.totals()["train"].wall_s - before.wall_s
+    count(host, series, train_s)
     setup.folder.append(
         "chunk", t=ledger.total().wall_s, step=host.step, examples=host.examples, batch_size=host.batch_size,
         seconds=(ledger.totals()["train"] - before).wall_s, metrics={k: v.tolist() for k, v in series.items()},
-        scored=timing.scored(ledger, host, ledger.zero, 0), spent=timing.spent(ledger, host),
+        scored=timing.scored(ledger, ledger.zero), spent=timing.spent(ledger),
     )  # fmt: skip
-    finite = np.isfinite(series["loss"])
-    if finite.all() and setup.programs.finite(state.params):
-        return None
-    at = host.step if finite.all() else host.step - len(finite) + int(np.argmin(finite)) + 1
-    return Ending(Status.DIVERGED, f"NaN or infinity in loss or parameters at step {at}")
+    if not setup.programs.finite(state.params):
+        return Ending(Status.DIVERGED, f"NaN or infinity in the parameters at step {host.step}")
+    if host.unreported >= MAX_UNREPORTED:
+        return Ending(Status.DIVERGED, f"no finite loss in the {host.unreported} steps up to step {host.step}")
+    return None
+
+
+def compare(setup: Setup, training: Training) -> None:
+    """Run the yardstick where it is due."""
+    yardstick, train_s = setup.prepared.yardstick, sum(training.host.train_s_by_size.values())
+    if train_s >= yardstick.due_s:
+        with setup.ledger.span("yardstick"):
+            yardstick.run(training.host.baseline, train_s)
 
 
 def measure(setup: Setup, training: Training) -> None:
@@ -139,9 +172,7 @@ def measure(setup: Setup, training: Training) -> None:
     spec, ledger, host = setup.spec, setup.ledger, training.host
     before = ledger.totals()["eval_variables"]
     training.variables = variables_of(setup, training)
-    calls = int(setup.programs.eval_variables is not None)
-    host.eval_variables_calls += calls
-    at = training.timing.scored(ledger, host, ledger.totals()["eval_variables"] - before, calls)
+    at = training.timing.scored(ledger, ledger.totals()["eval_variables"] - before)
     with ledger.span("eval"):
         values = jax.device_get(setup.programs.evaluate(*training.variables, setup.prepared.validation_slice))
     metrics: dict[str, float | None] = {name: float(value) for name, value in values.items()}
@@ -156,20 +187,21 @@ def variables_of(setup: Setup, training: Training) -> Variables:
     state = training.state
     if setup.programs.eval_variables is None:
         return state.params, state.model_state
+    training.host.eval_variables_calls += 1
     with setup.ledger.span("eval_variables"):
         return jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
 
 
 def spent(setup: Setup, training: Training) -> Spent:
     """Return what the trial has spent so far."""
-    ledger, host, timing = setup.ledger, training.host, training.timing
+    ledger, timing = setup.ledger, training.timing
     limit = setup.options.hopeless_s
     return Spent(
-        budget_s=getattr(timing.spent(ledger, host), timing.budget_clock),
+        budget_s=getattr(timing.spent(ledger), timing.budget_clock),
         of_s=timing.budget,
         train_wall_s=ledger.totals()["train"].wall_s,
-        safety_s=SAFETY * setup.spec.budget_steps * timing.calibration.baseline_step_s,
-        hopeless_s=limit if timing.past(limit, ledger, host) else None,
+        safety_s=SAFETY * setup.spec.budget_steps * timing.baseline_step_s,
+        hopeless_s=limit if timing.past(limit, ledger) else None,
     )
 
 
@@ -177,6 +209,7 @@ def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Re
     """Evaluate the full splits once, for the record, and return the result. How the trial ended stands already: what
     fails here is told beside the reason, and changes no status.
     """
+    setup.prepared.yardstick.stop()
     full: dict[str, dict[str, float | None]] = {}
     reason = ending.reason
     if ending.status not in (Status.INTERRUPTED, Status.DIVERGED, Status.HOPELESS):
@@ -192,7 +225,8 @@ def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Re
     return make_result(
         setup.spec, ending.status, reason, training.host, training.timing, setup.ledger, state=training.state,
         cost=setup.cost, full=full, attempt=attempt, fingerprint=dict(setup.fingerprint),
-        card=setup.watch.summary(), flagged=setup.prepared.submission.manifest.flagged,
+        card=setup.watch.summary(), memory_bytes=setup.programs.memory_bytes,
+        flagged=setup.prepared.submission.manifest.flagged + ((ALONE,) if training.timing.alone else ()),
     )  # fmt: skip
 
 

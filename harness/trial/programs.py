@@ -69,7 +69,7 @@ class Step:
     call between any two steps costs 3% of one of 9 ms.
     """
 
-    compiled: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    compiled: jax.stages.Compiled
     drawing: Callable[[jax.Array, jax.Array, Keys], Order]
 
     def order(self, state: TrainState, inputs: Inputs) -> Order:
@@ -97,6 +97,8 @@ class Programs:
       full: the same for the full splits, by name, to be compiled.
       finite: params -> bool.
       compile_s: seconds by program.
+      memory_bytes: what the largest step takes: arguments, the training arrays among them, outputs and temporaries;
+        None where XLA does not tell.
     """
 
     contract: Contract
@@ -108,6 +110,7 @@ class Programs:
     full: Mapping[str, Any]
     finite: Callable[[Leaves], jax.Array]
     compile_s: dict[str, float]
+    memory_bytes: int | None
 
 
 def compile_programs(
@@ -143,17 +146,28 @@ def compile_programs(
     jobs["evaluate"] = lambda: evaluated.lower(*variables, validation_slice).compile()
     jobs["finite"] = lambda: jax.jit(all_finite).lower(state.params).compile()
     made, seconds = all_of(jobs, threads)
+    steps = {size: made[f"step_{size}"] for size in contract.batch_sizes}
     return Programs(
         contract=contract,
         init=made["init"],
-        steps={size: made[f"step_{size}"] for size in contract.batch_sizes},
+        steps=steps,
         dispatch_steps=dispatch,
         eval_variables=made.get("eval_variables"),
         evaluate=made["evaluate"],
         full={split: jax.jit(call_of(own, f"evaluate_{split}", way)) for split in ("validation", "test")},
         finite=made["finite"],
         compile_s=seconds,
+        memory_bytes=max(filter(None, map(step_bytes, steps.values())), default=None),
     )
+
+
+def step_bytes(step: Step) -> int | None:
+    """Return the bytes that a call of a step takes; None where XLA does not tell."""
+    m = step.compiled.memory_analysis()
+    if m is None:
+        return None
+    held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+    return int(held + m.temp_size_in_bytes)
 
 
 def all_of(jobs: Mapping[str, Callable[[], Any]], threads: int) -> tuple[dict[str, Any], dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +10,13 @@ import jax
 
 from harness.api import TrainState
 from harness.record import plain_data
-from harness.record.readings import Calibration, Reading
-from harness.record.spec import TrialSpec
-from harness.trial import step_times
-from harness.trial.clock import Ledger
+from harness.record.readings import Reading
 from harness.trial.host_state import HostState
-from harness.trial.programs import Variables, named, unnamed
+from harness.trial.programs import Variables, named, unnamed, variables_function
 from harness.trial.setup import Setup
 from harness.trial.timing import Timing
-from harness.trial.yardstick import calibrate
+
+ALONE_RUNS = 10  # of the yardstick, where it cannot run beside the trial
 
 
 @dataclass
@@ -37,38 +36,53 @@ class Training:
     variables: Variables | None = None
 
 
-def begin(setup: Setup) -> Training:
-    """Make the first state, and calibrate; where an earlier attempt left a checkpoint, go on from it with its clock."""
-    spec, ledger, prepared = setup.spec, setup.ledger, setup.prepared
+def begin(setup: Setup, *, alone: bool = False) -> Training:
+    """Make the first state, and start the yardstick; where an earlier attempt left a checkpoint, go on from it with its
+    clock. With `alone` the yardstick runs before there is a state, and never beside it.
+    """
+    ledger, prepared = setup.ledger, setup.prepared
+    host = HostState(batch_size=setup.spec.batch_size)
+    if alone:
+        with ledger.span("yardstick"):
+            run_alone(setup, host)
     with ledger.span("init"):
         state = jax.block_until_ready(prepared.programs.init(setup.inputs))
     contract = prepared.programs.contract
     saved = setup.checkpoints.load(named(contract, state))
     if saved is not None:
         arrays, data = saved
-        return take_up(unnamed(contract, arrays), data, spec, ledger)
-    if prepared.calibration is None:
-        with ledger.span("warmup"):
-            known = step_times.cached_baseline_step_s(prepared.home, spec.device)
-            prepared.calibration = calibrate(prepared, setup.warmup, platform=spec.device, baseline_step_s=known)
-    return Training(state, HostState(batch_size=spec.batch_size), Timing(spec, prepared.calibration))
+        state, host = unnamed(contract, arrays), taken_up(data)
+        ledger.restore({name: plain_data.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
+    if not alone:
+        with ledger.span("yardstick"):
+            prepared.yardstick.start(state.params, state.model_state)
+            prepared.yardstick.run(host.baseline, sum(host.train_s_by_size.values()))
+    return Training(state, host, Timing(setup.spec, host, alone))
 
 
-def take_up(state: TrainState, data: dict[str, Any], spec: TrialSpec, ledger: Ledger) -> Training:
-    """Return where the trial stood as a checkpoint holds it; the ledger goes on from its totals."""
-    sizes = {int(size): steps for size, steps in data["host"]["steps_by_size"].items()}
-    host = plain_data.read(HostState, data["host"] | {"steps_by_size": sizes}, "checkpoint")
-    ratios = {int(size): ratio for size, ratio in data["calibration"]["step_ratio"].items()}
-    calibration = plain_data.read(Calibration, data["calibration"] | {"step_ratio": ratios}, "checkpoint")
-    ledger.restore({name: plain_data.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
-    return Training(state, host, Timing(spec, calibration))
+def run_alone(setup: Setup, host: HostState) -> None:
+    """Run the yardstick for a while, and free it."""
+    prepared, yardstick = setup.prepared, setup.prepared.yardstick
+    init = jax.jit(variables_function(prepared.own, prepared.way[0]))
+    yardstick.start(*init(setup.inputs.keys.init))
+    for _ in range(ALONE_RUNS):
+        yardstick.run(host.baseline, 0.0)
+    yardstick.stop()
+
+
+def taken_up(data: Mapping[str, Any]) -> HostState:
+    """Return what the host kept as a checkpoint holds it: JSON has made its batch sizes strings."""
+    held = dict(data["host"])
+    for name in ("steps_by_size", "train_s_by_size"):
+        held[name] = {int(size): value for size, value in held[name].items()}
+    return plain_data.read(HostState, held, "checkpoint")
 
 
 def save(setup: Setup, training: Training) -> None:
     """Write a checkpoint, off the scored clock. The time it takes itself is lost if the process is killed later."""
     with setup.ledger.span("checkpoint"):
         totals = setup.ledger.totals()
-        held = {"host": training.host, "calibration": training.timing.calibration, "ledger": totals}
+        held = {"host": training.host, "ledger": totals}
         arrays = named(setup.programs.contract, training.state)
         setup.checkpoints.save(training.host.step, arrays, plain_data.to_plain(held))
     t = sum(reading.wall_s for reading in totals.values())

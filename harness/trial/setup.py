@@ -21,7 +21,6 @@ from harness.program.draws import Arrays, Keys
 from harness.program.identity import check_identity
 from harness.program.manifest import Manifest, Way
 from harness.program.workload import Data, Splits, WorkloadInfo
-from harness.record.readings import Calibration
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
 from harness.trial.checkpoints import Checkpoints
@@ -29,6 +28,7 @@ from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
 from harness.trial.programs import Inputs, Programs, compile_programs
 from harness.trial.ways import choose_way
+from harness.trial.yardstick import Yardstick, make_yardstick
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Prepared:
       train, validation_slice: on the device.
       programs: everything compiled.
       way: of attention, and why; the reason is empty where there is one way alone.
-      calibration: what a step costs in this process; None until it is measured.
+      yardstick: the harness's own step, to run beside.
       full: evaluation of the full splits, compiled once the first trial ends.
     """
 
@@ -54,8 +54,8 @@ class Prepared:
     train: Arrays
     validation_slice: Arrays
     programs: Programs
+    yardstick: Yardstick
     way: tuple[Way, str] = ("xla", "")
-    calibration: Calibration | None = None
     full: dict[str, Callable[..., dict[str, jax.Array]]] = field(default_factory=dict)
 
 
@@ -74,7 +74,7 @@ class Setup:
     Attributes:
       spec, options, folder, ledger: what the worker handed over.
       prepared: what other trials of the program share.
-      inputs: keys and hyperparameters; those of `warmup` are for states that are thrown away.
+      inputs: keys and hyperparameters.
       checkpoints: of the run folder.
       controller: answers control calls; None where the submission takes none.
       watch: looks at the card.
@@ -88,7 +88,6 @@ class Setup:
     ledger: Ledger
     prepared: Prepared
     inputs: Inputs
-    warmup: Inputs
     checkpoints: Checkpoints
     controller: Controller | None
     watch: nvml.Watch
@@ -135,11 +134,8 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     }
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
-    warmup = inputs._replace(keys=keys._replace(data=stream_of(spec, "warmup")))
     controller = Controller(spec, options, submission) if submission.contract.control else None
-    return Setup(
-        spec, options, folder, ledger, prepared, inputs, warmup, checkpoints, controller, watch, fingerprint, cost
-    )
+    return Setup(spec, options, folder, ledger, prepared, inputs, checkpoints, controller, watch, fingerprint, cost)
 
 
 def choices_of(prepared: Prepared) -> dict[str, str]:
@@ -174,7 +170,9 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
             data, own, submission, train, validation_slice, platform=spec.device, way=way,
             threads=1 if spec.score_compile else 2,
         )  # fmt: skip
-    prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, (way, why))
+    with ledger.span("warmup"):
+        yardstick = make_yardstick(own, data, train, keys, platform=spec.device, way=way)
+    prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, yardstick, (way, why))
     with ledger.span("warmup"):
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
         warm_up(prepared, Inputs(keys, values))
@@ -225,7 +223,7 @@ def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
 
 
 def warm_up(prepared: Prepared, inputs: Inputs) -> None:
-    """Run the programs that calibration does not, on a state that is thrown away."""
+    """Run the programs on a state that is thrown away."""
     programs, train = prepared.programs, prepared.train
     state = programs.init(inputs)
     variables = (state.params, state.model_state)

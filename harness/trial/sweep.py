@@ -70,9 +70,9 @@ class Sweep:
             losses = self._trained(run, programs, due)
             measured = programs.evaluate(*self._variables(run, programs), self._slice)
             value = float(measured[info.metric])
-            run.diverged = not all(map(math.isfinite, [value, *losses]))
+            run.diverged = not (any(map(math.isfinite, losses)) and programs.finite(run.state.params))
             run.steps.append(due)
-            run.values.append(None if run.diverged else value)
+            run.values.append(value if math.isfinite(value) else None)
         run.seconds += time.monotonic() - start
         status = "diverged" if run.diverged else "running"
         return Answer(status, tuple(run.steps), tuple(run.values), round(run.seconds, 1))

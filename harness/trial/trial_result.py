@@ -35,7 +35,7 @@ def state_hash(state: TrainState) -> str:
 def make_result(
     spec: TrialSpec, status: Status, reason: str, host: HostState, timing: Timing, ledger: Ledger, *,
     state: TrainState, cost: Mapping[str, dict[str, float | bool]], full: Mapping[str, dict[str, float | None]],
-    attempt: int, fingerprint: dict[str, Any], card: dict[str, Any] | None = None,
+    attempt: int, fingerprint: dict[str, Any], card: dict[str, Any] | None = None, memory_bytes: int | None = None,
     flagged: tuple[str, ...] = (),
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
@@ -60,9 +60,9 @@ def make_result(
         ledger={str(span): reading for span, reading in totals.items()},
         wall_s=sum(reading.wall_s for reading in totals.values()),
         train_step_s=totals["train"].wall_s / host.step if host.step else None,
-        calibration=timing.calibration,
+        calibration=timing.calibration(ledger),
         cost=dict(cost),
-        peak_bytes=backend.peak_bytes(),
+        peak_bytes=memory_bytes or backend.peak_bytes(),
         state_bytes=sizes(state),
         final_hash=state_hash(state),
         attempts=attempt,

@@ -1,18 +1,21 @@
-"""How long this submission's step takes beside the harness's AdamW step, on this machine, now.
+"""The yardstick: the harness's own AdamW step, run for a few steps between a program's chunks, through a whole trial.
 
-The two are run in turn, one dispatch each, so that whatever slows the machine slows both; the ratio is the median
-over pairs, of which there are more where they scatter. As a command it measures the baseline alone: `python -m
-harness.trial.yardstick WORKLOAD_FOLDER [--platform gpu]`.
+Whatever slows the machine slows both; a program's seconds over the yardstick's are its calibrated time. Sums count, so
+that what a program does on every k-th step counts in full, whatever k. The first step of each run of the yardstick is
+left out: it finds the caches as the program left them. All of the program's steps count, since it could do its work
+on those that do not; what the yardstick has cooled costs one step of some sixty a part of itself.
+
+As a command it measures the baseline alone: `python -m harness.trial.yardstick WORKLOAD_FOLDER [gpu]`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import jax
 
@@ -21,108 +24,85 @@ from harness.machine.allocator import keep_memory
 from harness.machine.flags import Device
 from harness.program import discovery, processes, seeds
 from harness.program.draws import Arrays, Keys
+from harness.program.manifest import Way
+from harness.program.store import Program
 from harness.program.workload import Data
-from harness.record.readings import Calibration
-from harness.trial.programs import Inputs, Programs, Step, compile_yardstick, variables_function
-from harness.trial.setup import Prepared
+from harness.record.readings import Reading
+from harness.trial.host_state import Baseline
+from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Step, compile_yardstick, variables_function
 
-SECONDS, MAX_SECONDS = 2.0, 6.0
-MIN_PAIRS, MAX_PAIRS = 10, 100
-PRECISION = 0.01  # of the ratio: once it is known this well, no more pairs are taken
+SHARE: dict[Device, float] = {"cpu": 0.075, "gpu": 0.01}  # of the program's training time
+RUN_CALLS: dict[Device, int] = {"cpu": 4, "gpu": 2}  # calls of the step that count, in a run
+RUN_S = 0.03  # a run takes at least so long: what starts and ends it is small beside it
+WARM_UP_CALLS = 3
 
 
-def calibrate(
-    prepared: Prepared, inputs: Inputs, *, platform: Device, baseline_step_s: float | None = None
-) -> Calibration:
-    """Measure the ratios of `Calibration`. The first calls of each program warm it up and are not counted.
+@dataclass
+class Yardstick:
+    """The yardstick's compiled step, the state it works on, and when its next run is due.
 
-    `baseline_step_s` is the machine's figure from `harness doctor --calibrate`, used in place of the one measured here.
+    Attributes:
+      begin, step: compiled.
+      inputs, train: what its batches are drawn from.
+      dispatch_steps: steps in a call.
+      platform: decides how much of the time it takes.
+      calls: calls of a run that count.
+      run_s: seconds of the last run.
+      due_s: training seconds of the program at which the next run is due.
     """
-    programs, train = prepared.programs, prepared.train
-    dispatch = programs.dispatch_steps
-    begin, yardstick_step = compile_yardstick(
-        prepared.own, prepared.data, train, platform=platform, way=prepared.way[0]
-    )
-    start = programs.init(inputs)
-    bare = inputs._replace(hyperparameters=())
-    run_baseline = _Repeated(begin(start.params, start.model_state), yardstick_step, bare, train)
-    ratios: dict[int, float] = {}
-    baseline_wall: list[float] = []
-    baseline_cpu: list[float] = []
-    errors: list[float] = []
-    pairs = MAX_PAIRS
-    for size, step in programs.steps.items():
-        run_step = _Repeated(programs.init(inputs), step, inputs, train)
-        run_baseline.warm_up()
-        run_step.warm_up()
-        found: list[float] = []
+
+    begin: Callable[[Leaves, Leaves], TrainState]
+    step: Step
+    inputs: Inputs
+    train: Arrays
+    dispatch_steps: int
+    platform: Device
+    calls: int = 0
+    run_s: float = 0.0
+    due_s: float = 0.0
+    _state: TrainState | None = field(default=None, repr=False)
+
+    def start(self, params: Leaves, model_state: Leaves) -> None:
+        """Take parameters to train, which stay the caller's, and warm up."""
+        self._state = None  # frees that of the trial before
+        self._state = jax.block_until_ready(self.begin(params, model_state))
+        seconds = min(self._timed(1).wall_s for _ in range(WARM_UP_CALLS))
+        most = MAX_CHUNK_STEPS // self.dispatch_steps  # that an order holds
+        self.calls = min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / seconds)))
+        self.due_s = 0.0
+
+    def run(self, baseline: Baseline, train_s: float) -> None:
+        """Run once and enter what it took; `train_s` are the program's training seconds so far."""
         began = time.perf_counter()
-        while _more_pairs(found, (time.perf_counter() - began) * len(programs.steps)):
-            (base, base_cpu), (own, _) = run_baseline(), run_step()
-            baseline_wall.append(base)
-            baseline_cpu.append(base_cpu)
-            found.append(own / base)
-        ratios[size] = statistics.median(found)
-        errors.append(median_error(found))
-        pairs = min(pairs, len(found))
-    base_s = statistics.median(baseline_wall) / dispatch
-    return Calibration(
-        baseline_step_s=baseline_step_s or base_s,
-        baseline_step_cpu_s=statistics.mean(baseline_cpu) / dispatch,
-        step_ratio=ratios,
-        eval_variables_ratio=_eval_variables_s(programs, inputs, train) / base_s,
-        pairs=pairs,
-        step_ratio_error=max(errors),
-        baseline_source="doctor" if baseline_step_s else "trial",
-    )
+        self._timed(1)
+        spent = self._timed(self.calls)
+        steps = self.calls * self.dispatch_steps
+        baseline.enter(spent.wall_s / steps, spent.cpu_s / steps)
+        self.run_s = time.perf_counter() - began
+        self.due_s = train_s + self.run_s / SHARE[self.platform]
 
+    def stop(self) -> None:
+        """Free the state."""
+        self._state = None
 
-def _more_pairs(found: list[float], seconds: float) -> bool:
-    if len(found) < MIN_PAIRS or (seconds < SECONDS and len(found) < MAX_PAIRS):
-        return True
-    return len(found) < MAX_PAIRS and seconds < MAX_SECONDS and median_error(found) > PRECISION
-
-
-def median_error(values: Sequence[float]) -> float:
-    """Return the half-width of the 95% interval of the median, as a share of it.
-
-    The interval lies between two order statistics (Conover 1999, Practical Nonparametric Statistics, section 3.2), so
-    that no shape of the scatter is assumed.
-    """
-    ordered = sorted(values)
-    n = len(ordered)
-    low = max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)))
-    return (ordered[n - 1 - low] - ordered[low]) / 2 / statistics.median(ordered)
-
-
-class _Repeated:
-    """A step program and the state it works on; each call is one dispatch, timed with the device waited for."""
-
-    def __init__(self, state: TrainState, step: Step, inputs: Inputs, train: Arrays):
-        self._state, self._step, self._inputs, self._train = state, step, inputs, train
-
-    def __call__(self) -> tuple[float, float]:
-        order = jax.block_until_ready(self._step.order(self._state, self._inputs))  # once a chunk, so not of each step
+    def _timed(self, calls: int) -> Reading:
+        """Make so many calls, the device waited for at both ends; the order of the steps is drawn before."""
+        state, metrics = self._state, None
+        assert state is not None
+        order = jax.block_until_ready(self.step.order(state, self.inputs))
         wall, cpu = time.perf_counter(), time.process_time()
-        self._state, metrics = self._step(self._state, self._inputs, self._train, order)
-        jax.block_until_ready((self._state, metrics))
-        return time.perf_counter() - wall, time.process_time() - cpu
+        for _ in range(calls):
+            state, metrics = self.step(state, self.inputs, self.train, order)
+        jax.block_until_ready((state, metrics))
+        spent = Reading(time.perf_counter() - wall, time.process_time() - cpu)
+        self._state = state
+        return spent
 
-    def warm_up(self) -> float:
-        """Run three times and return the fastest, in seconds."""
-        return min(self()[0] for _ in range(3))
 
-
-def _eval_variables_s(programs: Programs, inputs: Inputs, train: Arrays) -> float:
-    if programs.eval_variables is None:
-        return 0.0
-    state = programs.init(inputs)
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        jax.block_until_ready(programs.eval_variables(state, inputs, train))
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+def make_yardstick(own: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device, way: Way) -> Yardstick:
+    """Compile it. `own` is the workload's program."""
+    begin, step = compile_yardstick(own, data, train, platform=platform, way=way)
+    return Yardstick(begin, step, Inputs(keys), train, data.info.dispatch_steps.get(platform, 1), platform)
 
 
 def main(argv: list[str]) -> int:
@@ -131,15 +111,18 @@ def main(argv: list[str]) -> int:
     platform: Device = "gpu" if argv[1:] == ["gpu"] else "cpu"
     own = processes.workload_program(folder, platform=platform)
     data: Data = discovery.load_data(folder)
-    train = jax.device_put(dict(data.load().train))
-    inputs = Inputs(Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields)))
-    begin, step = compile_yardstick(own, data, train, platform=platform)
-    run = _Repeated(begin(*jax.jit(variables_function(own))(inputs.keys.init)), step, inputs, train)
-    count = min(20 * MAX_PAIRS, max(MIN_PAIRS, round(5 * SECONDS / run.warm_up())))
-    dispatch = data.info.dispatch_steps.get(platform, 1)
-    median = statistics.median(run()[0] for _ in range(count)) / dispatch
-    print(json.dumps({"workload": data.info.name, "baseline_step_s": median, "steps": count * dispatch}))
+    keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
+    yardstick = make_yardstick(own, data, jax.device_put(dict(data.load().train)), keys, platform=platform, way="xla")
+    yardstick.start(*jax.jit(variables_function(own))(keys.init))
+    baseline, began = Baseline(), time.perf_counter()
+    while time.perf_counter() - began < ALONE_S or baseline.runs < 3:
+        yardstick.run(baseline, 0.0)
+    steps = baseline.runs * yardstick.calls * yardstick.dispatch_steps
+    print(json.dumps({"workload": data.info.name, "baseline_step_s": baseline.step_s, "steps": steps}))
     return 0
+
+
+ALONE_S = 10.0  # of the command
 
 
 if __name__ == "__main__":

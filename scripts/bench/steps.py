@@ -14,16 +14,17 @@ from harness.errors import HarnessError
 from harness.machine.flags import Device
 from harness.program import discovery, processes, seeds, submission
 from harness.program.draws import Keys
+from harness.trial.host_state import Baseline
 from harness.trial.programs import (
     MAX_CHUNK_STEPS,
     Inputs,
+    Programs,
     compile_programs,
     compile_yardstick,
     variables_function,
 )
-from harness.trial.setup import Prepared
 from harness.trial.ways import choose_way
-from harness.trial.yardstick import calibrate
+from harness.trial.yardstick import Yardstick, make_yardstick
 
 
 def keys() -> Keys:
@@ -108,6 +109,27 @@ def step_row(folder: discovery.Folder, variant: str | None, *, seconds: float, m
     }
 
 
+ROUNDS = 12
+
+
+def over_yardstick(programs: Programs, inputs: Inputs, train: Any, size: int, yardstick: Yardstick) -> float:
+    """Return the seconds of a program's step over the yardstick's, which runs between its chunks."""
+    state, baseline = programs.init(inputs), Baseline()
+    yardstick.start(state.params, state.model_state)
+    step, calls, seconds = programs.steps[size], max(1, 50 // programs.dispatch_steps), 0.0
+    for number in range(ROUNDS + 1):
+        start = time.perf_counter()
+        order = step.order(state, inputs)
+        for _ in range(calls):
+            state, metrics = step(state, inputs, train, order)
+        jax.block_until_ready((state, metrics))
+        if number:  # the first round warms up
+            seconds += time.perf_counter() - start
+        yardstick.run(baseline, 0.0)
+    assert baseline.step_s is not None
+    return seconds / ROUNDS / calls / programs.dispatch_steps / baseline.step_s
+
+
 def submissions_row(folder: discovery.Folder, variant: str | None, platform: Device) -> dict[str, Any]:
     """Return the values of row (d): the step of every submission over AdamW's, in turn; None where it does not run."""
     data = discovery.load_data(folder, variant)
@@ -122,10 +144,9 @@ def submissions_row(folder: discovery.Folder, variant: str | None, platform: Dev
             )
             way = choose_way(own, program, data, train, keys(), platform=platform)
             programs = compile_programs(data, own, program, train, slice_, platform=platform, way=way[0])
-            prepared = Prepared(folder, own, program, data, splits, train, slice_, programs, way)
             values = tuple(jnp.float32(hp[name]) for name in programs.contract.arguments)
-            measured = calibrate(prepared, Inputs(keys(), values), platform=platform)
-            ratios[name] = measured.step_ratio[data.info.batch_size]
+            yardstick = make_yardstick(own, data, train, keys(), platform=platform, way=way[0])
+            ratios[name] = over_yardstick(programs, Inputs(keys(), values), train, data.info.batch_size, yardstick)
         except HarnessError as error:
             print(f"  {name}: {error}")
             ratios[name] = None

@@ -140,7 +140,7 @@ def test_budget_ends_a_trial_that_does_not_reach_the_target(make_trial, run_work
     assert trial.result.time_to_target is None
     last = [e for e in trial.events if e["event"] == "chunk"][-1]
     budget = next(e for e in trial.events if e["event"] == "budget")
-    assert last["spent"]["steps"] >= budget["seconds"] == pytest.approx(200 * trial.spec.reference_step_s)
+    assert last["spent"]["calibrated"] >= budget["seconds"] == pytest.approx(200 * trial.spec.reference_step_s)
 
 
 def test_control_may_stop_the_trial(make_trial, run_worker, tmp_path):

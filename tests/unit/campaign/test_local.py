@@ -33,7 +33,7 @@ def end(folder, status):
     folder.write_result(Result(Status(status), "told so", spec.id, steps=7))
 
 """
-SCORED = '{"wall": 1.0, "cpu": 1.0, "steps": 1.0, "energy": None}'
+SCORED = '{"wall": 1.0, "cpu": 1.0, "calibrated": 1.0, "energy": None}'
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def planned(tmp_path: Path) -> PlannedTrial:
     spec = TrialSpec(
         schema=SCHEMA, workload="task", workload_version=1, workload_hash="w", metric="loss", mode="min", target=0.5,
         step_hint=400, batch_size=8, budget_steps=600, reference_step_s=0.1, submission="mine", submission_hash="s",
-        hyperparameters={}, rules="quick", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
+        hyperparameters={}, rules="quick", stop="target", clock="calibrated", score_compile=False, compile_cap_s=60.0,
         free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
     )  # fmt: skip
     options = Options("workloads/task", "submissions/mine", hang_s=60.0)

@@ -103,7 +103,7 @@ def test_the_spec_of_a_trial(place):
     assert spec.budget_steps == 900  # 2 x 300 steps to the target x 1.5
     assert spec.hyperparameters == {"learning_rate": 1.0, "warmup": 5}
     assert (spec.seed, spec.study, spec.trial, spec.tuning, spec.rules) == (3, 0, 0, False, "quick")
-    assert (spec.device, spec.clock, spec.compile_cap_s) == ("cpu", "steps", 60.0)
+    assert (spec.device, spec.clock, spec.compile_cap_s) == ("cpu", "calibrated", 60.0)
     assert spec.workload_hash == discovery.find("workloads", "task_a").source_hash
     assert spec.submission_hash == discovery.find("submissions", "first").source_hash
     assert trial.options.submission_path == str(place / "submissions" / "first")

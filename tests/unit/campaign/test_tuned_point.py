@@ -60,7 +60,7 @@ spec, options = run_folder.read_spec(path)
 seconds = 10.0 * abs(math.log10(spec.hyperparameters["lr"] / 0.1)) + 1.0 + spec.study / 10
 hopeless = options.hopeless_s is not None and seconds > options.hopeless_s
 met = seconds <= 20.0 and not hopeless
-clocks = {"wall": seconds, "cpu": seconds, "steps": seconds, "energy": None}
+clocks = {"wall": seconds, "cpu": seconds, "calibrated": seconds, "energy": None}
 with run_folder.hold(path) as folder:
     folder.append("attempt", attempt=1, resume_step=0)
     time.sleep(0.2 if spec.submission == "slow" else 0.0)
@@ -130,12 +130,13 @@ def test_tuning_trials_choose_and_fresh_seeds_count(desk: Path, capsys: pytest.C
     ]
     recorded = json.loads(next(Path("runs/plans").glob("first-tuned-*[0-9a-f].json")).read_text())
     assert [t.spec.hyperparameters for t in tuning] == recorded["studies"][0]
-    best = min(tuning, key=lambda t: outcomes.outcome(t).time("steps"))
+    best = min(tuning, key=lambda t: outcomes.outcome(t).time("calibrated"))
     assert all(t.spec.hyperparameters == best.spec.hyperparameters for t in fresh)
     (choice,) = json.loads(next(Path("runs/plans").glob("*.choices.json")).read_text())["choices"]
     assert (choice["winner"], len(choice["compared"])) == (best.spec.trial, 3)
     assert (
-        choice["why"] == f"reached the target first, in {outcomes.outcome(best).time('steps'):.4g} on the steps clock"
+        choice["why"]
+        == f"reached the target first, in {outcomes.outcome(best).time('calibrated'):.4g} on the calibrated clock"
     )
     found = score.score(read())
     assert [one.winner for one in found.choices] == [best.spec.trial]
@@ -245,12 +246,12 @@ def tried(path: Path, number: int, time: float | None, best: float | None, mode:
     spec = TrialSpec(
         schema=1, workload="w", workload_version=1, workload_hash="a", metric="loss", mode=mode, target=0.5,
         step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="s", submission_hash="s1",
-        hyperparameters={"lr": number / 10}, rules="tuned", stop="target", clock="steps", score_compile=False,
+        hyperparameters={"lr": number / 10}, rules="tuned", stop="target", clock="calibrated", score_compile=False,
         compile_cap_s=60.0, free_batch_size=True, study=0, trial=number, seed=0, tuning=True, device="cpu",
         deterministic=True,
     )  # fmt: skip
     status = more.get("status", Status.BUDGET_EXHAUSTED if time is None else Status.TARGET_REACHED)
-    clocks = {"wall": 1.0, "cpu": 1.0, "steps": time, "energy": None}
+    clocks = {"wall": 1.0, "cpu": 1.0, "calibrated": time, "energy": None}
     event = {
         "event": "measurement", "step": 9, "examples": 9, "metrics": {"loss": 0.5}, "scored": clocks, "met": True
     }  # fmt: skip
@@ -260,8 +261,8 @@ def tried(path: Path, number: int, time: float | None, best: float | None, mode:
 @pytest.mark.parametrize(
     ("mode", "given", "winner", "why"),
     [
-        ("min", [(9.0, 0.1), (8.0, 0.4), (None, 0.01)], 1, "reached the target first, in 8 on the steps clock"),
-        ("min", [(8.0, 0.4), (8.0, 0.1)], 0, "reached the target first, in 8 on the steps clock"),
+        ("min", [(9.0, 0.1), (8.0, 0.4), (None, 0.01)], 1, "reached the target first, in 8 on the calibrated clock"),
+        ("min", [(8.0, 0.4), (8.0, 0.1)], 0, "reached the target first, in 8 on the calibrated clock"),
         ("min", [(None, None), (None, 0.7), (None, 0.6)], 2, "none reached the target; best loss 0.6"),
         ("max", [(None, None), (None, 0.7), (None, 0.6)], 1, "none reached the target; best loss 0.7"),
         ("min", [(None, None), (None, None)], 0, "none reached the target or was measured; the first"),
@@ -290,10 +291,10 @@ def test_a_trial_is_told_the_time_of_its_rivals(desk: Path) -> None:
         for trial in trials:
             _, options = run_folder.read_spec(trial.path)
             assert options.hopeless_s == best, "known from those that ran before it"
-            now = outcomes.outcome(trial).time("steps") if trial.status == Status.TARGET_REACHED else None
+            now = outcomes.outcome(trial).time("calibrated") if trial.status == Status.TARGET_REACHED else None
             assert (trial.status == Status.HOPELESS) == (best is not None and now is None)
             best = min((t for t in (best, now) if t is not None), default=None)
-    with_stop = score.score(read()).times["steps"]
+    with_stop = score.score(read()).times["calibrated"]
     assert any("ended early, slower than another of the study" in note for note in score.score(read()).notes)
     assert any("might have been faster" in note for note in score.score(read(), clock="wall").notes)
     words = [
@@ -308,7 +309,7 @@ def test_a_trial_is_told_the_time_of_its_rivals(desk: Path) -> None:
     ]
     assert cli.main(words) == 0
     assert not any(t.status == Status.HOPELESS for t in read("whole"))
-    assert score.score(read("whole")).times["steps"] == with_stop, "no score changes"
+    assert score.score(read("whole")).times["calibrated"] == with_stop, "no score changes"
 
 
 def test_hopeless_without_its_rival_is_unfinished(desk: Path) -> None:

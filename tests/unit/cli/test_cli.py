@@ -387,13 +387,13 @@ def test_doctor_is_handed_the_composed_request(monkeypatch):
 SPEC = TrialSpec(
     schema=SCHEMA, workload="task", workload_version=1, workload_hash="w", metric="loss", mode="min", target=0.5,
     step_hint=400, batch_size=8, budget_steps=600, reference_step_s=0.1, submission="mine", submission_hash="s",
-    hyperparameters={}, rules="quick", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
+    hyperparameters={}, rules="quick", stop="target", clock="calibrated", score_compile=False, compile_cap_s=60.0,
     free_batch_size=True, study=0, trial=1, seed=0, tuning=False, device="cpu", deterministic=True,
 )  # fmt: skip
 
 
 def clocks(steps: float) -> dict[str, float | None]:
-    return {"wall": 99.0, "cpu": 99.0, "steps": steps, "energy": None}
+    return {"wall": 99.0, "cpu": 99.0, "calibrated": steps, "energy": None}
 
 
 def chunk(step: int, spent: float, seconds: float = 2.0) -> dict:
@@ -405,7 +405,7 @@ EVENTS = [
     {"event": "start", "attempt": 1},
     {"event": "phase", "phase": "compile"},
     {"event": "attempt", "attempt": 1, "resume_step": 0},
-    {"event": "budget", "seconds": 60.0, "clock": "steps"},
+    {"event": "budget", "seconds": 60.0, "clock": "calibrated"},
     {"event": "phase", "phase": "train"},
     chunk(100, 10.0),
     chunk(200, 20.0),

@@ -28,7 +28,7 @@ def make_spec(**fields: Any) -> TrialSpec:
         "schema": 1, "workload": "w", "workload_version": 0, "workload_hash": "abc", "metric": "loss", "mode": "min",
         "target": 0.5, "step_hint": 200, "batch_size": 32, "budget_steps": 300, "reference_step_s": 0.005,
         "submission": "s", "submission_hash": "def", "hyperparameters": {"lr": 0.1, "n": 2, "on": True, "kind": "x"},
-        "rules": "quick", "stop": "target", "clock": "steps", "score_compile": False, "compile_cap_s": 60.0,
+        "rules": "quick", "stop": "target", "clock": "calibrated", "score_compile": False, "compile_cap_s": 60.0,
         "free_batch_size": True, "study": 0, "trial": 0, "seed": 0, "tuning": False, "device": "cpu",
         "deterministic": True,
     }  # fmt: skip
@@ -66,7 +66,7 @@ def test_append_only(path):
     after = (path / "log.jsonl").read_bytes()
     assert after.startswith(before)
     assert after.count(b"\n") == 3
-    scored = {"wall": 1, "cpu": 2, "steps": 3, "energy": None}
+    scored = {"wall": 1, "cpu": 2, "calibrated": 3, "energy": None}
     chunk = {"v": 1, "event": "chunk", "step": 1, "metrics": {"loss": [None, 1.0]}, "scored": scored}
     assert run_folder.read_events(path)[1] == chunk
     assert json.loads(after.splitlines()[2])["status"] == "crashed"
@@ -227,6 +227,7 @@ def test_older_records_keep_their_ids_and_are_read(tmp_path):
     old = plain_data.to_plain(make_spec())
     for name in ("counts", "steps", "program", "workload_program", *EXPECTED):
         del old[name]
+    old["clock"] = "steps"  # the name of calibrated seconds then
     plain = json.dumps(old, sort_keys=True, separators=(",", ":"))
     assert make_spec(studies=3, trials=5).id == hashlib.sha256(plain.encode()).hexdigest()[:10]
     path = run_folder.prepare(tmp_path / "old", make_spec(), OPTIONS)

@@ -23,8 +23,8 @@ def chunk(step: int, losses: list[float | None], *, t: float = 0.0) -> dict[str,
     return {
         "v": 1, "event": "chunk", "t": t, "step": step, "examples": 32 * step, "seconds": 0.5,
         "metrics": {"loss": losses, "norm": [2.0] * len(losses)},
-        "scored": {"wall": step / 10, "cpu": step / 5, "steps": step / 20, "energy": None},
-        "spent": {"wall": step / 10, "cpu": step / 5, "steps": step / 20, "energy": None},
+        "scored": {"wall": step / 10, "cpu": step / 5, "calibrated": step / 20, "energy": None},
+        "spent": {"wall": step / 10, "cpu": step / 5, "calibrated": step / 20, "energy": None},
     }  # fmt: skip
 
 

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[3]
 SPEC = TrialSpec(
     schema=1, workload="lm_grammar", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
     step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
-    hyperparameters={"lr": 0.1}, rules="tuned", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
-    free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
+    hyperparameters={"lr": 0.1}, rules="tuned", stop="target", clock="calibrated", score_compile=False,
+    compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
     counts="fresh_seeds", studies=6, trials=1,
 )  # fmt: skip
 MACHINE = {

@@ -27,7 +27,7 @@ README = Path(score.__file__).parent / "README.md"
 SPEC = TrialSpec(
     schema=1, workload="w1", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
     step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
-    hyperparameters={}, rules="tuned", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
+    hyperparameters={}, rules="tuned", stop="target", clock="calibrated", score_compile=False, compile_cap_s=60.0,
     free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
     workload_program="p1", program="p2",
 )  # fmt: skip
@@ -36,7 +36,7 @@ SPEC = TrialSpec(
 def trial(submission: str, workload: str, study: int, seconds: float | None) -> Trial:
     spec = replace(SPEC, submission=submission, workload=workload, study=study)
     status = Status.BUDGET_EXHAUSTED if seconds is None else Status.TARGET_REACHED
-    clocks = None if seconds is None else {"wall": 2 * seconds, "cpu": 3.0, "steps": seconds, "energy": None}
+    clocks = None if seconds is None else {"wall": 2 * seconds, "cpu": 3.0, "calibrated": seconds, "energy": None}
     hit = {"event": "measurement", "step": 200, "metrics": {"loss": 0.4}, "scored": clocks, "met": clocks is not None}
     result = Result(status, "", spec.id, test={"loss": 0.45})
     return Trial(Path("runs") / spec.folder, spec, status, "", [hit], result)
@@ -155,7 +155,7 @@ def test_json_of_one_study() -> None:
     assert data["scores"]["muon"] == {"score": 1.0, "low": None, "high": None}
     assert data["ranges"]["muon"] is None
     assert [(p["test"], p["p"], p["separable"], p["seeds"]) for p in data["pairs"]] == [(None, None, None, None)] * 3
-    assert (data["rules"], data["clock"], data["workloads"]) == ("tuned", "steps", ["w1", "w2"])
+    assert (data["rules"], data["clock"], data["workloads"]) == ("tuned", "calibrated", ["w1", "w2"])
     assert data["steps_to_target"] == {name: {"w1": 200, "w2": 200} for name in ("adamw", "muon", "slow")}
     assert data["notes"] == ["one study: no interval, so a small difference may be chance"]
 
@@ -185,7 +185,7 @@ def test_json_of_seven_studies_has_intervals() -> None:
     assert speed_up["workloads"] == ["w1", "w2"]
     assert data["speed_ups"]["slow"]["low"] is not None
     assert [p["test"] for p in data["pairs"]] == ["t", "permutation", "permutation"]
-    assert set(data["clocks"]) == {"steps", "wall", "cpu"}
+    assert set(data["clocks"]) == {"calibrated", "wall", "cpu"}
 
 
 # ---- CSV

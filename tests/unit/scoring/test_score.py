@@ -23,7 +23,7 @@ from harness.scoring.selection import select
 SPEC = TrialSpec(
     schema=1, workload="w1", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
     step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
-    hyperparameters={"learning_rate": 0.01}, rules="quick", stop="target", clock="steps", score_compile=False,
+    hyperparameters={"learning_rate": 0.01}, rules="quick", stop="target", clock="calibrated", score_compile=False,
     compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
 )  # fmt: skip
 
@@ -40,7 +40,7 @@ def trial(
     energy: float | None = None,
     **changes: Any,
 ) -> Trial:
-    """A trial measured twice, whose second measurement meets the target after `hit` seconds on the steps clock."""
+    """A trial measured twice, whose second measurement meets the target after `hit` seconds on the calibrated clock."""
     spec = replace(SPEC, **changes)
     programs = {"program": f"of {spec.submission_hash}", "workload_program": f"of {spec.workload_hash}"}
     spec = replace(spec, **programs | changes)
@@ -61,7 +61,7 @@ def trial(
 
 
 def measurement(step: int, loss: float, seconds: float, *, met: bool, energy: float | None = None) -> dict[str, Any]:
-    clocks = {"wall": 2 * seconds, "cpu": 3 * seconds, "steps": seconds, "energy": energy}
+    clocks = {"wall": 2 * seconds, "cpu": 3 * seconds, "calibrated": seconds, "energy": energy}
     return {
         "v": 1, "event": "measurement", "step": step, "examples": 32 * step, "metrics": {"loss": loss},
         "scored": clocks, "met": met,
@@ -71,7 +71,7 @@ def measurement(step: int, loss: float, seconds: float, *, met: bool, energy: fl
 # ---- times
 
 
-def medians(trials: list[Trial], clock: Clock = "steps") -> dict[str, dict[str, float | None]]:
+def medians(trials: list[Trial], clock: Clock = "calibrated") -> dict[str, dict[str, float | None]]:
     return score.score(trials).times[clock]
 
 
@@ -88,7 +88,7 @@ def test_time_is_that_of_the_first_hit(tmp_path: Path) -> None:
 def test_only_the_log_decides_what_met_the_target(tmp_path: Path) -> None:
     # Whether a value meets the target is settled when it is measured (equality does); scoring takes `met` from the log.
     reached = trial(tmp_path, 8.0)
-    assert outcomes.outcome(reached).times == {"wall": 16.0, "cpu": 24.0, "steps": 8.0}
+    assert outcomes.outcome(reached).times == {"wall": 16.0, "cpu": 24.0, "calibrated": 8.0}
     for event in reached.events:
         event["met"] = False
     assert not outcomes.outcome(reached).reached
@@ -134,7 +134,7 @@ def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:
 
 
 def test_no_time_is_no_time(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"time to target is 0\.0 on the steps clock; expected more than 0"):
+    with pytest.raises(RunFolderError, match=r"time to target is 0\.0 on the calibrated clock; expected more than 0"):
         score.score([trial(tmp_path, 0.0)])
 
 
@@ -153,7 +153,7 @@ def test_a_hit_counts_whatever_came_after_it(tmp_path: Path, status: Status) -> 
 def test_median_over_studies_with_misses_as_infinity(tmp_path: Path) -> None:
     def of(*times: float | None) -> tuple[float | None, str]:
         found = score.score([trial(tmp_path, t, study=i) for i, t in enumerate(times)])
-        return found.times["steps"]["adamw"]["w1"], found.status("adamw", "w1")
+        return found.times["calibrated"]["adamw"]["w1"], found.status("adamw", "w1")
 
     assert of(6.0, None, 10.0) == (10.0, "target_reached")
     assert of(6.0, None, None) == (None, "budget_exhausted")
@@ -166,7 +166,7 @@ def test_the_fastest_trial_of_a_study_counts(tmp_path: Path) -> None:
 
 
 def test_energy_that_was_not_measured_cannot_rank(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="energy clock was not measured there; rank by another: wall, cpu, steps"):
+    with pytest.raises(RunFolderError, match="energy clock was not measured there; rank by another: wall, cpu, cali"):
         score.score([trial(tmp_path, 8.0)], clock="energy")
     found = score.score([trial(tmp_path, 8.0, energy=50.0)], clock="energy")
     assert (found.clock, found.unit, found.times["energy"]) == ("energy", "joules", {"adamw": {"w1": 50.0}})
@@ -177,10 +177,10 @@ def test_every_clock_has_its_own_standings(tmp_path: Path) -> None:
     quick = trial(tmp_path, 4.0, submission="muon", energy=40.0)
     found = score.score([slow, quick], baseline="adamw")
     assert {c: on.score["muon"].value for c, on in found.standings.items()} == pytest.approx(
-        {"steps": 1.0, "wall": 1.0, "cpu": 1.0, "energy": 0.0}
+        {"calibrated": 1.0, "wall": 1.0, "cpu": 1.0, "energy": 0.0}
     )
     assert {c: on.speed_up["muon"].ratio.value for c, on in found.standings.items()} == pytest.approx(
-        {"steps": 2.0, "wall": 2.0, "cpu": 2.0, "energy": 0.25}
+        {"calibrated": 2.0, "wall": 2.0, "cpu": 2.0, "energy": 0.25}
     )
 
 
@@ -196,12 +196,12 @@ def both(path: Path, studies: dict[str, list[float | None]], **changes: Any) -> 
 def test_a_missing_study_is_a_miss_unless_it_is_allowed(tmp_path: Path) -> None:
     trials = both(tmp_path, {"adamw": [6.0, 7.0, 8.0], "muon": [4.0, 5.0]})
     found = score.score(trials)
-    assert found.times["steps"]["muon"]["w1"] == 5.0  # 4, 5 and a miss
+    assert found.times["calibrated"]["muon"]["w1"] == 5.0  # 4, 5 and a miss
     assert "missing, counted as missed: muon on w1: 1 of 3 trials (study 2 of 3); --allow-missing" in "\n".join(
         found.notes
     )
     found = score.score(trials, allow_missing=True)
-    assert found.times["steps"]["muon"]["w1"] == 4.5
+    assert found.times["calibrated"]["muon"]["w1"] == 4.5
     assert "missing, left out of the median: muon on w1: 1 of 3 trials (study 2 of 3)" in found.notes
     (gap,) = found.gaps
     assert (gap.submission, gap.workload, gap.studies, gap.trials, gap.trials_expected) == ("muon", "w1", (2,), 1, 3)
@@ -211,10 +211,10 @@ def test_an_unfinished_study_is_missing(tmp_path: Path) -> None:
     trials = [*both(tmp_path, {"adamw": [6.0, 8.0, 9.0]}), trial(tmp_path, 4.0, submission="muon")]
     trials += [trial(tmp_path, 1.0, submission="muon", study=i, status=Status.RUNNING) for i in (1, 2)]
     found = score.score(trials)
-    assert found.times["steps"]["muon"]["w1"] is None
+    assert found.times["calibrated"]["muon"]["w1"] is None
     assert "2 trials not finished: counted as missed so far" in "\n".join(found.notes)
     found = score.score(trials, allow_missing=True)
-    assert found.times["steps"]["muon"]["w1"] == 4.0
+    assert found.times["calibrated"]["muon"]["w1"] == 4.0
     assert "2 trials not finished: left out of the median so far" in "\n".join(found.notes)
 
 
@@ -228,7 +228,7 @@ def test_a_study_that_failed_throughout_is_a_miss_and_named(tmp_path: Path) -> N
     trials = [*both(tmp_path, {"adamw": [6.0, 8.0]}), trial(tmp_path, None, study=2, status=Status.CRASHED)]
     for allowed in (False, True):
         found = score.score(trials, allow_missing=allowed)
-        assert found.times["steps"]["adamw"]["w1"] == 8.0
+        assert found.times["calibrated"]["adamw"]["w1"] == 8.0
         assert "failed, counted as missed: study 2 of adamw on w1 (crashed)" in found.notes
 
 
@@ -329,7 +329,7 @@ def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"rules": "external"}, "rules is 'quick'.*'external'"),
-        ({"clock": "wall"}, "clock is 'steps'.*'wall'"),
+        ({"clock": "wall"}, "clock is 'calibrated'.*'wall'"),
         ({"device": "gpu"}, "device is 'cpu'.*'gpu'"),
         ({"deterministic": False}, "deterministic is True.*False"),
         ({"target": 0.4}, "target of w1 is 0.5.*0.4"),
@@ -431,7 +431,7 @@ def sample(path: Path) -> list[Trial]:
 def test_table_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores.print_scores(sample(tmp_path))
     expected = """\
-ruleset quick, ranked by the steps clock: calibrated seconds
+ruleset quick, ranked by the calibrated clock: calibrated seconds
 
 w1: loss at most 0.5, version 1
 submission  status          time to target  x best  steps  wall s  cpu s  test loss
@@ -456,7 +456,7 @@ note: one study: no interval, so a small difference may be chance
 def test_a_toy_is_shown_and_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = score.score(sample(tmp_path), unscored={"w2"})
     assert found.scores == {"adamw": pytest.approx(2 / 3), "muon": 1.0}
-    assert found.times["steps"]["adamw"]["w2"] == 6.0
+    assert found.times["calibrated"]["adamw"]["w2"] == 6.0
     assert "shown but not part of the score: w2" in found.notes
 
 

@@ -23,7 +23,7 @@ from harness.scoring import score, speedrun
 SPEC = TrialSpec(
     schema=1, workload="w1", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
     step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
-    hyperparameters={"learning_rate": 0.01}, rules="speedrun", stop="horizon", clock="steps", score_compile=False,
+    hyperparameters={"learning_rate": 0.01}, rules="speedrun", stop="horizon", clock="calibrated", score_compile=False,
     compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
     counts="mean", steps=400, studies=4, trials=1,
 )  # fmt: skip
@@ -40,7 +40,7 @@ def run(
 
 
 def measurement(step: int, loss: float, seconds: float) -> dict[str, Any]:
-    clocks = {"wall": seconds, "cpu": seconds, "steps": seconds, "energy": None}
+    clocks = {"wall": seconds, "cpu": seconds, "calibrated": seconds, "energy": None}
     return {
         "v": 1, "event": "measurement", "step": step, "examples": 32 * step, "metrics": {"loss": loss},
         "scored": clocks, "met": loss <= 0.5,
@@ -136,5 +136,5 @@ def test_a_run_has_the_declared_length(make_trial, run_worker) -> None:
     assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 150)
     steps = [m.step for m in trial.measurements]
     assert (steps[0], steps[-1]) == (150 // 8, 150), "the grid is that of the declared length"
-    (verdict,) = speedrun.verdicts([trial], "steps", 1)
+    (verdict,) = speedrun.verdicts([trial], "calibrated", 1)
     assert (verdict.mean, verdict.why) == (trial.measurements[-1].metrics["loss"], "one run: no test")

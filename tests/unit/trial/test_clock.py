@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.record.readings import SPANS, Calibration, Reading, Scored
+from harness.record.readings import SPANS, Reading, Scored
 from harness.trial.clock import Ledger, scored
 
 
@@ -157,66 +157,62 @@ TOTALS = {
     "train": Reading(50, 40, 500),
     "eval_variables": Reading(6, 5, 60),  # of three calls
     "eval": Reading(13, 13, 130),
+    "yardstick": Reading(23, 23, 230),
     "checkpoint": Reading(17, 17, 170),
     "other": Reading(19, 19, 190),
 }
 AT_HIT = Reading(2, 1.5, 20)  # of one call
-CALIBRATION = Calibration(0.01, 0.02, {32: 1.5, 8: 0.5}, eval_variables_ratio=4.0, pairs=10)
 
 
-def score(totals=TOTALS, eval_variables=AT_HIT, calls=1, cap=None, steps=None) -> Scored:
-    return scored(
-        totals,
-        eval_variables,
-        steps={32: 100, 8: 200} if steps is None else steps,
-        eval_variables_calls=calls,
-        calibration=CALIBRATION,
-        reference_step_s=0.005,
-        compile_cap_s=cap,
-    )
+def score(totals=TOTALS, eval_variables=AT_HIT, cap=None, baseline_step_s=0.01) -> Scored:
+    return scored(totals, eval_variables, baseline_step_s=baseline_step_s, reference_step_s=0.005, compile_cap_s=cap)
 
 
-def close(wall: float, cpu: float, steps: float, energy: float | None):
-    return Scored(*(None if v is None else pytest.approx(v) for v in (wall, cpu, steps, energy)))
+def close(wall: float, cpu: float, energy: float | None):
+    """Each step of the yardstick takes twice as long here as on the reference machine."""
+    return Scored(*(None if v is None else pytest.approx(v) for v in (wall, cpu, wall / 2, energy)))
 
 
 def test_scored_by_hand():
-    # control + init + train + one eval_variables; steps: (100 x 1.5 + 200 x 0.5 + 1 x 4 + (2 + 1) / 0.01) x 0.005
-    assert score() == close(2 + 1 + 50 + 2, 1 + 0.5 + 40 + 1.5, (250 + 4 + 300) * 0.005, 20 + 10 + 500 + 20)
+    # control + init + train + one eval_variables
+    assert score() == close(2 + 1 + 50 + 2, 1 + 0.5 + 40 + 1.5, 20 + 10 + 500 + 20)
+
+
+def test_without_a_yardstick_there_are_no_calibrated_seconds():
+    assert score(baseline_step_s=None) == dataclasses.replace(close(55, 43, 550), calibrated=None)
 
 
 def test_compile_beyond_the_cap():
-    # 30 of the 90 s are beyond: a third of its processor time and energy too, and 30 / 0.01 baseline steps
-    assert score(cap=60.0) == close(55 + 30, 43 + 15, (554 + 3000) * 0.005, 550 + 300)
-    assert score(cap=0.0) == close(55 + 90, 43 + 45, (554 + 9000) * 0.005, 550 + 900)
+    # 30 of the 90 s are beyond: a third of its processor time and energy too
+    assert score(cap=60.0) == close(55 + 30, 43 + 15, 550 + 300)
+    assert score(cap=0.0) == close(55 + 90, 43 + 45, 550 + 900)
     assert score(cap=90.0) == score(cap=100.0) == score(cap=None)
     nothing = TOTALS | {"compile": Reading(0, 0, 0)}
     assert score(nothing, cap=60.0) == score()
 
 
 def test_spent_counts_every_call_of_eval_variables():
-    # 6 s and 3 calls in place of 2 s and 1 call
-    spent = score(eval_variables=TOTALS["eval_variables"], calls=3)
-    assert spent == close(55 + 4, 43 + 3.5, (250 + 12 + 300) * 0.005, 550 + 40)
+    # 6 s of three calls in place of 2 s of one
+    assert score(eval_variables=TOTALS["eval_variables"]) == close(55 + 4, 43 + 3.5, 550 + 40)
 
 
 def test_no_step_yet():
     totals = TOTALS | {"train": Reading(0, 0, 0)}
-    assert score(totals, Reading(0, 0, 0), calls=0, steps={}) == close(3, 1.5, 300 * 0.005, 30)
+    assert score(totals, Reading(0, 0, 0)) == close(3, 1.5, 30)
 
 
 @pytest.mark.parametrize("span", ["control", "init", "train", "compile"])
 def test_energy_unknown_in_any_scored_part_is_unknown(span):
     totals = TOTALS | {span: dataclasses.replace(TOTALS[span], energy_j=None)}
-    assert score(totals, cap=60.0) == close(85, 58, 3554 * 0.005, None)
-    assert score(eval_variables=Reading(2, 1.5, None)) == close(55, 43, 2.77, None)
+    assert score(totals, cap=60.0) == close(85, 58, None)
+    assert score(eval_variables=Reading(2, 1.5, None)) == close(55, 43, None)
 
 
 @settings(deadline=None)
 @given(st.data())
 def test_what_is_done_for_the_record_is_not_scored(data):
     numbers = st.floats(0, 1e6)
-    free = ("setup", "warmup", "eval", "checkpoint", "other", "eval_variables", "compile")
+    free = ("setup", "warmup", "eval", "yardstick", "checkpoint", "other", "eval_variables", "compile")
     other = {name: data.draw(st.builds(Reading, numbers, numbers, st.none() | numbers)) for name in free}
     assert score(TOTALS | other) == score()
 
@@ -224,6 +220,4 @@ def test_what_is_done_for_the_record_is_not_scored(data):
 def test_every_scored_part_counts():
     for span in ("control", "init", "train"):
         more = score(TOTALS | {span: TOTALS[span] + Reading(1, 1, 1)})
-        assert (more.wall, more.cpu, more.energy) == (56, 44, 551)
-    with pytest.raises(KeyError):
-        score(steps={16: 1})  # a batch size that was not calibrated
+        assert (more.wall, more.cpu, more.calibrated, more.energy) == (56, 44, 28, 551)

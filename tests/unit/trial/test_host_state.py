@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 from harness.program.workload import GPU_GRID, next_measurement
 from harness.record import spec as specs
-from harness.record.readings import Calibration, Reading, Scored
+from harness.record.readings import Reading, Scored
 from harness.record.result import Measurement
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
-from harness.trial.host_state import HostState, count
+from harness.trial.host_state import Baseline, HostState, count
 from harness.trial.programs import MAX_CHUNK_STEPS
 from harness.trial.timing import Timing
 
@@ -25,7 +26,7 @@ def make_spec(**fields: Any) -> specs.TrialSpec:
         "schema": 1, "workload": "w", "workload_version": 0, "workload_hash": "", "metric": "loss", "mode": "min",
         "target": 0.5, "step_hint": 200, "batch_size": 32, "budget_steps": 300, "reference_step_s": 0.005,
         "submission": "s", "submission_hash": "", "hyperparameters": {}, "rules": "quick", "stop": "target",
-        "clock": "steps", "score_compile": False, "compile_cap_s": 60.0, "free_batch_size": True, "study": 0,
+        "clock": "calibrated", "score_compile": False, "compile_cap_s": 60.0, "free_batch_size": True, "study": 0,
         "trial": 0, "seed": 0, "tuning": False, "device": "cpu", "deterministic": True,
     }  # fmt: skip
     return specs.TrialSpec(**(base | fields))
@@ -71,11 +72,20 @@ def test_a_declared_length_is_measured_at_its_end(length):
 
 
 def test_hopeless_is_what_only_gets_slower():
-    timing, ledger, host = Timing(make_spec(clock="wall"), CALIBRATION), Ledger(now=lambda: 0.0), HostState(32)
+    host, ledger = host_of(0.01), Ledger(now=lambda: 0.0)
+    timing = Timing(make_spec(clock="wall"), host)
     ledger.restore({"train": Reading(5.0, 1.0), "eval": Reading(100.0, 1.0), "init": Reading(1.0, 1.0)})
-    assert timing.scored(ledger, host, ledger.zero, 0).wall == 6.0
-    assert [timing.past(limit, ledger, host) for limit in (5.9, 6.0, 6.1, None)] == [True, False, False, False]
-    assert not Timing(make_spec(clock="energy"), CALIBRATION).past(0.0, ledger, host), "not measured: never hopeless"
+    assert timing.scored(ledger, ledger.zero).wall == 6.0
+    assert [timing.past(limit, ledger) for limit in (5.9, 6.0, 6.1, None)] == [True, False, False, False]
+    assert not Timing(make_spec(clock="energy"), host).past(0.0, ledger), "not measured: never hopeless"
+
+
+def test_calibrated_time_is_hopeless_beyond_what_its_unit_may_still_move():
+    host, ledger = host_of(0.009, 0.011), Ledger(now=lambda: 0.0)
+    timing = Timing(make_spec(clock="calibrated"), host)
+    ledger.restore({"train": Reading(6.0, 1.0)})
+    slack = 1 + host.baseline.error
+    assert [timing.past(3.0 / slack * near, ledger) for near in (0.99, 1.01)] == [True, False]
 
 
 def play(spec: specs.TrialSpec, dispatch: int, sizes: list[int], total: int) -> tuple[list[int], list[int]]:
@@ -96,7 +106,7 @@ def play(spec: specs.TrialSpec, dispatch: int, sizes: list[int], total: int) -> 
         # It may pass what is due by less than the one dispatch that reaches it.
         assert (calls - 1) * dispatch * host.batch_size < due
         assert (calls - 1) * dispatch < MAX_CHUNK_STEPS
-        count(host, {"loss": np.zeros(calls * dispatch, np.float32)})
+        count(host, {"loss": np.zeros(calls * dispatch, np.float32)}, 0.0)
         if host.examples >= next_measured(spec, host):
             measured(spec, host)
             measurements.append(host.examples)
@@ -134,14 +144,14 @@ def test_batch_ramp_by_hand():
     """A step hint of 200 at 32 examples: the first measurement is due at 800 examples, the first control at 256."""
     spec, host = make_spec(), HostState(batch_size=8)
     assert chunk_dispatches(spec, host, 1) == 256 // 8
-    count(host, {"loss": np.zeros(32)})
+    count(host, {"loss": np.zeros(32)}, 0.0)
     host.batch_size = 16
     assert chunk_dispatches(spec, host, 1) == 256 // 16  # to 512, the second control
-    count(host, {"loss": np.zeros(16)})
-    count(host, {"loss": np.zeros(16)})  # to 768, the third
+    count(host, {"loss": np.zeros(16)}, 0.0)
+    count(host, {"loss": np.zeros(16)}, 0.0)  # to 768, the third
     host.batch_size = 32
     assert (host.examples, chunk_dispatches(spec, host, 1)) == (768, 1)  # to 800, the measurement
-    count(host, {"loss": np.zeros(1)})
+    count(host, {"loss": np.zeros(1)}, 0.0)
     measured(spec, host)
     assert next_measured(spec, host) == 1600
     assert chunk_dispatches(spec, host, 1) == (1024 - 800) // 32
@@ -158,50 +168,88 @@ def test_a_chunk_is_at_most_so_long_and_ends_at_max_steps():
 
 def test_count_sums_metrics_until_the_next_control():
     host = HostState(batch_size=32)
-    count(host, {"loss": np.array([1.0, 2.0], np.float32), "norm": np.array([0.5, 0.25], np.float32)})
-    count(host, {"loss": np.array([4.0], np.float32), "norm": np.array([1.0], np.float32)})
+    count(host, {"loss": np.array([1.0, 2.0], np.float32), "norm": np.array([0.5, 0.25], np.float32)}, 0.5)
+    count(host, {"loss": np.array([4.0], np.float32), "norm": np.array([1.0], np.float32)}, 0.25)
     assert host.metric_sums == {"loss": 7.0, "norm": 1.75}
     assert host.metric_steps == host.step == 3
+    assert (host.steps_by_size, host.train_s_by_size) == ({32: 3}, {32: 0.75})
 
 
-CALIBRATION = Calibration(0.01, 0.02, {32: 1.5}, eval_variables_ratio=4.0, pairs=10)
+def test_steps_without_a_finite_loss_are_counted_in_a_row():
+    host, nan, inf = HostState(batch_size=32), math.nan, math.inf
+    for losses, in_a_row in (([1.0, nan], 1), ([nan, inf, nan], 4), ([nan, 2.0, nan, nan], 2), ([0.0], 0)):
+        count(host, {"loss": np.array(losses, np.float32)}, 0.1)
+        assert host.unreported == in_a_row
+
+
+def host_of(*step_s: float, **fields) -> HostState:
+    """A host whose yardstick's runs took so many seconds a step, and twice that of processor time."""
+    host = HostState(batch_size=32, **fields)
+    for seconds in step_s:
+        host.baseline.enter(seconds, 2 * seconds)
+    return host
+
+
+def test_the_yardsticks_mean_and_its_interval():
+    assert Baseline().step_s is None
+    one = host_of(0.01).baseline
+    assert (one.step_s, one.error) == (0.01, None)
+    three = host_of(0.01, 0.02, 0.03).baseline
+    assert three.step_s == pytest.approx(0.02)
+    assert three.error == pytest.approx(1.96 * 0.01 / math.sqrt(3) / 0.02)
 
 
 def test_budget_in_the_ranking_clock():
     # 300 baseline steps, each 0.005 s of the reference machine, 0.01 s of wall and 0.02 s of processor time here
-    expected = {"steps": (1.5, "steps"), "wall": (3.0, "wall"), "cpu": (6.0, "cpu"), "energy": (3.0, "wall")}
-    for clock, (budget, held_in) in expected.items():
-        timing = Timing(make_spec(clock=clock), CALIBRATION)
-        assert (timing.budget, timing.budget_clock) == (pytest.approx(budget), held_in)
-    unset = Timing(make_spec(reference_step_s=0.0), CALIBRATION)
-    assert (unset.reference_step_s, unset.budget) == (0.01, 3.0)
+    host = host_of(0.005, 0.015)
+    wall = (3.0, "wall")
+    for clock, expected in {
+        "calibrated": (1.5, "calibrated"),
+        "wall": wall,
+        "cpu": (6.0, "cpu"),
+        "energy": wall,
+    }.items():
+        timing = Timing(make_spec(clock=clock), host)
+        assert (timing.budget, timing.budget_clock) == (pytest.approx(expected[0]), expected[1])
+    unset = Timing(make_spec(reference_step_s=0.0), host)
+    assert (unset.reference_step_s, unset.budget) == (pytest.approx(0.01), pytest.approx(3.0))
+    assert Timing(make_spec(clock="calibrated"), host, alone=True).budget_clock == "wall"
 
 
 def test_scored_charges_one_call_of_eval_variables_and_spent_all():
+    ledger = ledger_of(control=1, compile=90, init=2, train=10, eval_variables=7, eval=5, yardstick=3)
+    host = host_of(0.01, step=20, examples=640, steps_by_size={32: 20}, eval_variables_calls=2)
+    timing = Timing(make_spec(), host)
+    at_hit = timing.scored(ledger, Reading(3.0, 0.0, None))
+    assert at_hit.wall == 1 + 2 + 10 + 3
+    assert at_hit.calibrated == pytest.approx(at_hit.wall / 0.01 * 0.005)
+    spent = timing.spent(ledger)
+    assert spent.wall == 1 + 2 + 10 + 7
+    assert spent.calibrated == pytest.approx(spent.wall / 0.01 * 0.005)
+    assert spent.energy is None
+    assert Timing(make_spec(score_compile=True), host).spent(ledger).wall == 20 + 30, (
+        "90 s of compiling, 60 of them free"
+    )
+    assert Timing(make_spec(), host, alone=True).spent(ledger).calibrated is None
+
+
+def test_what_program_and_yardstick_took():
+    ledger = ledger_of(train=10, eval_variables=0.8)
+    host = host_of(0.01, 0.01, eval_variables_calls=2)
+    host.steps_by_size, host.train_s_by_size = {32: 400, 8: 100}, {32: 8.0, 8: 0.5}
+    found = Timing(make_spec(), host).calibration(ledger)
+    assert found.step_ratio == {32: pytest.approx(2.0), 8: pytest.approx(0.5)}
+    assert found.eval_variables_ratio == pytest.approx(40)
+    assert (found.baseline_step_s, found.baseline_step_cpu_s, found.pairs) == (0.01, 0.02, 2)
+    assert found.baseline_source == "trial"
+    assert found.process
+
+
+def ledger_of(**seconds: float) -> Ledger:
+    """A ledger whose spans took so many wall seconds."""
     wall = [0.0]
     ledger = Ledger(now=lambda: wall[0], cpu_now=lambda: 0.0)
-
-    def pass_(seconds, span):
+    for span, taken in seconds.items():
         with ledger.span(span):
-            wall[0] += seconds
-
-    for seconds, span in (
-        (1, "control"),
-        (90, "compile"),
-        (2, "init"),
-        (10, "train"),
-        (7, "eval_variables"),
-        (5, "eval"),
-    ):
-        pass_(seconds, span)
-    host = HostState(batch_size=32, step=20, examples=640, steps_by_size={32: 20}, eval_variables_calls=2)
-    timing = Timing(make_spec(), CALIBRATION)
-    at_hit = timing.scored(ledger, host, Reading(3.0, 0.0, None), 1)
-    assert at_hit.wall == 1 + 2 + 10 + 3
-    assert at_hit.steps == pytest.approx((20 * 1.5 + 1 * 4 + 3 / 0.01) * 0.005)
-    spent = timing.spent(ledger, host)
-    assert spent.wall == 1 + 2 + 10 + 7
-    assert spent.steps == pytest.approx((20 * 1.5 + 2 * 4 + 3 / 0.01) * 0.005)
-    assert spent.energy is None
-    compiled = Timing(make_spec(score_compile=True), CALIBRATION)
-    assert compiled.spent(ledger, host).wall == 20 + 30, "90 s of compiling, 60 of them free"
+            wall[0] += taken
+    return ledger

@@ -15,7 +15,7 @@ from harness.trial.stopping import Spent, stop_reason
 SPEC = TrialSpec(
     schema=SCHEMA, workload="task", workload_version=1, workload_hash="w", metric="loss", mode="min", target=0.5,
     step_hint=400, batch_size=8, budget_steps=600, reference_step_s=0.1, submission="mine", submission_hash="s",
-    hyperparameters={}, rules="quick", stop="target", clock="steps", score_compile=False, compile_cap_s=60.0,
+    hyperparameters={}, rules="quick", stop="target", clock="calibrated", score_compile=False, compile_cap_s=60.0,
     free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
 )  # fmt: skip
 HORIZON = dataclasses.replace(SPEC, stop="horizon")
@@ -46,7 +46,14 @@ def test_it_goes_on_while_nothing_ends_it():
         (dataclasses.replace(SPEC, max_steps=100), host(), CHEAP, False, Status.HORIZON_REACHED, "max_steps=100 done"),
         (HORIZON, host(step=400), CHEAP, False, Status.HORIZON_REACHED, "all 400 steps of the horizon done"),
         (SPEC, host(), dataclasses.replace(CHEAP, budget_s=60.0), False, Status.BUDGET_EXHAUSTED, "60.0 s of 60.0 s"),
-        (SPEC, host(), dataclasses.replace(CHEAP, hopeless_s=12.5), False, Status.HOPELESS, "in 12.5 on the steps"),
+        (
+            SPEC,
+            host(),
+            dataclasses.replace(CHEAP, hopeless_s=12.5),
+            False,
+            Status.HOPELESS,
+            "12.5 on the calibrated",
+        ),
         (SPEC, host(), dataclasses.replace(CHEAP, train_wall_s=600.0), False, Status.BUDGET_EXHAUSTED, "safety stop"),
         (SPEC, host(), CHEAP, True, Status.INTERRUPTED, "saved at step 100; run again to go on"),
     ],
