@@ -134,10 +134,10 @@ def ask_control(setup: Setup, training: Training) -> Control | None:
 def train(setup: Setup, training: Training) -> Ending | None:
     """Train for a chunk, up to the next measurement, control call or look at the clock; end a trial that diverged."""
     spec, ledger, host, timing = setup.spec, setup.ledger, training.host, training.timing
+    state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
+    order = jax.block_until_ready(step.order(state, setup.inputs))
     before = ledger.totals()["train"]
     with ledger.span("train"), jax.transfer_guard("disallow"):
-        state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
-        order = step.order(state, setup.inputs)
         for _ in range(chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)):
             state, metrics = step(state, setup.inputs, setup.train, order)
             stacked.append(metrics)

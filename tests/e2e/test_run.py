@@ -73,7 +73,7 @@ def test_from_a_folder_to_a_table(desk):
     assert times["newcomer"] > 0
     assert times["returns_nan"] is None
     result = run_folder.read_trial(mine).result
-    assert times["mine"] == result.time_to_target.steps
+    assert times["mine"] == result.time_to_target.calibrated
     assert "GLIBC_TUNABLES" in result.fingerprint["flags"], "a worker keeps the memory that its steps free"
 
 
@@ -164,7 +164,7 @@ def test_the_ledger_sums_to_wall_time(make_trial):
 
 
 def test_a_trial_without_a_sign_of_life_is_hung(desk):
-    done = harness("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "hang_s=20")
+    done = harness("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "hang_s=20", "rules.budget_factor=1000")
     assert done.returncode == 1
     (folder,) = (desk / "runs/quadratic/hangs").iterdir()
     trial = run_folder.read_trial(folder)
@@ -174,7 +174,7 @@ def test_a_trial_without_a_sign_of_life_is_hung(desk):
 
 
 def test_a_worker_that_a_signal_ends_is_a_crash(desk):
-    words = ("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic")
+    words = ("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "rules.budget_factor=1000")
     run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 300
     events = []

@@ -46,7 +46,7 @@ def test_a_trial_without_memory_is_followed_by_the_next(make_trial, start_worker
 
 def test_what_comes_before_a_crash_stands_and_the_rest_runs_when_typed_again(make_trial, start_worker, run_worker):
     first = make_trial("quadratic", HANGS, hp=SLOW, stop="horizon")
-    hangs = make_trial("quadratic", HANGS, seed=1)
+    hangs = make_trial("quadratic", HANGS, seed=1, budget_steps=10_000)
     last = make_trial("quadratic", HANGS, hp=FAST, seed=2, stop="horizon")
     assert len({run_folder.read_spec(path)[0].program for path in (first, hangs, last)}) == 1
     worker = start_worker(first, hangs, last)

@@ -1,5 +1,5 @@
 """A planted fault: where the learning rate is above a half, a loop in the step never ends from step 150 on, which is
-past what calibration takes.
+past what warming up takes.
 """
 
 import jax
