@@ -1,4 +1,4 @@
-"""The folder for what is kept between runs: prepared data, compiled programs, step times, the autotuner's choices."""
+"""The folder for what is kept between runs: prepared data, programs, compiled programs, the autotuner's choices."""
 
 from __future__ import annotations
 

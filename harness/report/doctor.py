@@ -29,7 +29,6 @@ from harness.record.spec import DeviceConfig, RunSpec
 from harness.report import listing
 from harness.report.tables import print_line, print_table
 from harness.search import targets
-from harness.trial import step_times
 
 OK, BROKEN, DATA_MISSING = 0, 2, 3  # exit codes
 
@@ -57,7 +56,7 @@ class Finding:
 def run(run: RunSpec, calibrate: bool) -> int:
     """Print what was found and what to do; return 0 where all is well, 2 for something broken, 3 for missing data.
 
-    With `calibrate`, measure the baseline's step time on every workload of `run` and keep it for later runs.
+    With `calibrate`, measure the baseline's step time on every workload of `run` too.
     """
     workloads, unusable = _workloads(run)
     asked = f"workloads of the suite {run.suite.name}" if run.workload is None else "workloads asked for"
@@ -66,8 +65,9 @@ def run(run: RunSpec, calibrate: bool) -> int:
         "machine": lambda: [*_machine(), *_devices(run.device), *_space({"run folders": Path(run.out)})],
         asked: lambda: [*unusable, *_targets(run, workloads), *_data(workloads)],
         "all that was found": lambda: [*_folders("workloads"), *_folders("submissions")],
-        "the baseline's step": lambda: _calibration(run, workloads, measure=calibrate),
     }
+    if calibrate:
+        sections["the baseline's step"] = lambda: _baseline(run, workloads)
     found: list[Finding] = []
     for title, look in sections.items():
         findings = look()
@@ -208,39 +208,31 @@ def _folders(kind: discovery.Kind) -> list[Finding]:
     return findings
 
 
-def _calibration(run: RunSpec, workloads: Iterable[Folder], *, measure: bool) -> list[Finding]:
-    """What the baseline's step takes here on each workload: as kept, or measured now."""
+def _baseline(run: RunSpec, workloads: Iterable[Folder]) -> list[Finding]:
+    """What the baseline's step takes here on each workload, beside the reference machine."""
     try:
         platform = resolve_device(run.device)
     except ConfigError:
         return []  # told already
     findings = []
     for folder in workloads:
-        kept = step_times.cached_baseline_step_s(folder, platform)
-        if measure:
-            print_line(f"measuring the baseline's step on {folder.name} ...")
-            findings.append(_measured(folder, platform, kept))
-        elif kept is None:
-            findings.append(
-                Finding(folder.name, "not calibrated: each trial takes its own (doctor --calibrate keeps one)")
-            )
-        else:
-            findings.append(Finding(folder.name, _milliseconds(kept)))
+        print_line(f"measuring the baseline's step on {folder.name} ...")
+        findings.append(_measured(folder, platform))
     return findings
 
 
-def _measured(folder: Folder, platform: Device, before: float | None) -> Finding:
-    """Measure the baseline's step in a process of its own, and keep it."""
+def _measured(folder: Folder, platform: Device) -> Finding:
+    """Measure the baseline's step in a process of its own."""
     environment = os.environ | flags.environment(platform, deterministic=False)
     command = [sys.executable, "-m", "harness.trial.yardstick", str(folder.path), platform]
     answer = _ask(command, environment, _CALIBRATION_S)
     seconds = answer.get("baseline_step_s") if isinstance(answer, dict) else None
     if not isinstance(seconds, int | float) or not 0 < seconds < _CALIBRATION_S:
         reason = answer if isinstance(answer, str) else f"its answer was {answer!r}"
-        return Finding(folder.name, "not measured", "broken", f"the calibration failed: {reason}")
-    step_times.store_baseline_step_s(folder, platform, seconds)
-    earlier = "" if before is None else f" (before: {_milliseconds(before)})"
-    return Finding(folder.name, _milliseconds(seconds) + earlier)
+        return Finding(folder.name, "not measured", "broken", f"the measurement failed: {reason}")
+    reference = discovery.workload_info(folder).target.reference_step_s
+    beside = f", {seconds / reference:.2f} times the reference machine's" if reference else ""
+    return Finding(folder.name, _milliseconds(seconds) + beside)
 
 
 def _milliseconds(seconds: float) -> str:

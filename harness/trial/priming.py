@@ -17,7 +17,6 @@ from harness.machine import flags, hardware
 from harness.program import discovery
 from harness.record import run_folder
 from harness.record.spec import Options, TrialSpec, short_hash
-from harness.trial.step_times import machine_key
 
 
 def prime(spec: TrialSpec, folder: Path) -> bool:
@@ -38,7 +37,8 @@ def prime(spec: TrialSpec, folder: Path) -> bool:
 def key(spec: TrialSpec) -> str:
     """Return a short hash of what the compiled programs depend on."""
     programs = (spec.workload_program, spec.program, spec.deterministic)
-    return short_hash([machine_key(spec.device), hardware.packages(), *programs])
+    card = hardware.gpu_names() if spec.device == "gpu" else spec.device
+    return short_hash([hardware.machine(), card, hardware.packages(), *programs])
 
 
 def compile_all(spec: TrialSpec, options: Options) -> None:

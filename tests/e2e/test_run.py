@@ -164,7 +164,9 @@ def test_the_ledger_sums_to_wall_time(make_trial):
 
 
 def test_a_trial_without_a_sign_of_life_is_hung(desk):
-    done = harness("run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "hang_s=20", "rules.budget_factor=1000")
+    done = harness(
+        "run", str(ROOT / "tests/faults/hangs"), "workload=quadratic", "hang_s=20", "rules.budget_factor=1000"
+    )
     assert done.returncode == 1
     (folder,) = (desk / "runs/quadratic/hangs").iterdir()
     trial = run_folder.read_trial(folder)
