@@ -6,9 +6,9 @@ Both run in one process, in turn: the harness trains one chunk of 4% of the step
 keys, counting, metrics read and logged, finiteness, budget, control), then the bare loop trains as many. The ratio
 of steps per second is the median over these turns, so a noisy machine hits both sides. The bare loop runs in two forms:
 with a permutation made beforehand, and with the batches that the harness draws, so that what the runner costs can be
-told from what another program costs. Evaluation is on neither side; it has two columns, both over the seconds that
-the step hint takes to train: the measurements of the validation slice on the way, and all evaluation, which adds the
-full validation and test splits once at the end.
+told from what another program costs. The yardstick and evaluation are on neither side. Evaluation has two columns,
+both over the seconds that the step hint takes to train: the measurements of the validation slice on the way, and all
+evaluation, which adds the full validation and test splits once at the end.
 
 How fast a compiled program runs under XLA:CPU also depends on the process, by some 5%, the bare loop's as well as the
 harness's. With several processes the columns are medians over them, and the ratios are followed by the lowest and the
@@ -107,17 +107,18 @@ def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> 
     ledger = Ledger()
     turns: list[tuple[float, float, float, int]] = []  # seconds of harness and of the two bare loops, steps
     measurements: list[float] = []  # seconds of each
-    last = {"step": 0, "left": 0.0, "eval": 0.0}
+    last = {"step": 0, "left": 0.0, "eval": 0.0, "yardstick": 0.0}
 
     def between(progress: Any) -> None:
-        now, evaluated = time.perf_counter(), ledger.totals()["eval"].wall_s
+        now, totals = time.perf_counter(), ledger.totals()
+        evaluated, beside = totals["eval"].wall_s, totals["yardstick"].wall_s
         steps = progress.step - last["step"]
         if steps:
-            own = now - last["left"] - (evaluated - last["eval"])
+            own = now - last["left"] - (evaluated - last["eval"]) - (beside - last["yardstick"])
             turns.append((own, bare.run(int(steps)), same.run(int(steps)), int(steps)))
         if evaluated > last["eval"]:
             measurements.append(evaluated - last["eval"])
-        last.update(step=progress.step, eval=ledger.totals()["eval"].wall_s, left=time.perf_counter())
+        last.update(step=progress.step, eval=evaluated, yardstick=beside, left=time.perf_counter())
 
     rounds_end = rounds * info.step_hint // 25
     measured_once = next_measurement(info.step_hint, 0, info.grid) + info.step_hint // 25 + 1  # control comes after it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Span = Literal[
@@ -45,6 +45,7 @@ class Calibration:
       baseline_source: "trial"; "alone" where the yardstick ran before the trial alone, since both were too large for
         the device; "doctor" in older records.
       process: tells the processes of a machine apart: a program is some percent faster in one than in another.
+      steps: behind each step ratio.
     """
 
     baseline_step_s: float
@@ -55,6 +56,7 @@ class Calibration:
     baseline_source: str = "trial"
     step_ratio_error: float | None = None
     process: str | None = None
+    steps: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -113,11 +113,18 @@ def to_result(data: Any, where: str) -> Result:
     """Return the result that a JSON object holds; `where` names its source in messages."""
     data = older.result(data)
     held = data.get("calibration") if isinstance(data, dict) else None
-    if isinstance(held, dict) and isinstance(ratios := held.get("step_ratio"), dict):
-        # JSON has made its batch sizes strings.
-        sizes = {int(size) if str(size).isdecimal() else size: ratio for size, ratio in ratios.items()}
-        data = data | {"calibration": held | {"step_ratio": sizes}}
+    if isinstance(held, dict):
+        data = data | {
+            "calibration": held | {name: _by_size(held[name]) for name in ("step_ratio", "steps") if name in held}
+        }
     return plain_data.read(Result, data, where, RunFolderError)
+
+
+def _by_size(held: Any) -> Any:
+    """JSON has made batch sizes strings."""
+    if not isinstance(held, dict):
+        return held
+    return {int(size) if str(size).isdecimal() else size: value for size, value in held.items()}
 
 
 def interpolated_crossing(measurements: list[Measurement], metric: str, target: float) -> float | None:

@@ -89,4 +89,5 @@ class Timing:
             baseline_source="alone" if self.alone else "trial",
             step_ratio_error=baseline.error,
             process=PROCESS,
+            steps=dict(host.steps_by_size),
         )
