@@ -131,7 +131,28 @@ build_environment() {
   fi
   awk '/^[^ ]/ { wanted = /^(setuptools|wheel|packaging)==/ } wanted' "$LOCK" >"$VENV/build-tools.lock"
   install --require-hashes --no-deps --only-binary :all: -r "$VENV/build-tools.lock" || die "$failed"
-  install --require-hashes --only-binary :all: --no-binary antlr4-python3-runtime -r "$LOCK" || die "$failed"
+  install_lock || die "$failed"
+}
+
+# The lock names every package, so nothing is resolved, and pip, which works with one core, installs it in two halves.
+install_lock() {
+  local half other status=0
+  set -- --require-hashes --no-deps --only-binary :all: --no-binary antlr4-python3-runtime
+  if [ "$INSTALLER" = uv ]; then
+    install "$@" -r "$LOCK"
+    return
+  fi
+  for half in 0 1; do
+    awk -v half=$half '/^[^ #]/ { number++ } number % 2 == half' "$LOCK" >"$VENV/half-$half.lock"
+  done
+  install "$@" -r "$VENV/half-0.lock" &
+  other=$!
+  trap 'kill "$other" 2>/dev/null; exit 130' INT TERM
+  install "$@" -r "$VENV/half-1.lock" || status=1
+  wait "$other" || status=1
+  trap 'exit 130' INT
+  trap - TERM
+  return $status
 }
 
 set_up() {
