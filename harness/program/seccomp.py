@@ -103,7 +103,7 @@ def _program(column: int, arch: int) -> list[Instruction]:
     for to_process in _TO_PROCESS.values():
         case(to_process, _argument(0), (_EQUAL, 0, 1, os.getpid()), allow, refuse)
     none = (_EQUAL, 0, 1, 0)
-    case(_PRLIMIT, _argument(2), (_EQUAL, 0, 2, 0), _argument(2, high=True), none, allow, refuse)  # no new limit
+    case(_PRLIMIT, _argument(2), (_EQUAL, 0, 3, 0), _argument(2, high=True), none, allow, refuse)  # no new limit
     case(_PRCTL, _argument(0), (_EQUAL, 0, 1, _PR_SET_PDEATHSIG), refuse, allow)
     return [*program, allow]
 
