@@ -49,8 +49,8 @@ def first_line(bounds: sandbox.Bounds) -> bytes:
 def environment() -> dict[str, str]:
     """Return all that the process finds in its environment: nothing of the user or of the machine."""
     kept = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
-    fixed = {"JAX_PLATFORMS": "cpu", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", refusals.CONFINED: "1"}
-    return kept | fixed | {"PYTHONPATH": python_path()}
+    fixed = {"JAX_PLATFORMS": "cpu", "PYTHONUTF8": "1", "LC_CTYPE": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | fixed | {"PYTHONPATH": python_path(), refusals.CONFINED: "1"}
 
 
 def python_path() -> str:
