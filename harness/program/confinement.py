@@ -69,7 +69,9 @@ def told(held: dict[str, Any]) -> str:
     version, filtered = int(held["landlock"]), bool(held["seccomp"])
     parts = ([f"Landlock {version}"] if version else []) + (["seccomp"] if filtered else [])
     lacks = [] if version else ["files are open without Landlock (Linux 5.13)"]
-    lacks += [] if filtered else [f"{'UDP' if version >= 4 else 'network'}, programs and processes are open"]
+    if not filtered:
+        network = "UDP" if version >= 4 else "network"
+        lacks.append(f"{network} and processes are open" if version else "network, programs and processes are open")
     return "; ".join([" and ".join(parts) or "none", *lacks])
 
 

@@ -102,7 +102,10 @@ REFUSED = {
     "takes_10_gib": ("held = bytearray(10 * 2**30)", r"submission\.py:\d+ \(build\): MemoryError in build"),
     "prints_a_gigabyte": ("[print('x' * 2**20) for _ in range(1024)]", TOO_LARGE),
     "writes_a_gigabyte": ("open(out() / 'more', 'wb').write(bytes(2**30))", TOO_LARGE),
-    "patches_jax": ("jax.jit = lambda function, **_: function", "patches_jax: ValueError in init: Function to be exported must be"),
+    "patches_jax": (
+        "jax.jit = lambda function, **_: function",
+        "patches_jax: ValueError in init: Function to be exported must be",
+    ),
     "patches_serialisation": (
         "jax.export.Exported.serialize = lambda *_, **__: b'nothing'",
         r"patches_serialisation: init_opt is no exported function",
@@ -264,7 +267,14 @@ def test_the_environment_tells_nothing(folder, monkeypatch):
     tells = folder("tells", "raise ValueError(sorted(os.environ) + [os.getcwd()] + sys.argv[1:])")
     with pytest.raises(SubmissionError, match="ValueError in build") as caught:
         export(tells)
-    ours = ["HARNESS_ATTENTION", "HARNESS_CONFINED", "JAX_PLATFORMS", "LC_CTYPE", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"]
+    ours = [
+        "HARNESS_ATTENTION",
+        "HARNESS_CONFINED",
+        "JAX_PLATFORMS",
+        "LC_CTYPE",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPATH",
+    ]
     jax_s = ["TF_CPP_MIN_LOG_LEVEL", "TPU_SKIP_MDS_QUERY"]
     assert str([*ours, "PYTHONUTF8", *jax_s, "/", "harness.program.export"]) in str(caught.value)
 
@@ -361,7 +371,9 @@ def test_all_of_this_as_an_ordinary_user(tmp_path):
         if probe.returncode:
             pytest.skip(f"what runs here is not another user's to read: {probe.stderr.splitlines()[-1]}")
         file = str(Path(__file__).relative_to(ROOT))
-        done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={own / 'tests'}", file, "-k", "not older")
+        done = run(
+            "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={own / 'tests'}", file, "-k", "not older"
+        )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         assert re.search(r"\d+ passed, 1 skipped, 1 deselected", done.stdout), done.stdout[-1000:]
     finally:
