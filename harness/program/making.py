@@ -58,10 +58,7 @@ def _export_cudnn(
     for n in numbers:
         try:
             if request.jobs[n].platform == "gpu" and _has_attention(derive[n]):
-                found = read_declared(Path(derive[n].folder))
-                if not isinstance(found.get("arguments", []), list):
-                    raise SubmissionError(f"its {DECLARED} holds no list of arguments")
-                declared[n] = found
+                declared[n] = read_declared(Path(derive[n].folder))
         except SubmissionError as error:
             broken[n] = SubmissionError(f"{where}: {error}")
     if not declared:

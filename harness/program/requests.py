@@ -84,6 +84,6 @@ def read_declared(folder: Path) -> dict[str, Any]:
         declared = json.loads(file.read_bytes()) if file.is_file() else None
     except (ValueError, RecursionError) as error:
         raise SubmissionError(f"its {DECLARED} is no JSON: {str(error)[:200]}") from None
-    if not isinstance(declared, dict):
-        raise SubmissionError(f"its {DECLARED} is no JSON object")
+    if not isinstance(declared, dict) or not isinstance(declared.get("arguments", []), list):
+        raise SubmissionError(f"its {DECLARED} is no JSON object, or its arguments are no list")
     return declared
