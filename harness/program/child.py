@@ -16,32 +16,41 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, SubmissionError
-from harness.program.manifest import MAX_EXPORT_S
+from harness.program import confinement
+from harness.program.manifest import MAX_ANSWER_BYTES, MAX_EXPORT_S
+from harness.program.sandbox import Bounds
 from harness.record import plain_data
 
 
 class Child:
-    """An exporter or a deriver. It imports what it needs while the caller goes on, then reads one request."""
+    """An exporter or a deriver. It imports what it needs while the caller goes on, then reads one request.
 
-    def __init__(self, name: str, where: str, attention: str | None = None):
-        self._name, self._where = name, where
+    What it answers and prints is whatever a submission makes of it: it is read within limits, and believed in nothing.
+    """
+
+    def __init__(self, name: str, where: str, attention: str | None = None, bounds: Bounds | None = None):
+        """`bounds` confine it; `where` names the folder at fault in its errors."""
+        self._module, self._where, self._bounds = f"harness.program.{name}", where, bounds
         self._attention = {} if attention is None else {"HARNESS_ATTENTION": attention}
 
     def __enter__(self) -> Child:
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile()
+        confined = self._bounds is not None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"harness.program.{self._name}"],
+            confinement.command(self._module) if confined else [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment() | self._attention,
+            env=(confinement.environment() if confined else environment()) | self._attention,
+            cwd="/" if confined else None,
             start_new_session=True,
         )
+        if self._bounds is not None:
+            self._write(confinement.first_line(self._bounds))
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             with suppress(BrokenPipeError):
@@ -50,54 +59,77 @@ class Child:
     def ask(self, request: Any, count: int) -> Iterator[dict[str, Any] | HarnessError]:
         """Yield the answer to each of the request's jobs; what ended the process is that to all it leaves open."""
         assert self._process.stdin is not None
+        self._write(json.dumps(plain_data.to_plain(request)).encode())
         with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(plain_data.to_plain(request)).encode())
             self._process.stdin.close()
-        left = count
-        for line in self._lines():
-            if left == 0:
-                break
-            if line is None:
-                late = f"no program within {MAX_EXPORT_S:.0f} s; tracing goes on without end"
-                yield from [self._failure(late)] * left
+        lines = self._lines()
+        for left in range(count, 0, -1):
+            try:
+                yield read_answer(next(lines))
+            except NoAnswerError as why:
+                yield from [self._failure(str(why))] * left
                 return
-            left -= 1
-            answer: dict[str, Any] = json.loads(line)
-            yield answer
-        if left:
-            code = self._process.wait()
-            self._log.seek(0)
-            last = [line for line in self._log.read().splitlines() if line.strip()][-1:] or ["it printed nothing"]
-            yield from [self._failure(f"exit code {code}: {last[0]}")] * left
 
-    def _lines(self) -> Iterator[bytes | None]:
-        """Yield lines until the output ends; None where none comes in time."""
+    def _lines(self) -> Iterator[bytes]:
+        """Yield lines without end. Raises NoAnswerError where none comes in time, or none will."""
         assert self._process.stdout is not None
         rest, deadline = b"", time.monotonic() + MAX_EXPORT_S
         while True:
             wait = deadline - time.monotonic()
             if wait <= 0 or not select.select([self._process.stdout], [], [], wait)[0]:
-                yield None
-                return
-            chunk = os.read(self._process.stdout.fileno(), 65536)
+                raise NoAnswerError(f"no program within {MAX_EXPORT_S:.0f} s; tracing goes on without end")
+            chunk = os.read(self._process.stdout.fileno(), MAX_ANSWER_BYTES)
             if not chunk:
-                return
+                raise NoAnswerError(self._ended())
             *lines, rest = (rest + chunk).split(b"\n")
             if lines:
                 deadline = time.monotonic() + MAX_EXPORT_S
-            yield from lines
+            yield from [*lines, rest] if len(rest) > MAX_ANSWER_BYTES else lines
+
+    def _ended(self) -> str:
+        """Return how the process ended, and the last line that it printed."""
+        try:
+            code = str(self._process.wait(timeout=10))
+        except subprocess.TimeoutExpired:
+            self._kill()
+            code = "none, it closed its answers and went on"
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - MAX_ANSWER_BYTES))
+        printed = self._log.read().decode(errors="replace")
+        last = [line for line in printed.splitlines() if line.strip()][-1:] or ["it printed nothing"]
+        return f"exit code {code}: {last[0][:1000]}"
 
     def _failure(self, why: str) -> HarnessError:
-        own = self._name == "export" and (Path(self._where) / "submission.py").is_file()
+        own = self._module == "harness.program.export" and (Path(self._where) / "submission.py").is_file()
         kind = SubmissionError if own else HarnessError
         return kind(f"{self._where}: the process that makes its program ended: {why}")
+
+    def _write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class NoAnswerError(Exception):
+    """Why a process answers no more."""
+
+
+def read_answer(line: bytes) -> dict[str, Any]:
+    """Return the answer that a line holds: an object whose `error` is null or a text. Raises NoAnswerError."""
+    with suppress(ValueError, RecursionError):
+        answer = json.loads(line) if len(line) <= MAX_ANSWER_BYTES else None
+        if isinstance(answer, dict) and isinstance(answer.get("error", 0), str | None):
+            return answer
+    raise NoAnswerError(f"it answered {line[:80]!r}, which is no answer")
 
 
 def environment() -> dict[str, str]:
     """Return the environment of a process that imports this package, from wherever it is, uses no accelerator, and
     traces the same whatever jax is told outside.
     """
-    own = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    return kept | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    return kept | {"PYTHONPATH": confinement.python_path(), "JAX_PLATFORMS": "cpu"}

@@ -28,13 +28,14 @@ from harness.program import operations, store
 from harness.program.identity import identity
 from harness.program.manifest import (
     MAX_CONSTANT_BYTES,
+    MAX_ERROR,
     MAX_PROGRAM_BYTES,
     Contract,
     Facts,
     Leaf,
     Manifest,
 )
-from harness.program.requests import DeriveRequest
+from harness.program.requests import DeriveRequest, read_declared
 from harness.record import plain_data
 from harness.record.files import write_atomic
 
@@ -63,7 +64,10 @@ def main() -> int:
         try:
             answer["id"] = derive(Path(request.folder), workload_of(request), request).id
         except HarnessError as error:
-            answer["error"] = str(error)
+            answer["error"] = str(error)[:MAX_ERROR]
+        except (LookupError, TypeError, ValueError, RecursionError) as error:  # what is declared is anything
+            told = f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            answer["error"] = f"what the exporter declares or wrote is no program's: {told}"
         print(json.dumps(answer), file=answers, flush=True)
     return 0
 
@@ -85,14 +89,15 @@ def workload_of(request: DeriveRequest) -> store.Program | None:
 
 def derive(folder: Path, workload: store.Program | None, request: DeriveRequest) -> Manifest:
     """Return the manifest of an exported folder, and write it there. Raises SubmissionError for what breaks a rule."""
-    declared = json.loads((folder / "declared.json").read_text())
-    files = {path.name.removesuffix(".mlir"): path.read_bytes() for path in sorted(folder.glob("*.mlir"))}
+    declared = read_declared(folder)
+    found = sorted(path for path in folder.glob("*.mlir") if path.is_file())
+    total = sum(path.stat().st_size for path in found)
+    if workload is not None and total > MAX_PROGRAM_BYTES:
+        raise SubmissionError(f"the program takes {total} bytes, and a submission's has at most {MAX_PROGRAM_BYTES}")
+    files = {path.name.removesuffix(".mlir"): path.read_bytes() for path in found}
     functions = {name: Function(name, data) for name, data in files.items()}
     ways = {name.removesuffix(CUDNN): function for name, function in functions.items() if name.endswith(CUDNN)}
     plain = {name: function for name, function in functions.items() if not name.endswith(CUDNN)}
-    total = sum(map(len, files.values()))
-    if workload is not None and total > MAX_PROGRAM_BYTES:
-        raise SubmissionError(f"the program takes {total} bytes, and a submission's has at most {MAX_PROGRAM_BYTES}")
     facts = {name: function.facts() for name, function in functions.items()}
     source = str(request.sources.get("submission", ""))
     if workload is None:

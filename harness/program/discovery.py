@@ -11,6 +11,8 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import importlib.machinery
+import importlib.util
 import os
 import sys
 import traceback
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, suggest
+from harness.program.refusals import explained
 from harness.program.workload import Data, Workload, WorkloadInfo, held_out
 
 Kind = Literal["submissions", "workloads"]
@@ -44,13 +47,13 @@ class Folder:
         """
         digest = hashlib.sha256()
         own = [p for p in self.path.rglob("*") if p.suffix in (".py", ".yaml", ".yml") or p.name == SEARCH_SPACE]
-        for file in sorted({*own, *_imported(own)}):
+        for file in sorted({*own, *imported(own)}):
             digest.update(f"{file.relative_to(self.path.parent)}\0".encode() + file.read_bytes() + b"\0")
         return digest.hexdigest()[:12]
 
 
-def _imported(files: Iterable[Path]) -> set[Path]:
-    """Return the files that `files` import relatively, and these in turn; what cannot be parsed imports none."""
+def imported(files: Iterable[Path]) -> set[Path]:
+    """Return the files that Python files import relatively, and these in turn; what cannot be parsed imports none."""
     found: set[Path] = set()
     waiting = [file for file in files if file.suffix == ".py"]
     while waiting:
@@ -130,11 +133,29 @@ def load(folder: Folder) -> types.ModuleType:
         package.__path__ = [str(folder.path.parent)]
         sys.modules[parent] = package
     try:
+        _import_package(f"{parent}.{folder.name}", folder.path)
         return importlib.import_module(f"{parent}.{folder.name}.{_ENTRY[folder.kind].removesuffix('.py')}")
     except HarnessError:
         raise
     except Exception as error:
         raise _ERROR[folder.kind](blame(folder.path, "import", error)) from error
+
+
+def _import_package(name: str, path: Path) -> None:
+    """Import a folder as a package, without a look at the folder that it lies in, which may not be allowed."""
+    if name in sys.modules:
+        return
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    if (path / "__init__.py").is_file():
+        spec.loader = importlib.machinery.SourceFileLoader(name, str(path / "__init__.py"))
+    spec.submodule_search_locations = [str(path)]
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    if spec.loader is not None:
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
 
 
 def unload(folder: Folder) -> None:
@@ -158,7 +179,7 @@ def blame(path: Path, doing: str, error: BaseException) -> str:
             if Path(frame.filename).is_relative_to(path):
                 where = f"{frame.filename}:{frame.lineno} ({frame.name})"
     message = str(error).strip().split("\n\n")[0] or "no message"
-    return f"{where}: {type(error).__name__} in {doing}: {message}"
+    return f"{where}: {type(error).__name__} in {doing}: {message}{explained(error)}"
 
 
 def workload_info(folder: Folder, variant: str | None = None) -> WorkloadInfo:

@@ -4,8 +4,9 @@
 
 reads one `ExportRequest` (JSON) and answers with a JSON object a line on standard output, one for each job in order:
 `{"error": null}` where the job's folder holds its functions and `declared.json`, else why not. A workload is exported
-by a process that imports no submission; a submission by one that imports no other. What a process that imported one
-says is not taken: `harness.program.derive` looks at the files.
+by a process that imports no submission; a submission by one that imports no other, confined by
+`harness.program.sandbox`. What a process that imported one says is not taken: `harness.program.derive` looks at the
+files.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +24,7 @@ from unittest import mock
 from harness.errors import HarnessError, SubmissionError
 from harness.machine.lifetime import end_with_parent
 from harness.program import discovery
-from harness.program.manifest import MAX_EXPORT_BYTES, Way
+from harness.program.manifest import MAX_ERROR, MAX_EXPORT_BYTES, Way
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
 
@@ -34,8 +34,6 @@ def main() -> int:
     end_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a submission prints is no answer
-    limit = (MAX_EXPORT_BYTES, MAX_EXPORT_BYTES)
-    resource.setrlimit(resource.RLIMIT_AS, limit)
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
@@ -45,7 +43,8 @@ def main() -> int:
     request = plain_data.read(ExportRequest, json.load(sys.stdin), "request")
     load = functools.cache(discovery.load_workload)
     for job in request.jobs:
-        print(json.dumps({"error": done(job, request.submission, load)}), file=answers, flush=True)
+        problem = done(job, request.submission, load)
+        print(json.dumps({"error": problem and problem[:MAX_ERROR]}), file=answers, flush=True)
     return 0
 
 

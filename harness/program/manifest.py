@@ -36,6 +36,9 @@ MAX_PROGRAM_BYTES = 4 * 2**20
 MAX_CONSTANT_BYTES = 8 * 2**10  # above those of the workload's own step
 MAX_EXPORT_S = 120.0
 MAX_EXPORT_BYTES = 4 * 2**30  # of memory
+MAX_FILE_BYTES = 16 * 2**20  # of each file that a confined process writes, what it prints among them
+MAX_ANSWER_BYTES = 2**16  # of a line by which a process answers
+MAX_ERROR = 8192  # characters of an error that it tells
 
 Kind = Literal["workload", "submission"]
 Way = Literal["xla", "cudnn"]

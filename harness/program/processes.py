@@ -7,7 +7,6 @@ submissions are exported at a time.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,10 @@ from typing import Any
 from harness.errors import HarnessError, SubmissionError, WorkloadError
 from harness.machine.flags import Device
 from harness.machine.hardware import packages
-from harness.program import store
+from harness.program import confinement, store
 from harness.program.child import Child
 from harness.program.discovery import Folder
+from harness.program.making import make
 from harness.program.requests import DeriveRequest, Ends, ExportRequest, Job
 from harness.program.submission import SubmissionInfo, read_info
 from harness.record.spec import Value, short_hash
@@ -126,7 +126,7 @@ def workload_ids(
                 for i, (workload, variant) in enumerate(missing)
             ]
             requests = [DeriveRequest(job.out, None, platform, _sources(*each, platform)) for job, each in zip(jobs, missing, strict=True)]  # fmt: skip # noqa: E501
-            made = _made(ExportRequest(None, tuple(jobs)), requests, deriver, [str(w.path) for w, _ in missing])
+            made = make(ExportRequest(None, tuple(jobs)), requests, deriver, [str(w.path) for w, _ in missing])
             for each, answer in zip(missing, made, strict=True):
                 if isinstance(answer, HarnessError):
                     found[each] = WorkloadError(str(answer))
@@ -177,12 +177,23 @@ class _Lookup:
     def __init__(self, wanted: Wanted, own: str):
         self.wanted, self.own = wanted, own
         self.error: HarnessError | None = None
-        self.sources = _sources(wanted.workload, wanted.variant, wanted.platform) | {
-            "submission": wanted.submission.source_hash,
-            "budget_steps": wanted.budget_steps,
-            "declared_steps": wanted.declared_steps,
-            "workload_program": own,
-        }
+        self.requires: tuple[str, ...] = ()
+        try:
+            if (wanted.submission.path / "submission.yaml").is_file():
+                self.requires = read_info(wanted.submission).requires
+            versions = confinement.versions(wanted.submission.path, self.requires)
+        except SubmissionError as error:
+            self.error, versions = error, {}
+        self.sources = (
+            _sources(wanted.workload, wanted.variant, wanted.platform)
+            | {
+                "submission": wanted.submission.source_hash,
+                "budget_steps": wanted.budget_steps,
+                "declared_steps": wanted.declared_steps,
+                "workload_program": own,
+            }
+            | ({"requires": versions} if versions else {})
+        )
         self.look()
 
     def look(self) -> None:
@@ -239,9 +250,10 @@ def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> N
             on_export(f"{submission.name} on {lookup.wanted.workload.name}")
             for job in lookup.jobs.values():
                 entries.append((lookup, replace(job, out=str(_new(scratch / str(len(entries)))))))
-        requests = [DeriveRequest(job.out, lookup.own, job.platform, lookup.sources) for lookup, job in entries]
+        held = {"confinement": confinement.kernel()}
+        requests = [DeriveRequest(job.out, lookup.own, job.platform, lookup.sources | held) for lookup, job in entries]
         request = ExportRequest(str(submission.path), tuple(job for _, job in entries))
-        made = _made(request, requests, deriver, [str(submission.path)] * len(entries))
+        made = make(request, requests, deriver, [str(submission.path)] * len(entries), lookups[0].requires)
         for (lookup, job), answer in zip(entries, made, strict=True):
             if isinstance(answer, HarnessError):
                 lookup.error = lookup.error or answer
@@ -251,65 +263,6 @@ def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> N
                     lookup.enter(job, answer, program.manifest.contract.arguments)
     for lookup in lookups:
         lookup.look()
-
-
-def _made(
-    request: ExportRequest, derive: Sequence[DeriveRequest], deriver: Child, names: Sequence[str]
-) -> list[str | HarnessError]:
-    """Export, let the deriver look at what came, and move it to the store; return ids, or what is wrong."""
-    found: dict[int, str | HarnessError] = {}
-    asked = os.environ.get("HARNESS_ATTENTION")
-    with Child("export", request.submission or names[0], attention=asked or "xla") as exporter:
-        for number, answer in enumerate(exporter.ask(request, len(derive))):
-            if isinstance(answer, HarnessError):
-                found[number] = answer
-            elif answer["error"]:
-                found[number] = SubmissionError(answer["error"])
-    if asked is None:
-        _export_cudnn(request, [n for n in range(len(derive)) if n not in found], derive, names[0])
-    left = [number for number in range(len(derive)) if number not in found]
-    for number, answer in zip(left, deriver.ask([derive[n] for n in left], len(left)), strict=True):
-        if isinstance(answer, HarnessError):
-            found[number] = answer
-        elif answer["error"]:
-            found[number] = SubmissionError(f"{names[number]}: {answer['error']}")
-        else:
-            store.add(Path(derive[number].folder), answer["id"])
-            found[number] = answer["id"]
-    return [found[number] for number in range(len(derive))]
-
-
-def _export_cudnn(request: ExportRequest, numbers: Sequence[int], derive: Sequence[DeriveRequest], where: str) -> None:
-    """Export those jobs a second time with cuDNN's attention, where they have any; why not is declared."""
-    several = [n for n in numbers if request.jobs[n].platform == "gpu" and _has_attention(derive[n])]
-    if not several:
-        return
-    declared = {n: _read(Path(derive[n].folder) / "declared.json") for n in several}
-    jobs = tuple(
-        replace(request.jobs[n], way="cudnn", arguments=tuple(declared[n].get("arguments", ()))) for n in several
-    )
-    with Child("export", request.submission or where, attention="cudnn") as exporter:
-        answers = exporter.ask(replace(request, jobs=jobs), len(jobs))
-        for number, answer in zip(several, answers, strict=True):
-            if problem := str(answer) if isinstance(answer, HarnessError) else answer["error"]:
-                folder = Path(derive[number].folder)
-                for file in folder.glob("*.cudnn.mlir"):
-                    file.unlink()
-                (folder / "declared.json").write_text(json.dumps(declared[number] | {"cudnn": problem}))
-
-
-def _has_attention(request: DeriveRequest) -> bool:
-    """Whether what was exported has attention by HARNESS_ATTENTION: the workload says, or its own program has both."""
-    if request.workload is None:
-        choices = _read(Path(request.folder) / "declared.json").get("choices", {})
-        return any("HARNESS_ATTENTION" in choice for choice in choices.values())
-    own = store.read(request.workload)
-    return own is not None and own.manifest.has("cudnn")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(file.read_text())
-    return data
 
 
 def _there(key: str) -> str | HarnessError:

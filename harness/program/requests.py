@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from harness.errors import SubmissionError
 from harness.machine.flags import Device
 from harness.program.manifest import Way
 from harness.record.spec import Value
@@ -14,6 +17,8 @@ Ends = tuple[float, float]
 """The least and the largest value of a dimension of a search space."""
 
 PLATFORMS: Mapping[Device, str] = {"cpu": "cpu", "gpu": "cuda"}  # as jax.export calls them
+
+DECLARED = "declared.json"  # beside the functions: what the exporter says of them
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,15 @@ class DeriveRequest:
     workload: str | None
     platform: Device
     sources: dict[str, Any]
+
+
+def read_declared(folder: Path) -> dict[str, Any]:
+    """Return what the exporter says of a folder. Raises SubmissionError where that is no JSON object."""
+    file = folder / DECLARED
+    try:
+        declared = json.loads(file.read_bytes()) if file.is_file() else None
+    except (ValueError, RecursionError) as error:
+        raise SubmissionError(f"its {DECLARED} is no JSON: {str(error)[:200]}") from None
+    if not isinstance(declared, dict) or not isinstance(declared.get("arguments", []), list):
+        raise SubmissionError(f"its {DECLARED} is no JSON object, or its arguments are no list")
+    return declared

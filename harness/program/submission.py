@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ class SubmissionInfo:
       defaults: the hyperparameters that `build` is given.
       space: search space by hyperparameter name, a subset of `defaults`.
       points: explicit points, which rulesets that tune take in this order instead of drawing from the space.
+      requires: distributions that it imports beside jax, flax, optax, scipy and numpy, as pip calls them; they become
+        readable to the processes that import it, and their versions are recorded.
       speedrun_length: length of a speedrun in step hints, where the user declares no number of steps.
     """
 
@@ -51,6 +54,7 @@ class SubmissionInfo:
     references: tuple[str, ...] = ()
     space: dict[str, Dimension] = field(default_factory=dict)
     points: tuple[dict[str, Value], ...] = ()
+    requires: tuple[str, ...] = ()
     speedrun_length: float = 1.0
 
 
@@ -100,6 +104,9 @@ def read_info(folder: discovery.Folder) -> SubmissionInfo:
     for i, point in enumerate(info.points):
         for name, value in point.items():
             _fitted(value, info.defaults[name], f"{path}: points[{i}].{name}")
+    for name in info.requires:
+        if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", name):
+            raise SubmissionError(f"{path}: requires: expected the name of a package, as pip calls it, got {name!r}")
     if not info.speedrun_length > 0:
         raise SubmissionError(f"{path}: speedrun_length: expected step hints, a number above 0")
     return info

@@ -5,6 +5,7 @@ Nothing is compiled here: tree, shapes and dtypes are looked at on abstract valu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,11 @@ def check_arrays(opt_state: PyTree, source: Path) -> None:
             raise SubmissionError(
                 f"{source}/submission.py: init() put a random key into opt_state{jax.tree_util.keystr(path)}; "
                 "state holds arrays only: use the key that step() is handed"
+            )
+        if re.match(r"(u?int|float)[1-7](_|$)", str(leaf.dtype)):
+            raise SubmissionError(
+                f"{source}/submission.py: init() put {leaf.dtype} into opt_state{jax.tree_util.keystr(path)}; "
+                "a program holds numbers of whole bytes: pack several into a uint8"
             )
 
 

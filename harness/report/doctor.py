@@ -23,7 +23,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.machine import flags, hardware
 from harness.machine.cache import cache_folder
 from harness.machine.flags import Device
-from harness.program import discovery
+from harness.program import confinement, discovery
 from harness.program.discovery import Folder
 from harness.record.spec import DeviceConfig, RunSpec
 from harness.report import listing
@@ -101,7 +101,16 @@ def _machine() -> list[Finding]:
         Finding("processor", f"{machine['cpu']}, {machine['cores']} usable core(s)"),
         Finding("memory", memory),
         Finding("system", machine["os"]),
+        _confinement(),
     ]
+
+
+def _confinement() -> Finding:
+    """What holds the processes that import a submission, on this kernel."""
+    held = confinement.kernel()
+    whole = bool(held["seccomp"]) and int(held["landlock"]) >= confinement.WHOLE
+    hint = "" if whole else "harness/SECURITY.md says what a submission can do here; import those that you trust"
+    return Finding("confinement", confinement.told(held), "ok" if whole else "note", hint)
 
 
 def _devices(config: DeviceConfig) -> list[Finding]:

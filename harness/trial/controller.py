@@ -7,17 +7,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.api import Control, Progress
 from harness.errors import SubmissionError
-from harness.program.child import environment
+from harness.program import confinement
+from harness.program.child import NoAnswerError, read_answer
 from harness.program.discovery import Folder
-from harness.program.manifest import Manifest
+from harness.program.manifest import MAX_ANSWER_BYTES, Manifest
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
 from harness.record.spec import Options, TrialSpec
@@ -26,7 +25,8 @@ from harness.record.spec import Options, TrialSpec
 class Controller:
     """A controller process; it runs only while it is asked, and ends with the thread that started it.
 
-    It is in a process group of its own, so that what a submission starts is stopped and ended along with it.
+    It is confined like an exporter, and in a process group of its own, so that where the kernel lets a submission start
+    processes, these are stopped and ended along with it.
     """
 
     def __init__(self, spec: TrialSpec, options: Options, submission: Manifest):
@@ -37,28 +37,25 @@ class Controller:
         job = Job(
             "", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps
         )
-        request = ExportRequest(options.submission_path, (job,))
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write(json.dumps(plain_data.to_plain(request)))
-            file.flush()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.program.control", file.name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment(),
-                process_group=0,
-            )
-            self._answer()  # it has read the request, and built
+        requires = tuple(submission.sources.get("requires", {}))
+        bounds = confinement.of_submission(self._source, [Path(options.workload_path)], requires=requires)
+        self._process = subprocess.Popen(
+            confinement.command("harness.program.control"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=confinement.environment(),
+            cwd="/",
+            process_group=0,
+        )
+        self._write(confinement.first_line(bounds))
+        self._say(plain_data.to_plain(ExportRequest(options.submission_path, (job,))))
+        self._answer()  # it has built
 
     def ask(self, progress: Progress) -> Control | None:
         """Return the submission's answer. Raises SubmissionError naming its line where it gives none."""
-        assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(asdict(progress)) + "\n")
-            self._process.stdin.flush()
-        answer = self._answer()["answer"]
+        self._say(asdict(progress))
+        answer = self._answer().get("answer")
         return None if answer is None else plain_data.read(Control, answer, "control", SubmissionError)
 
     def close(self) -> None:
@@ -69,14 +66,24 @@ class Controller:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()  # type: ignore[union-attr]
 
+    def _say(self, plain: Any) -> None:
+        self._write(json.dumps(plain).encode() + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
+        line = self._process.stdout.readline(MAX_ANSWER_BYTES + 1)
+        try:
+            answer = read_answer(line)
+        except NoAnswerError as problem:
             self.close()
-            code = self._process.returncode
-            raise SubmissionError(f"{self._source}/submission.py: the process of `control` ended, exit code {code}")
-        answer: dict[str, Any] = json.loads(line)
+            why = f": {problem}" if line else f", exit code {self._process.returncode}"
+            raise SubmissionError(f"{self._source}/submission.py: the process of `control` ended{why}") from None
         if answer["error"]:
             self.close()
             raise SubmissionError(answer["error"])

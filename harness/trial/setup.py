@@ -129,7 +129,8 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     folder.append("phase", phase="warmup", compile_s=prepared.programs.compile_s, cost=cost)
     fingerprint = backend.fingerprint() | {
         "hashes": {"workload": spec.workload_hash, "submission": spec.submission_hash},
-        "exported_by": submission.sources.get("versions", {}),
+        "exported_by": submission.sources.get("versions", {}) | submission.sources.get("requires", {}),
+        "confinement": submission.sources.get("confinement", {}),
         "choices": choices_of(prepared),
     }
     with ledger.span("warmup"):

@@ -432,6 +432,14 @@ def test_devices_are_not_asked_for(planted):
         program(asks)
 
 
+def test_a_dtype_of_less_than_a_byte_is_refused(planted):
+    code = ALGORITHM.format(extra="pass", build="pass", fields="").replace(
+        "jnp.zeros((), jnp.int32)", "jnp.zeros((), jnp.uint4)"
+    )
+    with pytest.raises(SubmissionError, match=r"small/submission\.py: init\(\) put uint4 into opt_state\['count'\]; "):
+        program(planted(code, "small"))
+
+
 def test_host_callbacks_cannot_be_exported(planted):
     calls = planted(name="calls", extra="jax.debug.print('{}', value)")
     with pytest.raises(

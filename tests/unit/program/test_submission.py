@@ -83,6 +83,11 @@ def test_good(folder):
         ({"points": [{"kind": 1}]}, "points[0].kind: expected str like the default 'a', got 1"),
         ({"defaults": {"lr": math.nan}}, "defaults.lr: expected a finite number, got nan"),
         ({"space": {"lr": {"min": 0, "max": 1, "scaling": "cubic"}}}, "space.lr: scaling: expected one of the choices"),
+        ({"requires": "scikit-learn"}, "requires: expected"),
+        (
+            {"requires": ["scikit-learn", "../data"]},
+            "requires: expected the name of a package, as pip calls it, got '../",
+        ),
         ("", "expected a mapping with the fields of SubmissionInfo, got None"),
         ("name: [", "not valid YAML"),
         ("name: mine\n", "the field 'description' is missing; it must be a string"),

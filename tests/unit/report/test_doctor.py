@@ -10,7 +10,7 @@ import pytest
 
 from harness.machine import hardware
 from harness.machine.cache import cache_folder
-from harness.program import discovery
+from harness.program import confinement, discovery
 from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
 from harness.report import doctor
 
@@ -63,6 +63,20 @@ def test_all_well(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert text in out
     assert "nothing to do" in out
+
+
+def test_what_the_kernel_lacks_of_the_confinement_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_workload(here, "well")
+    monkeypatch.setattr(confinement, "kernel", lambda: {"landlock": 7, "seccomp": True})
+    assert doctor.run(spec("well"), calibrate=False) == 0
+    assert "Landlock 7 and seccomp" in capsys.readouterr().out
+    monkeypatch.setattr(confinement, "kernel", lambda: {"landlock": 0, "seccomp": True})
+    assert doctor.run(spec("well"), calibrate=False) == 0, "a run needs none of it"
+    out = " ".join(capsys.readouterr().out.split())
+    assert "files are open" in out
+    assert "confinement: harness/SECURITY.md says what a submission can do here" in out
 
 
 def test_data_that_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

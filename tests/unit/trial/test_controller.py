@@ -1,0 +1,105 @@
+"""The controller: answers `control`, confined and without a clock, and whatever it says takes no trial down."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from harness.api import Control, Progress
+from harness.errors import SubmissionError
+from harness.program import confinement, discovery, processes
+from harness.program.discovery import Folder
+from harness.record.spec import Options
+from harness.trial.controller import Controller
+
+QUADRATIC = discovery.find("workloads", "quadratic")
+HELD = confinement.kernel()
+CODE = """
+import datetime, logging, os, socket, time
+from datetime import datetime as moment
+from time import monotonic, perf_counter
+import jax.numpy as jnp
+import optax
+from harness.api import Algorithm, Control
+from harness.optim.optax_adapter import from_optax
+
+
+def to_all(data):
+    for file in range(3, 20):
+        try:
+            os.write(file, data)
+        except OSError:
+            pass
+
+
+def build(task, hp):
+    started = time.time(), moment.now()
+    base = from_optax(optax.sgd(0.1))
+
+    def control(progress):
+        if progress.step:
+            eval(compile(hp["does"], __file__, "eval"))
+        logging.warning("at step %d", progress.step)
+        return Control(stop=bool(jnp.sqrt(progress.step) > 5.0))
+
+    return Algorithm(init=base.init, step=base.step, control=control)
+"""
+REFUSED = {
+    **{
+        f"{asked}()": rf"ClockError in control at step 8: {told}\(\) tells the time, .* count steps"
+        for asked, told in {
+            "time.time": r"time\.time",
+            "time.time_ns": r"time\.time_ns",
+            "monotonic": r"time\.monotonic",
+            "perf_counter": r"time\.perf_counter",
+            "moment.now": r"datetime\.now",
+            "datetime.datetime.utcnow": r"datetime\.utcnow",
+        }.items()
+    },
+    "to_all(b'junk\\n')": r"the process of `control` ended: it answered b'junk\\n', which is no answer",
+    "to_all(b'x' * 2**18)": r"the process of `control` ended: it answered b'x{80}', which is no answer",
+    "os._exit(7)": r"the process of `control` ended, exit code 7",
+}
+if HELD["landlock"] and HELD["seccomp"]:
+    alone = "a submission is exported, and answers control calls, without data, network"
+    REFUSED |= {
+        "open('/etc/hostname').read()": rf"PermissionError in control at step 8: .*; {alone}",
+        "socket.socket()": rf"PermissionError in control at step 8: .*; {alone}",
+        "os.fork()": rf"PermissionError in control at step 8: .*; {alone}",
+        "os.setpgid(0, os.getppid())": rf"PermissionError in control at step 8: .*; {alone}",
+    }
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory):
+    """Return a function that starts a controller whose `control` does something, and asks it twice."""
+    path = tmp_path_factory.mktemp("planted") / "steers"
+    path.mkdir()
+    (path / "submission.py").write_text(CODE)
+    source = Folder("submissions", "steers", path)
+    points = [{"does": does} for does in (*REFUSED, "None")]
+    made = processes.submission_programs(QUADRATIC, source, points, 200)
+    manifests = {str(point["does"]): program.manifest for point, program in zip(points, made, strict=True)}
+
+    def start(does: str) -> tuple[Control | None, ...]:
+        spec = SimpleNamespace(variant=None, device="cpu", hyperparameters={"does": does}, budget_steps=200, steps=None)
+        controller = Controller(spec, Options(str(QUADRATIC.path), str(path)), manifests[does])
+        try:
+            return tuple(controller.ask(Progress(step, 32 * step, {})) for step in (0, 8, 30))
+        finally:
+            controller.close()
+
+    return start
+
+
+def test_it_answers_and_may_compute_and_log(ask):
+    assert ask("None") == (Control(), Control(), Control(stop=True))
+
+
+@pytest.mark.parametrize("does", REFUSED)
+def test_what_is_refused_is_told_with_its_line(ask, does):
+    with pytest.raises(SubmissionError, match=REFUSED[does]) as caught:
+        ask(does)
+    assert "steers/submission.py" in str(caught.value)
+    assert "\n" not in str(caught.value)
