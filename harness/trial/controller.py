@@ -20,7 +20,6 @@ from harness.program.discovery import Folder
 from harness.program.manifest import Manifest
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
-from harness.record.spec import Options, TrialSpec
 
 
 class Controller:
@@ -29,15 +28,14 @@ class Controller:
     It is in a process group of its own, so that what a submission starts is stopped and ended along with it.
     """
 
-    def __init__(self, spec: TrialSpec, options: Options, submission: Manifest):
-        """Start it. Raises SubmissionError where the submission has other sources now, or cannot be built."""
-        self._source = Path(options.submission_path)
-        if Folder("submissions", self._source.name, self._source).source_hash != submission.contract.control:
-            raise SubmissionError(f"{self._source}: its files have changed since the trial was planned; plan it anew")
-        job = Job(
-            "", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps
-        )
-        request = ExportRequest(options.submission_path, (job,))
+    def __init__(self, source: Path, job: Job, submission: Manifest):
+        """Start it for the submission at `source`, whose point and workload `job` holds. Raises SubmissionError where
+        it has other sources now, or cannot be built.
+        """
+        self._source = source
+        if Folder("submissions", source.name, source).source_hash != submission.contract.control:
+            raise SubmissionError(f"{source}: its files have changed since the trial was planned; plan it anew")
+        request = ExportRequest(str(source), (job,))
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             file.write(json.dumps(plain_data.to_plain(request)))
             file.flush()
