@@ -24,7 +24,7 @@ import numpy as np
 from harness.api import Algorithm, Batch, TrainState
 from harness.errors import SubmissionError
 from harness.program.loss import WorkloadLoss, inner_jaxprs
-from harness.program.trace import blamed, strong, take_step
+from harness.program.trace import blamed, check_arrays, strong, take_step
 from harness.program.workload import Workload
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -54,6 +54,7 @@ def check_pure(workload: Workload, algorithm: Algorithm, batch: Any, batches: An
         return algorithm.eval_variables(replace(loss, gradients=False), state, batches or None, key)
 
     opt_state = _traced_twice(init, (params, key), algorithm, source)
+    check_arrays(opt_state, source)
     state = TrainState(params, opt_state, model_state, step=zero, examples=zero)  # type: ignore[arg-type]
     _traced_twice(step, (state, batch, key), algorithm, source)
     if algorithm.eval_variables is not None:

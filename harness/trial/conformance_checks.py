@@ -42,8 +42,8 @@ def examine(report: Reporter, request: Request, toy: Toy) -> None:
     if not report.check("training", training):
         return
     trainer, state = made["trainer"], made["state"]
-    report.check("determinism", lambda: trainer.determinism(state))
-    report.check("resume", lambda: trainer.resume(state))
+    if report.check("determinism", lambda: trainer.determinism(state)):
+        report.check("resume", lambda: trainer.resume(state))
     report.check("control", lambda: trainer.control(made["metrics"]))
 
 
