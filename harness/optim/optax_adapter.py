@@ -41,7 +41,7 @@ def _explained() -> Iterator[None]:
     """Say what a transformation is handed, where optax itself cannot take it."""
     try:
         yield
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raised = traceback.extract_tb(error.__traceback__)[-1].filename
         if not Path(raised).is_relative_to(Path(optax.__file__).parent):
             raise

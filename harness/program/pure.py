@@ -127,7 +127,8 @@ def _refuse_callbacks(jaxpr: Any, source: Path) -> None:
 
 def _printed(closed: Any) -> tuple[str, list[bytes]]:
     """Return a traced program as text without addresses, and the bytes of its constants."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(closed)), [np.asarray(x).tobytes() for x in closed.consts]
+    plain = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in closed.consts]
+    return re.sub(r" at 0x[0-9a-f]+", "", str(closed)), [np.asarray(x).tobytes() for x in plain]
 
 
 def _held(algorithm: Algorithm, source: Path) -> dict[str, Any]:

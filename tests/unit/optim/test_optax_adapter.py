@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 import pytest
 
 from harness.api import TrainState
@@ -109,6 +110,7 @@ def test_polyak_step_by_hand():
     ("transform", "says"),
     [
         (lambda: optax.lbfgs(0.1), "TypeError: .*'value_fn'"),
+        (lambda: optax.contrib.sophia(0.1), "ValueError: obj_fn must be provided to hutchinson update function."),
         (lambda: optax.lookahead(optax.sgd(0.1), 5, 0.5), "AttributeError: 'dict' object has no attribute 'fast'"),
     ],
 )

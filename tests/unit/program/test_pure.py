@@ -204,6 +204,7 @@ HONEST = {
     ),
     "a note that init makes": algorithm("note = {}", init="note['leaves'] = 2", step="scale = 0.5 * note['leaves']"),
     "a list filled anew each time": algorithm(step="parts = []; parts.append(1.0); scale = sum(parts)"),
+    "a key of build's": algorithm("noise = jax.random.key(0)", step="scale = jax.random.uniform(noise)"),
     "an array of build's": algorithm("table = jnp.arange(3.0)", step="scale = table[1]"),
     "every tenth step, by state.step": algorithm(
         step="scale = jax.lax.cond(state.step % 10 == 0, lambda: 2.0, lambda: 1.0)"
