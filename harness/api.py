@@ -7,7 +7,9 @@ A submission is a folder with a `submission.py` that holds
 Most return an optax transformation. One that needs several gradients, other evaluation parameters, data selection or
 control over the batch size returns an `Algorithm`. Everything in it is a pure function: randomness comes from the key
 handed in. The functions are traced once, by a process without data, and what runs is the program that comes out: a
-print or another callback to the host cannot be part of it. Return what you want to see as a metric.
+counter or a list that Python keeps would stand still in it, and is refused: it belongs into the optimizer's state. A
+print or another callback to the host cannot be part of it: return what you want to see as a metric, or run
+`harness check NAME --debug`.
 """
 
 from __future__ import annotations

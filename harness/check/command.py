@@ -1,4 +1,4 @@
-"""`harness check`: a process for each submission, so that one that takes its process down is a finding too."""
+"""`harness check`: from folders to reports. All that runs code of a submission, or a program of it, is a process."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from harness.campaign.launch.local import oom_kills, verdict
 from harness.check import static
+from harness.check.export import Made, demo, export, export_anew, toys
 from harness.check.findings import Finding, Report, print_json, print_report
 from harness.program import discovery
+from harness.program.child import environment
+from harness.program.submission import SubmissionInfo
 from harness.report.tables import print_line
 
 HANG_S = 300.0
 CONFORMANCE = (sys.executable, "-m", "harness.trial.conformance")
-_STATIC = frozenset({"metadata", "size", "lint"})
+
+Say = Callable[[str], None]
 
 
 def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) -> int:
@@ -32,40 +39,87 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
     folders = [discovery.find("submissions", name) for name in names]
     reports = []
     for number, folder in enumerate(folders):
-        if not as_json:
-            if number:
-                print_line()
-            print_line(f"checking {folder.name} ({folder.path}), half a minute or so")
-            sys.stdout.flush()
-        reports.append(check(folder, hang_s=hang_s))
-        if not as_json:
-            print_report(reports[-1])
+        if as_json:
+            reports.append(check(folder, hang_s=hang_s))
+            continue
+        if number:
+            print_line()
+        print_line(f"checking {folder.name} ({folder.path})")
+        reports.append(check(folder, say=_timed(), hang_s=hang_s))
+        print_report(reports[-1])
     if as_json:
         print_json(reports)
     return 0 if all(report.passed for report in reports) else 1
 
 
-def check(folder: discovery.Folder, *, hang_s: float = HANG_S) -> Report:
+def debug(names: Sequence[str], workload: str | None = None) -> int:
+    """Train each submission for some steps on the workload, or on a toy, in one process and with its prints; return 0,
+    or the exit code of the first that fails. Nothing is checked or scored. Raises ConfigError for an unknown name.
+    """
+    place = discovery.find("workloads", workload) if workload else toys()[0]
+    for folder in [discovery.find("submissions", name) for name in names]:
+        print_line(f"{folder.name} on {place.name}: in one process, for debugging; nothing is checked")
+        sys.stdout.flush()
+        command = [sys.executable, "-m", "harness.program.debug", str(folder.path), str(place.path)]
+        if code := subprocess.run(command, env=environment(), check=False).returncode:
+            return code
+    return 0
+
+
+def _timed() -> Say:
+    """Return what prints a line for each stage, with the seconds since now."""
+    start, lock = time.monotonic(), threading.Lock()
+
+    def say(text: str) -> None:
+        with lock:
+            print_line(f"{time.monotonic() - start:5.1f} s  {text}")
+            sys.stdout.flush()
+
+    return say
+
+
+def check(folder: discovery.Folder, *, say: Say = lambda text: None, hang_s: float = HANG_S) -> Report:
     """Return everything that is found about one submission."""
-    findings = static.look_at(folder)
-    ran = set(_STATIC)
-    if not any(finding.check == "metadata" and "submission.yaml" in finding.message for finding in findings):
-        for answer in _answers(folder, hang_s):
-            if isinstance(answer, Finding):
-                findings.append(answer)
-            elif "end" in answer:
-                ran.add(answer["end"])
-                findings += [Finding(answer["end"], text, answer["workload"]) for text in answer["findings"]]
-    return Report(folder.name, str(folder.path), tuple(findings), frozenset(ran))
+    info, findings = static.look_at(folder)
+    found: list[Made | Finding] = list(findings)
+    ran = {"metadata", "size", "advice"}
+    if info is not None:
+        first, *others = toys()
+        found += export(folder, info, [first, *others, *demo()], say)
+        ran.add("export")
+        small = [one for one in found if isinstance(one, Made) and one.workload == first]
+        with ThreadPoolExecutor(1) as pool:  # it waits for other processes
+            for made in small:
+                say(f"running it on {first.name}; exporting it anew, and over its search space")
+                anew = pool.submit(lambda made: list(export_anew(folder, info, made)), made)
+                for answer in _answers(folder, info, made, hang_s):
+                    if isinstance(answer, Finding):
+                        found.append(answer)
+                    elif "end" in answer:
+                        ran.add(answer["end"])
+                        found += [Finding(answer["end"], text, answer["workload"]) for text in answer["findings"]]
+                found += anew.result()
+                ran |= {"again", "space"}
+    return Report(
+        folder.name,
+        str(folder.path),
+        tuple(one for one in found if isinstance(one, Finding)),
+        frozenset(ran),
+        tuple(one.facts() for one in found if isinstance(one, Made)),
+    )
 
 
-def _answers(folder: discovery.Folder, hang_s: float) -> Iterator[Any]:
-    """Yield what the subprocess reports; where it ends before its time, a finding about what it was doing."""
-    doing = {"begin": "build", "workload": ""}
+def _answers(folder: discovery.Folder, info: SubmissionInfo, made: Made, hang_s: float) -> Iterator[Any]:
+    """Yield what the process that runs a program reports; where it ends before its time, a finding about what it was
+    doing.
+    """
+    doing = {"begin": "training", "workload": made.workload.name}
+    toy = {"workload": str(made.workload.path), "own": made.own.id, "program": made.program.id}
+    request = {"submission": str(folder.path), "hyperparameters": info.defaults, "toys": [toy]}
     killed_before = oom_kills()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [*CONFORMANCE, str(folder.path)],
+            [*CONFORMANCE, json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -92,7 +146,7 @@ def _answers(folder: discovery.Folder, hang_s: float) -> Iterator[Any]:
         log.seek(0)
         output = log.read().decode(errors="replace")
     if late:
-        reason = f"no answer for {hang_s:g} s; killed: something waits without end, build or a loop in step perhaps"
+        reason = f"no answer for {hang_s:g} s; killed: a loop in step goes on without end perhaps"
     elif process.returncode:
         ended = verdict(process.returncode, output, oom_killed=oom_kills() > killed_before)
         reason = f"the process ended: {ended[1] if ended else 'it was killed from outside'}"

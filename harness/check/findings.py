@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from harness.report.tables import print_line, print_table
 
 CHECKS: Mapping[str, str] = {
     "metadata": "submission.yaml, README.md, licence, search space",
     "size": "the folder is under 256 KiB",
-    "lint": "no files, network, processes, threads, clocks, settings of jax, internals of the harness",
-    "build": "imports and builds at the defaults",
-    "contract": "init, step and eval_variables keep trees, shapes and dtypes; no gradient in evaluation",
-    "inputs": "what is handed in is not changed in place",
-    "space": "builds and steps at the corners of the search space and between",
+    "advice": "no exact shapes, no names of workloads, no hyperparameter that nothing reads",
+    "export": "becomes a program on every toy and every workload of the suite demo; nothing is kept in Python",
+    "again": "another process makes the same program",
+    "space": "becomes a program at the corners of the search space and between",
     "training": "20 steps and an evaluation run and give finite numbers",
-    "compile": "compiled once: nothing more is while it trains",
-    "control": "control is pure and asks for sizes that are in batch_sizes",
-    "determinism": "same key, same bits; built again, same bits",
+    "determinism": "same key, same bits",
     "resume": "stopped after 10 steps and taken up from the checkpoint: same bits",
+    "control": "control is pure and asks for sizes that are in batch_sizes",
 }
 """Every check by name, in the order of the table."""
 
@@ -36,13 +34,32 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a program is, as its StableHLO says.
+
+    Attributes:
+      program_bytes: of all its functions.
+      state: bytes of the optimizer's state over those of AdamW's.
+      products: operations of a step's matrix products over those of one gradient.
+      arguments: hyperparameters that are handed in; all others are constants.
+    """
+
+    workload: str
+    program_bytes: int
+    state: float
+    products: float
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
-    """What is known of one submission: `ran` are the checks that came to an end, each on every workload."""
+    """What is known of one submission: `ran` are the checks that came to an end, each on every workload it is for."""
 
     name: str
     path: str
     findings: tuple[Finding, ...]
     ran: frozenset[str]
+    programs: tuple[Facts, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -66,8 +83,16 @@ class Report:
 
 
 def print_report(report: Report) -> None:
-    """Print a table of the checks, the findings below it, and a last line."""
+    """Print a table of the checks, one of the programs, the findings below, and a last line."""
     print_table(["check", "result", "what"], [[name, report.mark(name), what] for name, what in CHECKS.items()])
+    if report.programs:
+        print_line()
+        rows = [
+            [f.workload, f"{f.program_bytes / 1024:.0f}", f"{f.state:.2f}", f"{f.products:.2f}", " ".join(f.arguments)]
+            for f in report.programs
+        ]
+        heads = ["program on", ">KiB", ">state / AdamW's", ">products / a gradient's", "hyperparameters handed in"]
+        print_table(heads, rows)
     for finding, workloads in report.grouped():
         kind = "warning" if finding.warning else "finding"
         where = f" (on {', '.join(workloads)})" if workloads else ""
@@ -78,13 +103,14 @@ def print_report(report: Report) -> None:
 
 
 def print_json(reports: Sequence[Report]) -> None:
-    """Print {"submissions": [{name, path, passed, checks: {name: result}, findings: [...]}]}."""
+    """Print {"submissions": [{name, path, passed, checks: {name: result}, programs: [...], findings: [...]}]}."""
     rows = [
         {
             "name": report.name,
             "path": report.path,
             "passed": report.passed,
             "checks": {name: report.mark(name) for name in CHECKS},
+            "programs": [asdict(facts) for facts in report.programs],
             "findings": [
                 {"check": f.check, "message": f.message, "workloads": workloads, "warning": f.warning}
                 for f, workloads in report.grouped()

@@ -1,58 +1,75 @@
-"""What can be told from a submission's files without running them: metadata, size, and the lint."""
+"""What can be told from a submission's files without running them: metadata, size, and advice."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
+from harness.check.advice import advise
 from harness.check.findings import Finding
-from harness.check.lint import lint
 from harness.errors import SubmissionError
 from harness.program import discovery, submission
 from harness.program.discovery import Folder
+from harness.program.submission import SubmissionInfo
 
 MAX_BYTES = 256 * 1024
 MIN_README_WORDS = 20
+SAID = ("description", "authors", "licence")
 
 
-def look_at(folder: Folder) -> list[Finding]:
-    """Return what is wrong with a folder's files."""
-    return [*_metadata(folder), *_size(folder.path), *_lint(folder)]
-
-
-def _metadata(folder: Folder) -> list[Finding]:
-    problems = []
+def look_at(folder: Folder) -> tuple[SubmissionInfo | None, list[Finding]]:
+    """Return what `submission.yaml` says, None where it cannot be read; and what is wrong with the folder's files."""
     try:
-        info = submission.read_info(folder)
+        info, problems = submission.read_info(folder), []
     except SubmissionError as error:
-        problems.append(str(error))
-    else:
-        where = f"{folder.path}/submission.yaml"
-        for field in ("description", "authors", "licence"):
-            if not getattr(info, field):
-                problems.append(f"{where}: '{field}' is empty; say it")
-        if "\n" in info.description.strip():
-            problems.append(f"{where}: 'description' has several lines; keep it to one, and the rest to README.md")
-        if info.tuning == "external" and not info.space and not info.points:
-            problems.append(
-                f"{where}: tuning is 'external' but there is nothing to tune over; give `space:` or `points:`, or say "
-                "`tuning: self`"
-            )
-        for name, d in info.space.items():
-            default = info.defaults[name]
-            inside = default in d.values if d.values else d.min <= default <= d.max  # type: ignore[operator]
-            if not inside:
-                space = list(d.values) if d.values else f"[{d.min:g}, {d.max:g}]"
-                problems.append(
-                    f"{where}: the default {name}: {default} lies outside its space {space}; widen one of them"
-                )
-    readme = folder.path / "README.md"
+        info, problems = None, [str(error)]
+    problems += [*_empty(folder), *_metadata(folder, info), *_readme(folder.path / "README.md")]
+    found = [Finding("metadata", problem) for problem in problems]
+    return info, [*found, *_size(folder.path), *_advice(folder, info)]
+
+
+def _empty(folder: Folder) -> list[str]:
+    """Fields that are there and say nothing, whatever else is wrong with the file."""
+    file = folder.path / "submission.yaml"
+    try:
+        data = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError):
+        return []
+    empty = [name for name in SAID if isinstance(data, dict) and name in data and not data[name]]
+    return [f"{file}: '{name}' is empty; say it" for name in empty]
+
+
+def _metadata(folder: Folder, info: SubmissionInfo | None) -> list[str]:
+    if info is None:
+        return []
+    where, problems = f"{folder.path}/submission.yaml", []
+    if "\n" in info.description.strip():
+        problems.append(f"{where}: 'description' has several lines; keep it to one, and the rest to README.md")
+    if info.tuning == "external" and not info.space and not info.points:
+        problems.append(
+            f"{where}: tuning is 'external' but there is nothing to tune over; give `space:` or `points:`, or say "
+            "`tuning: self`"
+        )
+    for name, d in info.space.items():
+        default = info.defaults[name]
+        inside = default in d.values if d.values else d.min <= default <= d.max  # type: ignore[operator]
+        if not inside:
+            space = list(d.values) if d.values else f"[{d.min:g}, {d.max:g}]"
+            problems.append(f"{where}: the default {name}: {default} lies outside its space {space}; widen one of them")
+    return problems
+
+
+def _readme(readme: Path) -> list[str]:
     text = readme.read_text(errors="replace") if readme.is_file() else ""
-    if not text.startswith("# "):
-        lacks = "does not start with a title (`# name`)" if text else "is missing"
-        problems.append(f"{readme} {lacks}; it names the paper, what differs from it, and what was measured")
-    elif (words := len(text.split())) < MIN_README_WORDS:
-        problems.append(f"{readme} has {words} words; name the paper, what differs from it, and what was measured")
-    return [Finding("metadata", problem) for problem in problems]
+    words = len(text.split())
+    if text.startswith("# ") and words >= MIN_README_WORDS:
+        return []
+    lacks = "is missing" if not text else f"has {words} words" if text.startswith("# ") else "starts without a title"
+    return [
+        f"{readme} {lacks}; it starts with a title (`# name`) and says in {MIN_README_WORDS} words or more which paper "
+        "it follows, what differs from it, and what was measured"
+    ]
 
 
 def _size(path: Path) -> list[Finding]:
@@ -70,6 +87,7 @@ def _size(path: Path) -> list[Finding]:
     ]
 
 
-def _lint(folder: Folder) -> list[Finding]:
+def _advice(folder: Folder, info: SubmissionInfo | None) -> list[Finding]:
     scored = [name for name, place in discovery.find_all("workloads").items() if discovery.workload_info(place).scored]
-    return [Finding("lint", str(one), warning=one.warning) for one in lint(folder.path, scored)]
+    hyperparameters = info.defaults if info else ()
+    return [Finding("advice", text, warning=True) for text in advise(folder.path, scored, hyperparameters)]

@@ -15,6 +15,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from harness.program.workload import Data, Workload, WorkloadInfo, held_out
 
 Kind = Literal["submissions", "workloads"]
 SEARCH_SPACE = "tuning_search_space.json"  # AlgoPerf's name for it
+_PARSING = threading.Lock()  # CPython 3.11 counts its depth wrongly where two threads parse at a time
 _ENTRY: dict[Kind, str] = {"submissions": "submission.py", "workloads": "workload.py"}
 _ERROR: dict[Kind, type[HarnessError]] = {"submissions": SubmissionError, "workloads": WorkloadError}
 
@@ -59,7 +61,9 @@ def imported(files: Iterable[Path]) -> set[Path]:
     while waiting:
         file = waiting.pop()
         with contextlib.suppress(SyntaxError, ValueError):
-            for node in ast.walk(ast.parse(file.read_bytes())):
+            with _PARSING:
+                tree = ast.parse(file.read_bytes())
+            for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom) and node.level:
                     base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
                     named = [base, *(base / alias.name for alias in node.names)]

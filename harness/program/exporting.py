@@ -19,6 +19,7 @@ from harness.program.arguments import Build, settle
 from harness.program.build import build_algorithm, task_view, yardstick
 from harness.program.discovery import Folder
 from harness.program.loss import WorkloadLoss, cost_of
+from harness.program.pure import check_pure
 from harness.program.requests import PLATFORMS, Job
 from harness.program.trace import blamed, check_arrays, check_fields, check_same, strong, take_step
 from harness.program.workload import Shapes, Workload
@@ -26,6 +27,7 @@ from harness.program.workload import Shapes, Workload
 Write = Callable[[str, bytes], None]
 
 _settled: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}  # by submission, point and kind of task
+_pure = set[str]()  # by submission and kind of task
 
 KEY = jax.ShapeDtypeStruct((2,), jnp.uint32)
 COUNT = jax.ShapeDtypeStruct((), jnp.int32)
@@ -104,9 +106,15 @@ def export_submission(
 
     build = build or imported
     arguments, reasons = job.arguments, dict[str, str]()
+    algorithm = build(task, job.hyperparameters)  # whatever is wrong with it is told first
+    alike = task.loss_kind, task.has_model_state, platform, dict(workload.loss_options)
+    if repr((source.path, alike)) not in _pure or build is not imported:
+        check_fields(algorithm, source.path)
+        shapes, size = stated(workload), workload.info.batch_size * algorithm.candidates
+        given = _batch(workload, shapes, size), _batches(workload, shapes, algorithm.recalibration_batches)
+        check_pure(workload, algorithm, *given, source.path)
+        _pure.add(repr((source.path, alike)))
     if arguments is None:
-        build(task, job.hyperparameters)  # whatever is wrong with it is told first
-        alike = task.loss_kind, task.has_model_state, platform, dict(workload.loss_options)
         seen = repr((source.path, job.hyperparameters, job.ends, alike))
         if seen not in _settled or build is not imported:
             _settled[seen] = settle(build, task, workload, job.hyperparameters, job.ends)

@@ -129,7 +129,7 @@ def _count(jaxpr: Any, mode: str = "forward") -> StepCost:
             elif eqn.outvars and eqn.outvars[0].aval.shape[-1:] == (size,):  # not a part hoisted out of a loop
                 examples += eqn.outvars[0].aval.size
             continue
-        inner = [_count(j, within) for j in _inner_jaxprs(eqn.params)]
+        inner = [_count(j, within) for j in inner_jaxprs(eqn.params)]
         if not inner:
             continue
         times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
@@ -141,7 +141,7 @@ def _count(jaxpr: Any, mode: str = "forward") -> StepCost:
     return StepCost(gradients, examples, exact)
 
 
-def _inner_jaxprs(params: dict[str, Any]) -> list[Any]:
+def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
     found = []
     for value in params.values():
         for item in value if isinstance(value, list | tuple) else [value]:

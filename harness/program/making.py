@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,24 @@ from harness.program.sandbox import Bounds
 
 def make(
     request: ExportRequest,
-    derive: Sequence[DeriveRequest],
+    requests: Callable[[], Sequence[DeriveRequest]],
     deriver: Child,
     names: Sequence[str],
     requires: Sequence[str] = (),
 ) -> list[str | HarnessError]:
-    """Export, let the deriver look at what came, and move it to the store; return ids, or what is wrong."""
+    """Export, let the deriver look at what came, and move it to the store; return ids, or what is wrong. `requests`
+    says what the deriver is asked once all is exported.
+    """
     found: dict[int, str | HarnessError] = {}
     asked = os.environ.get("HARNESS_ATTENTION")
     bounds = _bounds(request, requires)
     with Child("export", names[0], asked or "xla", bounds) as exporter:
-        for number, answer in enumerate(exporter.ask(request, len(derive))):
+        for number, answer in enumerate(exporter.ask(request, len(names))):
             if isinstance(answer, HarnessError):
                 found[number] = answer
             elif answer["error"]:
                 found[number] = SubmissionError(answer["error"])
+    derive = requests()
     if asked is None:
         left = [n for n in range(len(derive)) if n not in found]
         found |= _export_cudnn(request, left, derive, names[0], bounds)

@@ -90,7 +90,7 @@ class Facts:
     Attributes:
       sha256: of the file.
       program_bytes: of the file.
-      flops, bytes: by XLA's cost analysis, before optimisation; a loop counts once.
+      flops, bytes: of a step, by XLA's cost analysis, before optimisation; a loop counts once.
       products, exact: operations of matrix products and convolutions, loops counted as often as they run; exact is
         False where one of unknown length holds any.
       constant_bytes: of all constants; one value repeated counts once.
@@ -99,8 +99,8 @@ class Facts:
 
     sha256: str
     program_bytes: int
-    flops: float
-    bytes: float
+    flops: float | None
+    bytes: float | None
     products: float
     exact: bool
     constant_bytes: int

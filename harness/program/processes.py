@@ -7,9 +7,10 @@ submissions are exported at a time.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def workload_ids(
                 for i, (workload, variant) in enumerate(missing)
             ]
             requests = [DeriveRequest(job.out, None, platform, _sources(*each, platform)) for job, each in zip(jobs, missing, strict=True)]  # fmt: skip # noqa: E501
-            made = make(ExportRequest(None, tuple(jobs)), requests, deriver, [str(w.path) for w, _ in missing])
+            made = make(ExportRequest(None, tuple(jobs)), lambda: requests, deriver, [str(w.path) for w, _ in missing])
             for each, answer in zip(missing, made, strict=True):
                 if isinstance(answer, HarnessError):
                     found[each] = WorkloadError(str(answer))
@@ -137,27 +138,46 @@ def workload_ids(
 
 def program_ids(wanted: Sequence[Wanted], on_export: Callable[[str], object] = str) -> list[Found | HarnessError]:
     """Return the ids of the programs that are wanted, or why there are none. What the store lacks is exported,
-    those of a submission by one process; `on_export` is told of each.
+    those of a submission by one process, while workloads' own are still made by another; `on_export` is told of each.
     """
-    owns = _own_ids(wanted, on_export)
     places: dict[Path, list[int]] = {}
     for number, each in enumerate(wanted):
         places.setdefault(each.submission.path, []).append(number)
     answers: dict[int, Found | HarnessError] = {}
 
-    def resolve(numbers: list[int]) -> None:
-        good = [n for n in numbers if not isinstance(owns[n], HarnessError)]
-        lookups = [_Lookup(wanted[n], str(owns[n])) for n in good]
+    def resolve(numbers: list[int], owns: Future[list[str | HarnessError]]) -> None:
+        lookups = [_Lookup(wanted[n]) for n in numbers]
+
+        def know() -> None:
+            for n, lookup in zip(numbers, lookups, strict=True):
+                lookup.know(owns.result()[n])
+
         for _ in range(2):  # arguments are known after the first, and with them which points share a program
             todo = [lookup for lookup in lookups if lookup.error is None and lookup.jobs]
             if todo:
-                _export(todo, on_export)
-        answers.update({n: lookup.answer() for n, lookup in zip(good, lookups, strict=True)})
+                _export(todo, on_export, know)
+        answers.update({n: lookup.answer() for n, lookup in zip(numbers, lookups, strict=True)})
 
-    with ThreadPoolExecutor(max(1, min(len(places), os.cpu_count() or 1))) as pool:
-        for _ in pool.map(resolve, places.values()):
+    with ThreadPoolExecutor(1 + max(1, min(len(places), os.cpu_count() or 1))) as pool:
+        owns = pool.submit(_own_ids, wanted, on_export)
+        for _ in pool.map(resolve, places.values(), itertools.repeat(owns)):
             pass
-    return [own if isinstance(own, HarnessError) else answers[n] for n, own in enumerate(owns)]
+    return [answers[n] for n in range(len(wanted))]
+
+
+def ids_anew(wanted: Wanted, arguments: Sequence[str]) -> list[str | HarnessError]:
+    """Return the id of the program at each point, or why there is none, exported by a process of its own whatever the
+    index knows. The workload's own program is in the store; `arguments` are the programs'.
+    """
+    lookup = _Lookup(wanted)
+    with Child("derive", str(wanted.submission.path)) as deriver, store.scratch() as scratch:
+        jobs = [
+            lookup.job(point, {}, tuple(arguments), str(_new(scratch / str(i))))
+            for i, point in enumerate(wanted.points)
+        ]
+        requests = [DeriveRequest(job.out, lookup.own, job.platform, lookup.sources) for job in jobs]
+        path = str(wanted.submission.path)
+        return make(ExportRequest(path, tuple(jobs)), lambda: requests, deriver, [path] * len(jobs), lookup.requires)
 
 
 def _own_ids(wanted: Iterable[Wanted], on_export: Callable[[str], object]) -> list[str | HarnessError]:
@@ -172,38 +192,40 @@ def _own_ids(wanted: Iterable[Wanted], on_export: Callable[[str], object]) -> li
 
 
 class _Lookup:
-    """The programs of a submission on a workload, as far as the index knows them."""
+    """The programs of a submission on a workload, as far as the index knows them: nothing while the workload's own
+    program is still made.
+    """
 
-    def __init__(self, wanted: Wanted, own: str):
-        self.wanted, self.own = wanted, own
+    def __init__(self, wanted: Wanted):
+        self.wanted = wanted
         self.error: HarnessError | None = None
         self.requires: tuple[str, ...] = ()
+        self.versions: dict[str, str] = {}
         try:
             if (wanted.submission.path / "submission.yaml").is_file():
                 self.requires = read_info(wanted.submission).requires
-            versions = confinement.versions(wanted.submission.path, self.requires)
+            self.versions = confinement.versions(wanted.submission.path, self.requires)
         except SubmissionError as error:
-            self.error, versions = error, {}
-        self.sources = (
-            _sources(wanted.workload, wanted.variant, wanted.platform)
-            | {
-                "submission": wanted.submission.source_hash,
-                "budget_steps": wanted.budget_steps,
-                "declared_steps": wanted.declared_steps,
-                "workload_program": own,
-            }
-            | ({"requires": versions} if versions else {})
-        )
+            self.error = error
+        self.know(store.find(store.key(**_sources(wanted.workload, wanted.variant, wanted.platform))) or "none")
         self.look()
+
+    def know(self, own: str | HarnessError) -> None:
+        """Take the id of the workload's own program, or why there is none."""
+        self.error = own if isinstance(own, HarnessError) else self.error
+        self.own = str(own)
+        self.sources = _sources(self.wanted.workload, self.wanted.variant, self.wanted.platform) | {
+            "submission": self.wanted.submission.source_hash,
+            "budget_steps": self.wanted.budget_steps,
+            "declared_steps": self.wanted.declared_steps,
+            "workload_program": self.own,
+        }
+        self.sources |= {"requires": self.versions} if self.versions else {}
 
     def look(self) -> None:
         """Find what is there, and what to export."""
         self.ids: list[str | None] = []
         self.jobs: dict[str, Job] = {}
-        base = Job(
-            "", str(self.wanted.workload.path), self.wanted.variant, self.wanted.platform, None,
-            self.wanted.budget_steps, self.wanted.declared_steps,
-        )  # fmt: skip
         for point in self.wanted.points:
             ends = {n: e for n, e in self.wanted.ends.items() if n in point and e[0] <= float(point[n]) <= e[1]}
             settled = self._settled_key(point, ends)
@@ -213,8 +235,17 @@ class _Lookup:
             self.ids.append(program_id)
             if program_id is None:
                 known = None if arguments is None else tuple(arguments)
-                job = replace(base, hyperparameters=dict(point), ends=dict(ends), arguments=known)
-                self.jobs.setdefault(key, job)
+                self.jobs.setdefault(key, self.job(point, ends, known))
+
+    def job(
+        self, point: Mapping[str, Value], ends: Mapping[str, Ends], arguments: tuple[str, ...] | None, out: str = ""
+    ) -> Job:
+        """Return what the exporter is asked for at a point."""
+        wanted = self.wanted
+        return Job(
+            out, str(wanted.workload.path), wanted.variant, wanted.platform, dict(point), wanted.budget_steps,
+            wanted.declared_steps, dict(ends), arguments,
+        )  # fmt: skip
 
     def enter(self, job: Job, program_id: str, arguments: Sequence[str]) -> None:
         """Remember what came of a job."""
@@ -241,8 +272,10 @@ class _Lookup:
         return store.key(**self.sources, constants=constants, arguments=sorted(arguments))
 
 
-def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> None:
-    """Export what lookups of one submission lack, by one process, and look again."""
+def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object], know: Callable[[], object]) -> None:
+    """Export what lookups of one submission lack, by one process, and look again. `know` waits for the workloads' own
+    programs, which the deriver needs, and tells the lookups.
+    """
     submission = lookups[0].wanted.submission
     with Child("derive", str(submission.path)) as deriver, store.scratch() as scratch:
         entries: list[tuple[_Lookup, Job]] = []
@@ -251,7 +284,11 @@ def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object]) -> N
             for job in lookup.jobs.values():
                 entries.append((lookup, replace(job, out=str(_new(scratch / str(len(entries)))))))
         held = {"confinement": confinement.kernel()}
-        requests = [DeriveRequest(job.out, lookup.own, job.platform, lookup.sources | held) for lookup, job in entries]
+
+        def requests() -> list[DeriveRequest]:
+            know()
+            return [DeriveRequest(job.out, lookup.own, job.platform, lookup.sources | held) for lookup, job in entries]
+
         request = ExportRequest(str(submission.path), tuple(job for _, job in entries))
         made = make(request, requests, deriver, [str(submission.path)] * len(entries), lookups[0].requires)
         for (lookup, job), answer in zip(entries, made, strict=True):

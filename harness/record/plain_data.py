@@ -29,13 +29,13 @@ def read(cls: type[T], data: Any, where: str, error: type[HarnessError] = Config
         if key not in fields:
             raise error(f"{where}: unknown key '{key}'; {suggest(str(key), fields, 'known keys')}")
     hints = get_type_hints(cls)
-    values = {}
-    for name, field in fields.items():
-        if name in data:
-            values[name] = _convert(hints[name], data[name], f"{where}: {name}", error)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise error(f"{where}: the field '{name}' is missing; it must be {_name(hints[name])}")
-    return cls(**values)
+    absent = [f for f in fields.values() if f.name not in data]
+    if missing := [f.name for f in absent if f.default is f.default_factory is dataclasses.MISSING]:
+        asked = "; ".join(f"the field '{name}' is missing; it must be {_name(hints[name])}" for name in missing)
+        raise error(f"{where}: {asked}")
+    return cls(
+        **{name: _convert(hints[name], data[name], f"{where}: {name}", error) for name in fields if name in data}
+    )
 
 
 def to_plain(value: Any) -> Any:
@@ -109,6 +109,8 @@ def _hint(hint: Any, value: Any) -> str:
 def _name(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _name(a) for a in get_args(hint))
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if isinstance(hint, type):
         return names.get(hint, hint.__name__)

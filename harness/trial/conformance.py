@@ -1,9 +1,8 @@
-"""The subprocess of `harness check`: runs a submission on every toy.
+"""The subprocess of `harness check`: runs a submission's programs on toys. It imports no submission.
 
-`python -m harness.trial.conformance FOLDER`. What runs is what a trial runs: exported functions, compiled by
-`harness.trial.programs`, and the checkpoints of `harness.trial.checkpoints`. It writes a JSON object a line,
-`{"begin": check, "workload": name}` and `{"end": check, "workload": name, "findings": [...]}`, so that the parent knows
-what was being done when the submission took the process down.
+`python -m harness.trial.conformance REQUEST`, a `Request` as JSON. It compiles what a trial compiles, and writes a JSON
+object a line, `{"begin": check, "workload": name}` and `{"end": check, "workload": name, "findings": [...]}`, so that
+the parent knows what was being done when a program took the process down.
 """
 
 from __future__ import annotations
@@ -18,33 +17,46 @@ from typing import IO, Any
 
 from harness.errors import HarnessError
 from harness.machine import flags
-from harness.program import discovery, submission
-from harness.program.submission import SubmissionInfo
+from harness.record import plain_data
+from harness.record.spec import Value
 from harness.trial import worker
 
 
+@dataclass(frozen=True)
+class Toy:
+    """A workload's folder, and the ids of its own program and of the submission's on it."""
+
+    workload: str
+    own: str
+    program: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run: a submission's folder, the point that its programs are for, and the toys."""
+
+    submission: str
+    hyperparameters: dict[str, Value]
+    toys: tuple[Toy, ...]
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Examine the folder named; return 0 whatever is found."""
-    (path,) = sys.argv[1:] if argv is None else argv
+    """Examine what is asked for; return 0 whatever is found."""
+    (text,) = sys.argv[1:] if argv is None else argv
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the submission prints is no answer
+    os.dup2(2, 1)
     worker.end_with_parent()
     flags.apply("cpu", deterministic=True)
     from harness.machine import backend  # and with it jax, now that its flags are set
 
     backend.configure_jax("cpu", compile_cache=True)
-    folder = discovery.Folder("submissions", Path(path).name, Path(path))
-    info = submission.read_info(folder)
-    for number, (name, place) in enumerate(toys().items()):
-        reporter = Reporter(answers, name, folder.path)
-        examine(folder, info, place, reporter, thorough=number == 0)
+    from harness.trial.conformance_checks import examine
+
+    request = plain_data.read(Request, json.loads(text), "request")
+    for toy in request.toys:
+        reporter = Reporter(answers, Path(toy.workload).name, Path(request.submission))
+        examine(reporter, request, toy)
     return 0
-
-
-def toys() -> dict[str, discovery.Folder]:
-    """Return the workloads that are not scored, by name: small ones, for tests."""
-    found = discovery.find_all("workloads")
-    return {name: place for name, place in found.items() if not discovery.workload_info(place).scored}
 
 
 @dataclass(frozen=True)
@@ -63,71 +75,13 @@ class Reporter:
             findings += look()
         except HarnessError as error:
             findings.append(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a submission raises is a finding about it
-            findings.append(worker.describe(error, self.source))
+        except Exception as error:  # noqa: BLE001 - whatever a program does is a finding about it
+            findings.append(f"{self.source}/submission.py: {worker.describe(error, self.source)}")
         self._write(end=name, findings=findings)
         return not findings
 
     def _write(self, **fields: Any) -> None:
         print(json.dumps({"workload": self.workload, **fields}), file=self.answers, flush=True)
-
-
-def examine(
-    folder: discovery.Folder, info: SubmissionInfo, place: discovery.Folder, report: Reporter, *, thorough: bool
-) -> None:
-    """Put a submission through every check on one workload; `thorough` traces a step at every point of the space."""
-    import jax
-
-    from harness.program import processes, seeds
-    from harness.program.build import task_view
-    from harness.program.draws import Keys
-    from harness.trial.compare import counted_compilations
-    from harness.trial.conformance_checks import STEPS, InputChanged, Trainer
-    from harness.trial.programs import Inputs
-
-    workload, data = discovery.load_workload(place), discovery.load_data(place)
-    own = processes.workload_program(place)
-    splits = data.load()
-    train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
-    inputs = Inputs(Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation"))))
-    task = task_view(workload, workload.info.budget_steps)
-    trainer = Trainer(folder, info, workload, data, own, inputs, train, validation_slice, task)
-    made: dict[str, Any] = {}
-
-    def caught(function: Callable[[], Any]) -> Iterator[str]:
-        """Keep the result for the checks to come, and a change of the input for the one that tells it."""
-        try:
-            made["result"] = function()
-        except InputChanged as error:
-            made["changed"] = str(error)
-        yield from ()
-
-    def training() -> Iterator[str]:
-        with counted_compilations() as made["compilations"]:
-            made["run"] = trainer.run(programs, STEPS)
-        yield from trainer.finite(programs, *made["run"])
-
-    def compiled_once() -> Iterator[str]:
-        if count := len(made["compilations"]):
-            yield (
-                f"{trainer.where}: {count} more programs were compiled while it trained, and all are compiled before; "
-                "start nothing that uses jax beside the training, a thread say"
-            )
-
-    if not report.check("build", lambda: caught(lambda: trainer.build(info.defaults))):
-        return
-    fits = "changed" in made or report.check("contract", lambda: caught(trainer.compiled))
-    if not report.check("inputs", lambda: iter([made["changed"]] if "changed" in made else [])) or not fits:
-        return
-    programs = made["result"]
-    report.check("space", lambda: trainer.space(thorough=thorough))
-    if not report.check("training", training):
-        return
-    straight, metrics = made["run"]
-    report.check("compile", compiled_once)
-    report.check("control", lambda: trainer.control(programs, metrics))
-    if report.check("determinism", lambda: trainer.determinism(programs, straight, thorough=thorough)):
-        report.check("resume", lambda: trainer.resume(programs, straight))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from harness.program.discovery import Folder
 from harness.program.manifest import MAX_ANSWER_BYTES, Manifest
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
-from harness.record.spec import Options, TrialSpec
 
 
 class Controller:
@@ -29,16 +28,15 @@ class Controller:
     processes, these are stopped and ended along with it.
     """
 
-    def __init__(self, spec: TrialSpec, options: Options, submission: Manifest):
-        """Start it. Raises SubmissionError where the submission has other sources now, or cannot be built."""
-        self._source = Path(options.submission_path)
-        if Folder("submissions", self._source.name, self._source).source_hash != submission.contract.control:
-            raise SubmissionError(f"{self._source}: its files have changed since the trial was planned; plan it anew")
-        job = Job(
-            "", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps
-        )
+    def __init__(self, source: Path, job: Job, submission: Manifest):
+        """Start it for the submission at `source`, whose point and workload `job` holds. Raises SubmissionError where
+        it has other sources now, or cannot be built.
+        """
+        self._source = source
+        if Folder("submissions", source.name, source).source_hash != submission.contract.control:
+            raise SubmissionError(f"{source}: its files have changed since the trial was planned; plan it anew")
         requires = tuple(submission.sources.get("requires", {}))
-        bounds = confinement.of_submission(self._source, [Path(options.workload_path)], requires=requires)
+        bounds = confinement.of_submission(source, [Path(job.workload)], requires=requires)
         self._process = subprocess.Popen(
             confinement.command("harness.program.control"),
             stdin=subprocess.PIPE,
@@ -48,7 +46,7 @@ class Controller:
             process_group=0,
         )
         self._write(confinement.first_line(bounds))
-        self._say(plain_data.to_plain(ExportRequest(options.submission_path, (job,))))
+        self._say(plain_data.to_plain(ExportRequest(str(source), (job,))))
         self._answer()  # it has built
 
     def ask(self, progress: Progress) -> Control | None:

@@ -20,6 +20,7 @@ from harness.program import discovery, seeds, store
 from harness.program.draws import Arrays, Keys
 from harness.program.identity import check_identity
 from harness.program.manifest import Manifest, Way
+from harness.program.requests import Job
 from harness.program.workload import Data, Splits, WorkloadInfo
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
@@ -135,7 +136,8 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     }
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
-    controller = Controller(spec, options, submission) if submission.contract.control else None
+    job = Job("", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps)
+    controller = Controller(Path(options.submission_path), job, submission) if submission.contract.control else None
     return Setup(spec, options, folder, ledger, prepared, inputs, checkpoints, controller, watch, fingerprint, cost)
 
 

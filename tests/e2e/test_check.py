@@ -1,7 +1,9 @@
-"""`harness check` and `harness new` in real processes; every submission that comes with the harness passes."""
+"""`harness check` and `harness new` in real processes; what is known to be sound passes."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -11,45 +13,78 @@ import pytest
 
 from harness.check import command
 from harness.cli import main as cli
-from harness.program import discovery
+from harness.program import child, discovery
 
 ROOT = Path(__file__).resolve().parents[2]
-LANE = (3, 11)
-
-one_lane = pytest.mark.skipif(sys.version_info[:2] != LANE, reason="20 s of processor time each: on one lane only")
 
 
-@one_lane
-@pytest.mark.parametrize("name", discovery.find_all("submissions"))
-def test_submissions_pass(name: str, capsys) -> None:
-    code = cli.main(["check", name])
-    assert code == 0, capsys.readouterr().out
+def write(place: Path, name: str) -> Path:
+    """Write a factory of optax as a submission, as `scripts/check_known.py` does with all; return its folder."""
+    spec = importlib.util.spec_from_file_location("check_known", ROOT / "scripts/check_known.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder: Path = module.write(place, name)
+    return folder
 
 
-@pytest.mark.parametrize("options", [["--full"], pytest.param([], marks=one_lane)])
-def test_what_new_writes_passes(tmp_path: Path, monkeypatch, capsys, options: list[str]) -> None:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    assert cli.main(["new", "mine", *options]) == 0
+    return tmp_path
+
+
+def test_what_new_writes_passes(here: Path, capsys) -> None:
+    assert cli.main(["new", "mine", "--full"]) == 0
     code = cli.main(["check", "mine"])
-    assert code == 0, capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert len(re.findall(r"s  exporting mine on ", out)) == 7, "four toys and the suite demo"
 
 
-def test_a_submission_that_takes_its_process_down_or_waits_for_ever_is_a_finding(tmp_path: Path) -> None:
-    for name, end in (("dies", "os._exit(3)"), ("waits", "time.sleep(3600)")):
+def test_optax_passes(tmp_path: Path) -> None:
+    """One that does something else on each second step; `scripts/check_known.py` takes many."""
+    report = command.check(discovery.find("submissions", str(write(tmp_path, "contrib.sam"))))
+    assert report.passed, report.findings
+
+
+def test_a_submission_that_ends_its_process_or_waits_for_ever_is_a_finding(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(child, "MAX_EXPORT_S", 12.0)
+    monkeypatch.setattr(command, "demo", list)
+    for name, end, says in (
+        ("dies", "os._exit(3)", "the process that makes its program ended: exit code 3: no answer"),
+        ("waits", "time.sleep(3600)", "no program within 12 s; tracing goes on without end"),
+    ):
         folder = tmp_path / name
         shutil.copytree(ROOT / "tests/faults/wrong_return", folder, ignore=shutil.ignore_patterns("__pycache__"))
         info = (folder / "submission.yaml").read_text()
         (folder / "submission.yaml").write_text(info.replace("wrong_return", name))
-        (folder / "submission.py").write_text(f"import os, time\nprint('no answer')\ndef build(task, hp):\n    {end}\n")
-    says = {}
-    for name, hang_s in (("dies", 300.0), ("waits", 30.0)):
-        report = command.check(discovery.find("submissions", str(tmp_path / name)), hang_s=hang_s)
-        assert report.mark("build") == "FAILED"
-        assert report.mark("contract") == "not run"
-        (says[name],) = [finding.message for finding in report.findings if finding.check == "build"]
-    assert "the process ended: exit code 3: no answer" in says["dies"]
-    assert "no answer for 30 s; killed" in says["waits"]
+        source = f"import os, time\nprint('no answer', flush=True)\ndef build(task, hp):\n    {end}\n"
+        (folder / "submission.py").write_text(source)
+        report = command.check(discovery.find("submissions", str(folder)))
+        assert [report.mark(check) for check in ("export", "again", "training")] == ["FAILED", "not run", "not run"]
+        ((finding, workloads),) = [pair for pair in report.grouped() if pair[0].check == "export"]
+        assert says in finding.message
+        assert len(workloads) == 4
+
+
+def test_debug_shows_what_is_printed(tmp_path: Path, capfd) -> None:
+    folder = tmp_path / "prints"
+    shutil.copytree(ROOT / "tests/faults/calls_back", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in (
+        ("submission.yaml", "calls_back", "prints"),
+        ("submission.py", "jax.debug.callback(look, state.step)", "jax.debug.print('at {}', state.step)"),
+    ):
+        (folder / file).write_text((folder / file).read_text().replace(old, new))
+    assert cli.main(["check", str(folder), "--debug"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "prints on quadratic: in one process, for debugging; nothing is checked"
+    assert [line for line in lines if line.startswith("at ")] == [f"at {n}" for n in range(20)]
+    assert lines[-1].startswith("step 20: loss ")
+    assert cli.main(["check", f"{ROOT}/tests/faults/calls_back", "--debug", "--workload", "shrunk_gpt"]) == 1
+    assert "ValueError: seven is too many" in capfd.readouterr().err
 
 
 VECTORS = """

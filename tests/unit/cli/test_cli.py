@@ -31,7 +31,7 @@ SURFACE = {
     "list": ["--help", "-h"],
     "show": ["--help", "-h"],
     "new": ["--full", "--help", "-h"],
-    "check": ["--help", "--json", "-h"],
+    "check": ["--debug", "--help", "--json", "--workload", "-h"],
     "data": ["--all", "--help", "--mirror", "-h"],
     "score": [
         "--algoperf-compat",

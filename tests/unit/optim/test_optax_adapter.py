@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 import pytest
 
 from harness.api import TrainState
+from harness.errors import SubmissionError
 from harness.optim.optax_adapter import from_optax
 
 PARAMS = {"w": jnp.array([1.0, 2.0])}
@@ -102,3 +104,31 @@ def test_polyak_step_by_hand():
     assert new.params["w"].tolist() == pytest.approx([1 - 0.4, 2 + 0.4])
     new, _ = one_step(optax.polyak_sgd(max_learning_rate=100.0))
     assert new.params["w"].tolist() == pytest.approx([1 - 6 * 0.5, 2 + 6 * 0.5], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("transform", "says"),
+    [
+        (lambda: optax.lbfgs(0.1), "TypeError: .*'value_fn'"),
+        (lambda: optax.contrib.sophia(0.1), "ValueError: obj_fn must be provided to hutchinson update function."),
+        (lambda: optax.lookahead(optax.sgd(0.1), 5, 0.5), "AttributeError: 'dict' object has no attribute 'fast'"),
+    ],
+)
+def test_what_optax_cannot_work_with_is_explained(transform: Any, says: str) -> None:
+    class Loss:
+        def value_and_grad(self, params: Any, *_: Any) -> Any:
+            return (jnp.float32(1.0), {}), params
+
+    params = {"w": jnp.ones(3)}
+    with pytest.raises(SubmissionError, match=rf"{says}.*\); return a harness.api.Algorithm whose step"):
+        algorithm = from_optax(transform())
+        state = TrainState(params, algorithm.init(params, jax.random.key(0)), {}, jnp.int32(0), jnp.int32(0))
+        algorithm.step(Loss(), state, {}, jax.random.key(0))  # type: ignore[arg-type]
+
+
+def test_an_error_of_the_submission_s_own_transformation_is_its_own() -> None:
+    def broken(params: Any) -> Any:
+        return params.fast
+
+    with pytest.raises(AttributeError):
+        from_optax(optax.GradientTransformation(broken, lambda *_: None)).init({}, jax.random.key(0))

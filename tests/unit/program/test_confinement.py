@@ -242,6 +242,7 @@ def test_what_was_read_and_written_is_as_before(answers, places):
 
 def test_nothing_else_comes_through(folder, places, monkeypatch, tmp_path):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    processes.workload_program(QUADRATIC)  # so that there is a store to try
     lines = [f"lambda: {code.format(**places | {'programs': store.root()})}" for code in ATTEMPTS.values()]
     code = f"""through = []
     for name, attempt in zip({list(ATTEMPTS)!r}, [{", ".join(lines)}]):

@@ -444,7 +444,7 @@ def test_host_callbacks_cannot_be_exported(planted):
     calls = planted(name="calls", extra="jax.debug.print('{}', value)")
     with pytest.raises(
         SubmissionError,
-        match=r"calls/submission\.py: a callback to the host .* return what you want to see as a metric",
+        match=r"calls/submission\.py:14: a callback to the host .* return what you want to see as a metric",
     ):
         program(calls)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from harness.api import Control, Progress
 from harness.errors import SubmissionError
 from harness.program import confinement, discovery, processes
 from harness.program.discovery import Folder
-from harness.record.spec import Options
+from harness.program.requests import Job
 from harness.trial.controller import Controller
 
 QUADRATIC = discovery.find("workloads", "quadratic")
@@ -83,8 +81,8 @@ def ask(tmp_path_factory):
     manifests = {str(point["does"]): program.manifest for point, program in zip(points, made, strict=True)}
 
     def start(does: str) -> tuple[Control | None, ...]:
-        spec = SimpleNamespace(variant=None, device="cpu", hyperparameters={"does": does}, budget_steps=200, steps=None)
-        controller = Controller(spec, Options(str(QUADRATIC.path), str(path)), manifests[does])
+        job = Job("", str(QUADRATIC.path), None, "cpu", {"does": does}, 200, None)
+        controller = Controller(path, job, manifests[does])
         try:
             return tuple(controller.ask(Progress(step, 32 * step, {})) for step in (0, 8, 30))
         finally:
