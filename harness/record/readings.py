@@ -40,8 +40,8 @@ class Calibration:
       step_ratio: for each batch size that was trained with, the program's mean seconds per step over the yardstick's.
       eval_variables_ratio: mean seconds of an eval_variables call over the yardstick's step; 0 where there is none.
       pairs: runs of the yardstick between the program's (before version 2 of the clock: pairs of single steps).
-      step_ratio_error: half-width of the 95% interval of `baseline_step_s`, as a share of it; None with fewer than two
-        runs.
+      step_ratio_error: half-width of the 95% interval of the ratio, as a share of it; None with fewer than two
+        stretches between runs.
       baseline_source: "trial"; "alone" where the yardstick ran before the trial alone, since both were too large for
         the device; "doctor" in older records.
       process: tells the processes of a machine apart: a program is some percent faster in one than in another.

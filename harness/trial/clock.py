@@ -84,20 +84,25 @@ def scored(
     totals: Mapping[Span, Reading],
     eval_variables: Reading,
     *,
-    baseline_step_s: float | None,
+    yardstick_steps: float | None,
+    baseline_step_s: float,
     reference_step_s: float,
     compile_cap_s: float | None,
 ) -> Scored:
     """Return control + init + train + `eval_variables`, plus compile beyond the cap where it is scored (cap not None).
 
-    Calibrated seconds are these wall seconds in steps of the yardstick (`baseline_step_s` each, their mean in this
-    trial), times the workload's reference step time; None where there is no yardstick.
+    Calibrated seconds count steps of the yardstick: `yardstick_steps` that train and `eval_variables` are worth, and
+    the rest at their mean in this trial, `baseline_step_s`; times the workload's reference step time. None where the
+    yardstick did not run beside.
     """
-    measured = totals["control"] + totals["init"] + totals["train"] + eval_variables
+    fixed = totals["control"] + totals["init"]
     if compile_cap_s is not None:
         spent = totals["compile"]
         share = max(0.0, 1.0 - compile_cap_s / spent.wall_s) if spent.wall_s > 0 else 0.0
         energy = None if spent.energy_j is None else spent.energy_j * share
-        measured += Reading(spent.wall_s * share, spent.cpu_s * share, energy)
-    calibrated = measured.wall_s / baseline_step_s * reference_step_s if baseline_step_s else None
+        fixed += Reading(spent.wall_s * share, spent.cpu_s * share, energy)
+    measured = fixed + totals["train"] + eval_variables
+    calibrated = None
+    if yardstick_steps is not None:
+        calibrated = (yardstick_steps + fixed.wall_s / baseline_step_s) * reference_step_s
     return Scored(measured.wall_s, measured.cpu_s, calibrated, measured.energy_j)

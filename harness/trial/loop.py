@@ -20,7 +20,7 @@ from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
-from harness.trial.host_state import count
+from harness.trial.host_state import EVAL_VARIABLES, count
 from harness.trial.programs import Variables
 from harness.trial.resume import Training, begin, save
 from harness.trial.setup import Kept, Setup, set_up
@@ -161,10 +161,10 @@ def train(setup: Setup, training: Training) -> Ending | None:
 
 def compare(setup: Setup, training: Training) -> None:
     """Run the yardstick where it is due."""
-    yardstick, train_s = setup.prepared.yardstick, sum(training.host.train_s_by_size.values())
+    yardstick, train_s = setup.prepared.yardstick, setup.ledger.totals()["train"].wall_s
     if train_s >= yardstick.due_s:
         with setup.ledger.span("yardstick"):
-            yardstick.run(training.host.baseline, train_s)
+            training.host.baseline.enter(*yardstick.run(train_s))
 
 
 def measure(setup: Setup, training: Training) -> None:
@@ -188,8 +188,12 @@ def variables_of(setup: Setup, training: Training) -> Variables:
     if setup.programs.eval_variables is None:
         return state.params, state.model_state
     training.host.eval_variables_calls += 1
+    before = setup.ledger.totals()["eval_variables"].wall_s
     with setup.ledger.span("eval_variables"):
-        return jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
+        variables = jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
+    seconds = setup.ledger.totals()["eval_variables"].wall_s - before
+    training.host.baseline.spend(EVAL_VARIABLES, seconds)
+    return variables
 
 
 def spent(setup: Setup, training: Training) -> Spent:
@@ -200,7 +204,7 @@ def spent(setup: Setup, training: Training) -> Spent:
         budget_s=getattr(timing.spent(ledger), timing.budget_clock),
         of_s=timing.budget,
         train_wall_s=ledger.totals()["train"].wall_s,
-        safety_s=SAFETY * setup.spec.budget_steps * timing.baseline_step_s,
+        safety_s=SAFETY * setup.spec.budget_steps * training.host.baseline.step_s,
         hopeless_s=limit if timing.past(limit, ledger) else None,
     )
 

@@ -56,7 +56,7 @@ def begin(setup: Setup, *, alone: bool = False) -> Training:
     if not alone:
         with ledger.span("yardstick"):
             prepared.yardstick.start(state.params, state.model_state)
-            prepared.yardstick.run(host.baseline, sum(host.train_s_by_size.values()))
+            host.baseline.begin(*prepared.yardstick.run(ledger.totals()["train"].wall_s))
     return Training(state, host, Timing(setup.spec, host, alone))
 
 
@@ -66,15 +66,14 @@ def run_alone(setup: Setup, host: HostState) -> None:
     init = jax.jit(variables_function(prepared.own, prepared.way[0]))
     yardstick.start(*init(setup.inputs.keys.init))
     for _ in range(ALONE_RUNS):
-        yardstick.run(host.baseline, 0.0)
+        host.baseline.enter(*yardstick.run(0.0))
     yardstick.stop()
 
 
 def taken_up(data: Mapping[str, Any]) -> HostState:
     """Return what the host kept as a checkpoint holds it: JSON has made its batch sizes strings."""
     held = dict(data["host"])
-    for name in ("steps_by_size", "train_s_by_size"):
-        held[name] = {int(size): value for size, value in held[name].items()}
+    held["steps_by_size"] = {int(size): steps for size, steps in held["steps_by_size"].items()}
     return plain_data.read(HostState, held, "checkpoint")
 
 

@@ -60,7 +60,7 @@ def make_result(
         ledger={str(span): reading for span, reading in totals.items()},
         wall_s=sum(reading.wall_s for reading in totals.values()),
         train_step_s=totals["train"].wall_s / host.step if host.step else None,
-        calibration=timing.calibration(ledger),
+        calibration=timing.calibration(),
         cost=dict(cost),
         peak_bytes=memory_bytes or backend.peak_bytes(),
         state_bytes=sizes(state),

@@ -1,9 +1,9 @@
 """The yardstick: the harness's own AdamW step, run for a few steps between a program's chunks, through a whole trial.
 
-Whatever slows the machine slows both; a program's seconds over the yardstick's are its calibrated time. Sums count, so
-that what a program does on every k-th step counts in full, whatever k. The first step of each run of the yardstick is
-left out: it finds the caches as the program left them. All of the program's steps count, since it could do its work
-on those that do not; what the yardstick has cooled costs one step of some sixty a part of itself.
+Whatever slows the machine slows both; a program's seconds over the yardstick's are its calibrated time
+(`harness.trial.host_state.Baseline`). Sums count, so that what a program does on every k-th step counts in full,
+whatever k. The first step of each run of the yardstick is left out: it finds the caches as the program left them. All
+of the program's steps count, since it could do its work on those that do not.
 
 As a command it measures the baseline alone: `python -m harness.trial.yardstick WORKLOAD_FOLDER [gpu]`.
 """
@@ -14,8 +14,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 
@@ -32,8 +33,8 @@ from harness.trial.host_state import Baseline
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Step, compile_yardstick, variables_function
 
 SHARE: dict[Device, float] = {"cpu": 0.075, "gpu": 0.01}  # of the program's training time
-RUN_CALLS: dict[Device, int] = {"cpu": 4, "gpu": 2}  # calls of the step that count, in a run
-RUN_S = 0.03  # a run takes at least so long: what starts and ends it is small beside it
+RUN_CALLS: dict[Device, int] = {"cpu": 2, "gpu": 2}  # calls of the step that count, in a run
+RUN_S = 0.015  # a run takes at least so long: what starts and ends it is small beside it
 WARM_UP_CALLS = 3
 
 
@@ -67,36 +68,46 @@ class Yardstick:
         self._state = None  # frees that of the trial before
         self._state = jax.block_until_ready(self.begin(params, model_state))
         seconds = min(self._timed(1).wall_s for _ in range(WARM_UP_CALLS))
-        most = MAX_CHUNK_STEPS // self.dispatch_steps  # that an order holds
+        most = MAX_CHUNK_STEPS // self.dispatch_steps - 1  # that an order holds
         self.calls = min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / seconds)))
         self.due_s = 0.0
 
-    def run(self, baseline: Baseline, train_s: float) -> None:
-        """Run once and enter what it took; `train_s` are the program's training seconds so far."""
+    def run(self, train_s: float) -> tuple[float, float]:
+        """Run once and return wall and processor seconds per step; `train_s` are the program's training seconds so
+        far.
+        """
         began = time.perf_counter()
-        self._timed(1)
         spent = self._timed(self.calls)
         steps = self.calls * self.dispatch_steps
-        baseline.enter(spent.wall_s / steps, spent.cpu_s / steps)
         self.run_s = time.perf_counter() - began
         self.due_s = train_s + self.run_s / SHARE[self.platform]
+        return spent.wall_s / steps, spent.cpu_s / steps
 
     def stop(self) -> None:
         """Free the state."""
         self._state = None
 
     def _timed(self, calls: int) -> Reading:
-        """Make so many calls, the device waited for at both ends; the order of the steps is drawn before."""
-        state, metrics = self._state, None
+        """Make one call and so many more, and return what these took: from when the first is done, with the others
+        handed over already, as those of a program's chunk are.
+        """
+        state = self._state
         assert state is not None
         order = jax.block_until_ready(self.step.order(state, self.inputs))
+        state, first = self.step(state, self.inputs, self.train, order)
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls):
-            state, metrics = self.step(state, self.inputs, self.train, order)
-        jax.block_until_ready((state, metrics))
-        spent = Reading(time.perf_counter() - wall, time.process_time() - cpu)
-        self._state = state
-        return spent
+            state, _ = self.step(state, self.inputs, self.train, order)
+        if not is_done(first):  # else calls return when they are done, or as good as
+            jax.block_until_ready(first)
+            wall, cpu = time.perf_counter(), time.process_time()
+        self._state = jax.block_until_ready(state)
+        return Reading(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def is_done(metrics: Mapping[str, Any]) -> bool:
+    """Whether the device has worked off the call that these are of."""
+    return all(value.is_ready() for value in metrics.values())
 
 
 def make_yardstick(own: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device, way: Way) -> Yardstick:
@@ -116,7 +127,7 @@ def main(argv: list[str]) -> int:
     yardstick.start(*jax.jit(variables_function(own))(keys.init))
     baseline, began = Baseline(), time.perf_counter()
     while time.perf_counter() - began < ALONE_S or baseline.runs < 3:
-        yardstick.run(baseline, 0.0)
+        baseline.enter(*yardstick.run(0.0))
     steps = baseline.runs * yardstick.calls * yardstick.dispatch_steps
     print(json.dumps({"workload": data.info.name, "baseline_step_s": baseline.step_s, "steps": steps}))
     return 0

@@ -164,48 +164,45 @@ TOTALS = {
 AT_HIT = Reading(2, 1.5, 20)  # of one call
 
 
-def score(totals=TOTALS, eval_variables=AT_HIT, cap=None, baseline_step_s=0.01) -> Scored:
-    return scored(totals, eval_variables, baseline_step_s=baseline_step_s, reference_step_s=0.005, compile_cap_s=cap)
+def score(totals=TOTALS, eval_variables=AT_HIT, cap=None, yardstick_steps=2000.0) -> Scored:
+    return scored(
+        totals, eval_variables, yardstick_steps=yardstick_steps, baseline_step_s=0.01, reference_step_s=0.005,
+        compile_cap_s=cap,
+    )  # fmt: skip
 
 
-def close(wall: float, cpu: float, energy: float | None):
-    """Each step of the yardstick takes twice as long here as on the reference machine."""
-    return Scored(*(None if v is None else pytest.approx(v) for v in (wall, cpu, wall / 2, energy)))
+def close(wall: float, cpu: float, calibrated: float, energy: float | None):
+    return Scored(*(None if v is None else pytest.approx(v) for v in (wall, cpu, calibrated, energy)))
 
 
 def test_scored_by_hand():
-    # control + init + train + one eval_variables
-    assert score() == close(2 + 1 + 50 + 2, 1 + 0.5 + 40 + 1.5, 20 + 10 + 500 + 20)
+    # control + init + train + one eval_variables; 2000 steps of the yardstick and (2 + 1) / 0.01 more, at 0.005 each
+    assert score() == close(2 + 1 + 50 + 2, 1 + 0.5 + 40 + 1.5, (2000 + 300) * 0.005, 20 + 10 + 500 + 20)
 
 
 def test_without_a_yardstick_there_are_no_calibrated_seconds():
-    assert score(baseline_step_s=None) == dataclasses.replace(close(55, 43, 550), calibrated=None)
+    assert score(yardstick_steps=None) == dataclasses.replace(close(55, 43, 0, 550), calibrated=None)
 
 
 def test_compile_beyond_the_cap():
     # 30 of the 90 s are beyond: a third of its processor time and energy too
-    assert score(cap=60.0) == close(55 + 30, 43 + 15, 550 + 300)
-    assert score(cap=0.0) == close(55 + 90, 43 + 45, 550 + 900)
+    assert score(cap=60.0) == close(55 + 30, 43 + 15, (2300 + 3000) * 0.005, 550 + 300)
+    assert score(cap=0.0) == close(55 + 90, 43 + 45, (2300 + 9000) * 0.005, 550 + 900)
     assert score(cap=90.0) == score(cap=100.0) == score(cap=None)
     nothing = TOTALS | {"compile": Reading(0, 0, 0)}
     assert score(nothing, cap=60.0) == score()
 
 
-def test_spent_counts_every_call_of_eval_variables():
-    # 6 s of three calls in place of 2 s of one
-    assert score(eval_variables=TOTALS["eval_variables"]) == close(55 + 4, 43 + 3.5, 550 + 40)
-
-
 def test_no_step_yet():
     totals = TOTALS | {"train": Reading(0, 0, 0)}
-    assert score(totals, Reading(0, 0, 0)) == close(3, 1.5, 30)
+    assert score(totals, Reading(0, 0, 0), yardstick_steps=0.0) == close(3, 1.5, 300 * 0.005, 30)
 
 
 @pytest.mark.parametrize("span", ["control", "init", "train", "compile"])
 def test_energy_unknown_in_any_scored_part_is_unknown(span):
     totals = TOTALS | {span: dataclasses.replace(TOTALS[span], energy_j=None)}
-    assert score(totals, cap=60.0) == close(85, 58, None)
-    assert score(eval_variables=Reading(2, 1.5, None)) == close(55, 43, None)
+    assert score(totals, cap=60.0) == close(85, 58, 26.5, None)
+    assert score(eval_variables=Reading(2, 1.5, None)) == close(55, 43, 11.5, None)
 
 
 @settings(deadline=None)
@@ -218,6 +215,6 @@ def test_what_is_done_for_the_record_is_not_scored(data):
 
 
 def test_every_scored_part_counts():
-    for span in ("control", "init", "train"):
+    for span, calibrated in (("control", 12), ("init", 12), ("train", 11.5)):  # train comes as steps of the yardstick
         more = score(TOTALS | {span: TOTALS[span] + Reading(1, 1, 1)})
-        assert (more.wall, more.cpu, more.calibrated, more.energy) == (56, 44, 28, 551)
+        assert (more.wall, more.cpu, more.calibrated, more.energy) == (56, 44, pytest.approx(calibrated), 551)

@@ -80,12 +80,17 @@ def test_hopeless_is_what_only_gets_slower():
     assert not Timing(make_spec(clock="energy"), host).past(0.0, ledger), "not measured: never hopeless"
 
 
-def test_calibrated_time_is_hopeless_beyond_what_its_unit_may_still_move():
-    host, ledger = host_of(0.009, 0.011), Ledger(now=lambda: 0.0)
-    timing = Timing(make_spec(clock="calibrated"), host)
-    ledger.restore({"train": Reading(6.0, 1.0)})
+def test_calibrated_time_is_hopeless_beyond_what_the_worth_of_seconds_may_still_move():
+    host = host_of(0.01, batch_size=32)
+    for seconds in (0.9, 1.1):
+        host.baseline.spend("steps of 32", seconds, 100)
+        host.baseline.enter(0.01, 0.02)
+    host.steps_by_size = {32: 200}
+    timing, ledger = Timing(make_spec(clock="calibrated"), host), Ledger(now=lambda: 0.0)
+    assert timing.scored(ledger, ledger.zero).calibrated == pytest.approx(1.0)
     slack = 1 + host.baseline.error
-    assert [timing.past(3.0 / slack * near, ledger) for near in (0.99, 1.01)] == [True, False]
+    assert slack > 1.1
+    assert [timing.past(1.0 / slack * near, ledger) for near in (0.99, 1.01)] == [True, False]
 
 
 def play(spec: specs.TrialSpec, dispatch: int, sizes: list[int], total: int) -> tuple[list[int], list[int]]:
@@ -167,12 +172,12 @@ def test_a_chunk_is_at_most_so_long_and_ends_at_max_steps():
 
 
 def test_count_sums_metrics_until_the_next_control():
-    host = HostState(batch_size=32)
+    host = host_of(0.01)
     count(host, {"loss": np.array([1.0, 2.0], np.float32), "norm": np.array([0.5, 0.25], np.float32)}, 0.5)
     count(host, {"loss": np.array([4.0], np.float32), "norm": np.array([1.0], np.float32)}, 0.25)
     assert host.metric_sums == {"loss": 7.0, "norm": 1.75}
     assert host.metric_steps == host.step == 3
-    assert (host.steps_by_size, host.train_s_by_size) == ({32: 3}, {32: 0.75})
+    assert (host.steps_by_size, host.baseline.worth("steps of 32")) == ({32: 3}, pytest.approx(75))
 
 
 def test_steps_without_a_finite_loss_are_counted_in_a_row():
@@ -182,35 +187,61 @@ def test_steps_without_a_finite_loss_are_counted_in_a_row():
         assert host.unreported == in_a_row
 
 
-def host_of(*step_s: float, **fields) -> HostState:
+def host_of(*step_s: float, batch_size: int = 32, **fields) -> HostState:
     """A host whose yardstick's runs took so many seconds a step, and twice that of processor time."""
-    host = HostState(batch_size=32, **fields)
+    host = HostState(batch_size=batch_size, **fields)
     for seconds in step_s:
         host.baseline.enter(seconds, 2 * seconds)
     return host
 
 
-def test_the_yardsticks_mean_and_its_interval():
-    assert Baseline().step_s is None
-    one = host_of(0.01).baseline
-    assert (one.step_s, one.error) == (0.01, None)
-    three = host_of(0.01, 0.02, 0.03).baseline
-    assert three.step_s == pytest.approx(0.02)
-    assert three.error == pytest.approx(1.96 * 0.01 / math.sqrt(3) / 0.02)
+def test_seconds_are_worth_the_mean_of_the_runs_around_them():
+    baseline = Baseline()
+    baseline.begin(0.05, 0.1)  # a cold process, which stands for nothing but a first guess
+    assert baseline.step_s == 0.05
+    baseline.spend("steps of 32", 1.0, 50)
+    assert baseline.worth("steps of 32") == pytest.approx(20), "as long as there is no other run"
+    baseline.enter(0.01, 0.02)
+    assert (baseline.step_s, baseline.step_cpu_s) == (0.01, 0.02)
+    assert baseline.worth("steps of 32") == pytest.approx(100)
+    baseline.spend("steps of 32", 2.0, 100)
+    baseline.spend("eval_variables", 0.3)
+    baseline.enter(0.03, 0.06)
+    assert baseline.worth("steps of 32") == pytest.approx(100 + 2.0 / 0.02)
+    assert baseline.worth("eval_variables") == pytest.approx(0.3 / 0.02)
+    baseline.spend("steps of 32", 3.0, 100)
+    assert baseline.worth("steps of 32") == pytest.approx(200 + 3.0 / 0.03), "worth the last run until there is another"
+    assert baseline.runs == 2
+
+
+def test_a_process_that_goes_on_settles_what_the_one_before_left_and_counts_no_cold_run():
+    baseline = host_of(0.01, 0.01).baseline
+    baseline.spend("steps of 32", 1.0, 100)
+    baseline.begin(0.05, 0.1)
+    assert baseline.worth("steps of 32") == pytest.approx(100)
+    assert (baseline.runs, baseline.step_s) == (2, 0.01)
+    baseline.spend("steps of 32", 1.0, 50)
+    baseline.enter(0.02, 0.04)
+    assert baseline.worth("steps of 32") == pytest.approx(150)
+
+
+def test_the_interval_of_the_ratio_by_hand():
+    baseline = host_of(0.01).baseline
+    assert baseline.error is None
+    for seconds in (1.0, 2.0, 3.0):
+        baseline.spend("steps of 32", seconds, 100)
+        baseline.spend("eval_variables", 7.0)
+        baseline.enter(0.01, 0.02)
+    assert baseline.error == pytest.approx(1.96 * 1.0 / math.sqrt(3) / 2.0)
 
 
 def test_budget_in_the_ranking_clock():
     # 300 baseline steps, each 0.005 s of the reference machine, 0.01 s of wall and 0.02 s of processor time here
     host = host_of(0.005, 0.015)
     wall = (3.0, "wall")
-    for clock, expected in {
-        "calibrated": (1.5, "calibrated"),
-        "wall": wall,
-        "cpu": (6.0, "cpu"),
-        "energy": wall,
-    }.items():
+    for clock, told in {"calibrated": (1.5, "calibrated"), "wall": wall, "cpu": (6.0, "cpu"), "energy": wall}.items():
         timing = Timing(make_spec(clock=clock), host)
-        assert (timing.budget, timing.budget_clock) == (pytest.approx(expected[0]), expected[1])
+        assert (timing.budget, timing.budget_clock) == (pytest.approx(told[0]), told[1])
     unset = Timing(make_spec(reference_step_s=0.0), host)
     assert (unset.reference_step_s, unset.budget) == (pytest.approx(0.01), pytest.approx(3.0))
     assert Timing(make_spec(clock="calibrated"), host, alone=True).budget_clock == "wall"
@@ -218,7 +249,10 @@ def test_budget_in_the_ranking_clock():
 
 def test_scored_charges_one_call_of_eval_variables_and_spent_all():
     ledger = ledger_of(control=1, compile=90, init=2, train=10, eval_variables=7, eval=5, yardstick=3)
-    host = host_of(0.01, step=20, examples=640, steps_by_size={32: 20}, eval_variables_calls=2)
+    host = host_of(0.01, 0.01)
+    host.steps_by_size = {32: 20}
+    host.baseline.spend("steps of 32", 10.0, 20)
+    host.baseline.spend("eval_variables", 7.0)
     timing = Timing(make_spec(), host)
     at_hit = timing.scored(ledger, Reading(3.0, 0.0, None))
     assert at_hit.wall == 1 + 2 + 10 + 3
@@ -227,20 +261,22 @@ def test_scored_charges_one_call_of_eval_variables_and_spent_all():
     assert spent.wall == 1 + 2 + 10 + 7
     assert spent.calibrated == pytest.approx(spent.wall / 0.01 * 0.005)
     assert spent.energy is None
-    assert Timing(make_spec(score_compile=True), host).spent(ledger).wall == 20 + 30, (
-        "90 s of compiling, 60 of them free"
-    )
+    compiled = Timing(make_spec(score_compile=True), host).spent(ledger)
+    assert compiled.wall == 20 + 30, "90 s of compiling, 60 of them free"
     assert Timing(make_spec(), host, alone=True).spent(ledger).calibrated is None
 
 
 def test_what_program_and_yardstick_took():
-    ledger = ledger_of(train=10, eval_variables=0.8)
-    host = host_of(0.01, 0.01, eval_variables_calls=2)
-    host.steps_by_size, host.train_s_by_size = {32: 400, 8: 100}, {32: 8.0, 8: 0.5}
-    found = Timing(make_spec(), host).calibration(ledger)
+    host = host_of(0.01, eval_variables_calls=2)
+    host.steps_by_size = {32: 400, 8: 100}
+    host.baseline.spend("steps of 32", 8.0, 400)
+    host.baseline.spend("steps of 8", 0.5, 100)
+    host.baseline.spend("eval_variables", 0.8)
+    found = Timing(make_spec(), host).calibration()
     assert found.step_ratio == {32: pytest.approx(2.0), 8: pytest.approx(0.5)}
     assert found.eval_variables_ratio == pytest.approx(40)
-    assert (found.baseline_step_s, found.baseline_step_cpu_s, found.pairs) == (0.01, 0.02, 2)
+    assert (found.baseline_step_s, found.baseline_step_cpu_s, found.pairs) == (0.01, 0.02, 1)
+    assert found.steps == {32: 400, 8: 100}
     assert found.baseline_source == "trial"
     assert found.process
 

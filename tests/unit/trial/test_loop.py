@@ -117,6 +117,7 @@ class Seconds:
         monkeypatch.setattr(setup, "compile_programs", program)
         monkeypatch.setattr(yardstick, "compile_yardstick", ours)
         monkeypatch.setattr(yardstick.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(yardstick, "is_done", lambda metrics: True)  # time passes when a call is made
 
     def run(self, path, **fields):
         spec, options = run_folder.read_spec(path)
