@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from harness.campaign.config import compose
 from harness.errors import HarnessError
 from harness.machine import hardware
 from harness.machine.allocator import keep_memory
@@ -211,7 +212,9 @@ def _ratio(row: dict[str, Any], name: str) -> str:
 def main() -> int:
     """Bench the workloads named, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", help="names or paths; default: all scored ones and the 2 ms MLP")
+    parser.add_argument(
+        "workloads", nargs="*", help="names or paths; default: those of the suites for this device, and the 2 ms MLP"
+    )
     parser.add_argument("--rounds", type=int, default=25, help="pairs of chunks of 4%% of the step hint (default 25)")
     parser.add_argument("--processes", type=int, default=1, help="for each workload (default 1)")
     parser.add_argument("--json", action="store_true", help="print the row of one workload for programs")
@@ -219,10 +222,9 @@ def main() -> int:
     if args.json:
         print(json.dumps(bench(discovery.find("workloads", args.workloads[0]), args.rounds)))
         return 0
-    names = args.workloads or [
-        *(name for name, folder in discovery.find_all("workloads").items() if discovery.workload_info(folder).scored),
-        str(BENCH / "mlp"),
-    ]
+    suites = ("gpu",) if jax.default_backend() == "gpu" else ("demo", "cpu")
+    scored = [name for suite in suites for name in compose([f"suite={suite}"]).suite.workloads]
+    names = args.workloads or [*dict.fromkeys(scored), str(BENCH / "mlp")]
     machine = hardware.machine()
     print(
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
