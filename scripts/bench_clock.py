@@ -5,7 +5,7 @@
 Every figure of the clock is of whole trials, `harness run` in a process each, and is the ratio that their records hold.
 
 - `periodic`: AdamW that does heavy work on every 4th, 50th and 200th step. The truth is measured apart: its program
-  and AdamW's train in turn in one process, as many steps each; seconds over seconds.
+  and AdamW's train in turn in one process, as many steps each; seconds over seconds, the mean over as many processes.
 - `itself`: the yardstick's own step as a submission, on all six CPU workloads; it should cost 1.
 - `state`: a submission with a state four times that of AdamW, against its wall time measured in turn.
 - `noise`: the yardstick's own step on one workload, on the machine as it is, and while another process burns a core.
@@ -42,9 +42,7 @@ def build(task, hp):
     base = from_optax(optax.adamw(hp["learning_rate"], weight_decay=0.01))
 
     def heavy(x):
-        for _ in range(hp["products"]):
-            x = jnp.tanh(x @ x)
-        return x
+        return jax.lax.fori_loop(0, hp["products"], lambda _, x: jnp.tanh(x @ x), x)
 
     def step(loss, state, batch, key):
         new, metrics = base.step(loss, state._replace(opt_state=state.opt_state[0]), batch, key)
@@ -107,10 +105,10 @@ class Planted:
         return folder
 
 
-def periodic(every: int, products: int = 40) -> Planted:
-    """AdamW with heavy work on every so many steps; rarer work is heavier."""
-    count = products * max(1, every // 20)
-    return Planted(f"every{every}", PERIODIC, f"{{learning_rate: 0.001, every: {every}, products: {count}}}")
+def periodic(every: int, products: int = 30) -> Planted:
+    """AdamW with heavy work on every so many steps, `products` of two matrices a step in the mean."""
+    values = f"learning_rate: 0.001, every: {every}, products: {products * every}"
+    return Planted(f"every{every}", PERIODIC, f"{{{values}}}")
 
 
 ITSELF = Planted("itself", PLAIN)
@@ -148,14 +146,16 @@ def steps_for(workload: str, seconds: float) -> int:
     return max(200, round(seconds / info.target.reference_step_s / 200) * 200)
 
 
-def truth(folders: list[Path], workload: str, block: int, rounds: int) -> list[float]:
-    """Return the seconds of each submission over those of the first, measured in turn in a process of its own."""
+def truth(folders: list[Path], workload: str, block: int, rounds: int, processes: int) -> list[float]:
+    """Return the seconds of each submission over those of the first, measured in turn; means over processes."""
     command = [sys.executable, __file__, "--in-turn", workload, str(block), str(rounds), *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    found: list[list[float]] = []
+    for _ in range(processes):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    return [statistics.mean(column) for column in zip(*found, strict=True)]
 
 
 def in_turn(workload: str, block: int, rounds: int, folders: list[str]) -> list[float]:
@@ -240,14 +240,14 @@ def main() -> None:
 
         if "periodic" in parts:
             plants = [periodic(every).write(root) for every in (4, 50, 200)]
-            known = truth([itself, *plants], "lm_grammar", 200, 5)
+            known = truth([itself, *plants], "lm_grammar", 200, 3, args.processes)
             for folder, true in zip(plants, known[1:], strict=True):
                 row(folder.name, "lm_grammar", true, charged(folder, "lm_grammar"))
         if "itself" in parts:
             for workload in args.workloads:
                 row("itself", workload, 1.0, charged(itself, workload))
         if "state" in parts:
-            known = truth([itself, large], "lm_grammar", 200, 5)
+            known = truth([itself, large], "lm_grammar", 200, 3, args.processes)
             row("large", "lm_grammar", known[1], charged(large, "lm_grammar"))
         if "noise" in parts:
             quiet = charged(itself, "lm_grammar", 5)
