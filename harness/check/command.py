@@ -20,13 +20,14 @@ from harness.campaign.launch.local import oom_kills, verdict
 from harness.check import static
 from harness.check.export import Made, demo, export, export_anew, toys
 from harness.check.findings import Finding, Report, print_json, print_report
+from harness.machine import children
 from harness.program import discovery
 from harness.program.child import environment
 from harness.program.submission import SubmissionInfo
 from harness.report.tables import print_line
 
 HANG_S = 300.0
-CONFORMANCE = (sys.executable, "-m", "harness.trial.conformance")
+CONFORMANCE = tuple(children.command("harness.trial.conformance"))
 
 Say = Callable[[str], None]
 
@@ -60,7 +61,7 @@ def debug(names: Sequence[str], workload: str | None = None) -> int:
     for folder in [discovery.find("submissions", name) for name in names]:
         print_line(f"{folder.name} on {place.name}: in one process, for debugging; nothing is checked")
         sys.stdout.flush()
-        command = [sys.executable, "-m", "harness.program.debug", str(folder.path), str(place.path)]
+        command = children.command("harness.program.debug", str(folder.path), str(place.path))
         if code := subprocess.run(command, env=environment(), check=False).returncode:
             return code
     return 0

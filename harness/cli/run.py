@@ -40,11 +40,15 @@ def parser() -> argparse.ArgumentParser:
 def call(args: argparse.Namespace) -> int:
     from harness.campaign import config, plan
     from harness.campaign.run import run_plan
+    from harness.machine import children
     from harness.report import live, plan_table, run_summary
 
     names = [word for word in args.words if "=" not in word]
     request = config.compose([word for word in args.words if "=" in word])
     preview = args.dry_run and request.device.platform != "auto"  # of a device that need not be here
+    if told := children.ambient():
+        text = f"{', '.join(told)}: not handed to trials; the harness sets jax's options itself"
+        print_error(HarnessError(text), kind="note")
     planned = plan.make_plan(request, names, elsewhere=preview, on_export=print_export)
     plan_table.print_plan(planned, everything=not names)
     for problem in planned.problems:

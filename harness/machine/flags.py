@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from harness.machine import children
 from harness.machine.cache import cache_folder
 
 Device = Literal["cpu", "gpu"]
@@ -53,6 +54,10 @@ def environment(
     return variables
 
 
-def apply(device: Device, *, deterministic: bool, autotune: Autotune = "read") -> None:
-    """Set them in this process."""
+def apply(device: Device, *, deterministic: bool, autotune: Autotune = "read") -> dict[str, str]:
+    """Set them in this process, and take out what the shell tells jax; return that."""
+    told = children.ambient()
+    for name in told:
+        del os.environ[name]
     os.environ.update(environment(device, deterministic=deterministic, autotune=autotune))
+    return told

@@ -51,6 +51,13 @@ def flags() -> dict[str, str]:
     return {k: v for k, v in sorted(os.environ.items()) if k in names or k.startswith(kinds)}
 
 
+def settings() -> dict[str, str | None]:
+    """Return what a process computes under beside its sources, which another one must share to get the same bits."""
+    held = packages()
+    steering = {name: value for name, value in flags().items() if not name.startswith(("CUDA_", "XLA_PYTHON_"))}
+    return {name: held[name] for name in ("jax", "jaxlib")} | steering
+
+
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

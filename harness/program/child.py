@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, SubmissionError
+from harness.machine import children
 from harness.program import confinement
 from harness.program.manifest import MAX_ANSWER_BYTES, MAX_EXPORT_S
 from harness.program.sandbox import Bounds
@@ -37,7 +37,7 @@ class Child:
         self._log = tempfile.TemporaryFile()
         confined = self._bounds is not None
         self._process = subprocess.Popen(
-            confinement.command(self._module) if confined else [sys.executable, "-m", self._module],
+            confinement.command(self._module) if confined else children.command(self._module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -131,5 +131,5 @@ def environment() -> dict[str, str]:
     """Return the environment of a process that imports this package, from wherever it is, uses no accelerator, and
     traces the same whatever jax is told outside.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    return kept | {"PYTHONPATH": confinement.python_path(), "JAX_PLATFORMS": "cpu"}
+    kept = {name: value for name, value in children.environment().items() if not name.startswith("XLA_")}
+    return kept | {"JAX_PLATFORMS": "cpu"}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SubmissionError
+from harness.machine import children
 from harness.program import discovery, refusals, sandbox, seccomp
 from harness.program.manifest import MAX_EXPORT_BYTES, MAX_FILE_BYTES
 
@@ -38,7 +39,7 @@ _OTHERS = ("/etc/ld.so.cache", "/dev/urandom", "/nix/store", "/gnu/store")
 
 def command(module: str) -> list[str]:
     """Return what runs a module of the harness confined; its standard input begins with `first_line`."""
-    return [sys.executable, "-P", "-m", "harness.program.sandbox", module]
+    return children.command("harness.program.sandbox", module)
 
 
 def first_line(bounds: sandbox.Bounds) -> bytes:
@@ -50,13 +51,7 @@ def environment() -> dict[str, str]:
     """Return all that the process finds in its environment: nothing of the user or of the machine."""
     kept = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
     fixed = {"JAX_PLATFORMS": "cpu", "PYTHONUTF8": "1", "LC_CTYPE": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-    return kept | fixed | {"PYTHONPATH": python_path(), refusals.CONFINED: "1"}
-
-
-def python_path() -> str:
-    """Return the path on which this package is found, from wherever it is, and whatever is on the path already."""
-    listed = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return os.pathsep.join([str(Path(__file__).resolve().parents[2]), *(str(Path(path).absolute()) for path in listed)])
+    return kept | fixed | {"PYTHONPATH": children.python_path(), refusals.CONFINED: "1"}
 
 
 def kernel() -> dict[str, Any]:

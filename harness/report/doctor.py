@@ -20,7 +20,7 @@ from harness.campaign.device import resolve_device
 from harness.data import store
 from harness.data.specs import DATASETS
 from harness.errors import ConfigError, HarnessError
-from harness.machine import flags, hardware
+from harness.machine import children, flags, hardware
 from harness.machine.cache import cache_folder
 from harness.machine.flags import Device
 from harness.program import confinement, discovery
@@ -120,7 +120,10 @@ def _devices(config: DeviceConfig) -> list[Finding]:
     except ConfigError as error:
         return [Finding("device", "not there", "broken", str(error))]
     name = f"jax devices ({platform})"
-    environment = os.environ | {"JAX_PLATFORMS": flags.PLATFORMS[platform], "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = children.environment() | {
+        "JAX_PLATFORMS": flags.PLATFORMS[platform],
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
     answer = _ask([sys.executable, "-c", _PROBE], environment, _PROBE_S)
     if isinstance(answer, str):
         other = "; device=cpu does without a GPU" if platform == "gpu" else ""
@@ -232,8 +235,8 @@ def _baseline(run: RunSpec, workloads: Iterable[Folder]) -> list[Finding]:
 
 def _measured(folder: Folder, platform: Device) -> Finding:
     """Measure the baseline's step in a process of its own."""
-    environment = os.environ | flags.environment(platform, deterministic=False)
-    command = [sys.executable, "-m", "harness.trial.yardstick", str(folder.path), platform]
+    environment = children.environment() | flags.environment(platform, deterministic=False)
+    command = children.command("harness.trial.yardstick", str(folder.path), platform)
     answer = _ask(command, environment, _CALIBRATION_S)
     seconds = answer.get("baseline_step_s") if isinstance(answer, dict) else None
     if not isinstance(seconds, int | float) or not 0 < seconds < _CALIBRATION_S:

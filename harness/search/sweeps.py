@@ -9,14 +9,12 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.machine import flags
+from harness.machine import children, flags
 from harness.machine.flags import Device
 from harness.program import discovery
 from harness.record import plain_data
@@ -83,9 +81,9 @@ def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") ->
     """Start `jobs` processes for a workload, on a CPU one to a core where there are that many, and end them."""
     available = cores()
     pinned = device == "cpu" and 1 < jobs <= len(available)
-    command = [sys.executable, "-m", "harness.trial.sweep", str(workload.path)]
+    command = children.command("harness.trial.sweep", str(workload.path))
     variables = flags.environment(device, deterministic=False, autotune="update")
-    environment = os.environ | variables | {"PYTHONPATH": _python_path()}
+    environment = children.environment() | variables
 
     def start(job: int) -> subprocess.Popen[str]:
         if pinned:
@@ -105,9 +103,3 @@ def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") ->
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()  # type: ignore[union-attr]
-
-
-def _python_path() -> str:
-    """Where this package is, so that the processes find the same one."""
-    own = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))

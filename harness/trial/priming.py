@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.machine import flags, hardware
+from harness.machine import children, flags, hardware
 from harness.program import discovery
 from harness.record import run_folder
 from harness.record.spec import Options, TrialSpec, short_hash
@@ -27,8 +27,8 @@ def prime(spec: TrialSpec, folder: Path) -> bool:
     mark = flags.autotune_cache() / "primed" / key(spec)
     if spec.device != "gpu" or mark.exists():
         return False
-    command = [sys.executable, "-m", "harness.trial.priming", str(folder)]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0:
+    command = children.command("harness.trial.priming", str(folder))
+    if subprocess.run(command, env=children.environment(), stdin=subprocess.DEVNULL, check=False).returncode == 0:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
     return True

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 from harness.api import TrainState
+from harness.errors import RunFolderError
+from harness.machine import hardware
 from harness.record import plain_data
 from harness.record.readings import Reading
 from harness.trial.host_state import HostState
@@ -51,6 +53,7 @@ def begin(setup: Setup, *, alone: bool = False) -> Training:
     saved = setup.checkpoints.load(named(contract, state))
     if saved is not None:
         arrays, data = saved
+        check_settings(data.get("settings"), hardware.settings(), str(setup.folder.path))
         state, host = unnamed(contract, arrays), taken_up(data)
         ledger.restore({name: plain_data.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
     if not alone:
@@ -70,6 +73,17 @@ def run_alone(setup: Setup, host: HostState) -> None:
     yardstick.stop()
 
 
+def check_settings(saved: Mapping[str, Any] | None, now: Mapping[str, Any], where: str) -> None:
+    """Raise RunFolderError naming the first setting in which a checkpoint is of another process than this one."""
+    for name in sorted({*(saved or {}), *now}):
+        was, is_ = (saved or {}).get(name), now.get(name)
+        if was != is_:
+            raise RunFolderError(
+                f"{where}: cannot go on: {name} was {was!r} when the trial was saved and is {is_!r} now, which would "
+                "mix bits; set it as it was, or remove the folder to run the trial anew"
+            )
+
+
 def taken_up(data: Mapping[str, Any]) -> HostState:
     """Return what the host kept as a checkpoint holds it: JSON has made its batch sizes strings."""
     held = dict(data["host"])
@@ -81,7 +95,7 @@ def save(setup: Setup, training: Training) -> None:
     """Write a checkpoint, off the scored clock. The time it takes itself is lost if the process is killed later."""
     with setup.ledger.span("checkpoint"):
         totals = setup.ledger.totals()
-        held = {"host": training.host, "ledger": totals}
+        held = {"host": training.host, "ledger": totals, "settings": hardware.settings()}
         arrays = named(setup.programs.contract, training.state)
         setup.checkpoints.save(training.host.step, arrays, plain_data.to_plain(held))
     t = sum(reading.wall_s for reading in totals.values())

@@ -108,9 +108,11 @@ class Work:
         return 0
 
     def _run(self, spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
-        flags.apply(spec.device, deterministic=spec.deterministic)
+        overrode = flags.apply(spec.device, deterministic=spec.deterministic)
         attempt = 1 + sum(e["event"] == "start" for e in run_folder.read_events(folder.path))
-        folder.append("start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time())
+        folder.append(
+            "start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time(), overrode=overrode
+        )
         (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
 
         ledger = Ledger(offset_s, energy_now=energy_counter(spec.device))
@@ -134,7 +136,7 @@ class Work:
 
             self._kept = self._kept or Kept()
             result = run_trial(spec, options, folder, ledger, self._stop.is_set, attempt, self._kept)
-        except DataError:
+        except (DataError, RunFolderError):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a status with a reason; the traceback goes to worker.log
             self._kept = None

@@ -15,7 +15,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 
 from harness.campaign.plan import PlannedTrial, make_ready
 from harness.errors import DataError, HarnessError, RunFolderError
+from harness.machine import children
 from harness.record import run_folder
 from harness.record.result import UNFINISHED, Result, Status
 from harness.record.run_folder import Trial
@@ -66,7 +66,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | dict(environment),
+                env=os.environ | {"PYTHONPATH": children.python_path()} | dict(environment),
                 start_new_session=True,
                 pass_fds=reports,
             )
@@ -109,7 +109,7 @@ def worker() -> Iterator[Worker]:
         made.close()
 
 
-WORKER = (sys.executable, "-m", "harness.trial.worker")
+WORKER = tuple(children.command("harness.trial.worker"))
 POLL_S = 0.1
 SAVING = "saving a checkpoint; press again to kill"
 _STOPPED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

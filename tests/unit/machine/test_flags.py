@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.machine import flags
+from harness.machine import children, flags
 from harness.record import run_folder
 from harness.trial import priming, worker
 
@@ -64,7 +64,7 @@ def test_priming_compiles_a_trial_once_and_leaves_its_folder_alone(make_trial, m
     object.__setattr__(spec, "device", "gpu")
     assert priming.prime(spec, path)
     assert not priming.prime(spec, path)
-    assert commands == [[sys.executable, "-m", "harness.trial.priming", str(path)]]
+    assert commands == [children.command("harness.trial.priming", str(path))]
     other, _ = run_folder.read_spec(make_trial("quadratic", "adamw", hp={"b1": 0.5}))
     assert priming.key(dataclasses.replace(other, device="gpu")) != priming.key(spec), "another program"
     other, _ = run_folder.read_spec(make_trial("quadratic", "adamw", hp={"learning_rate": 0.006}))
@@ -82,3 +82,26 @@ def test_out_of_memory_tells_what_was_wanted_what_is_there_and_what_to_lower(mon
     assert told.startswith("wanted 21474836480 bytes (20.0 GiB), of 85899345920 bytes (80.0 GiB) 75161927680 bytes")
     assert "lower what the submission keeps" in told
     assert "wanted more than there is" in worker.out_of_memory("RESOURCE_EXHAUSTED")
+
+
+def test_what_the_shell_tells_jax_does_not_reach_a_trial(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for name in [name for name in os.environ if name.startswith("JAX_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
+    handed = children.environment()
+    assert "JAX_ENABLE_X64" not in handed
+    assert handed["XLA_FLAGS"] == "--xla_dump_to=/tmp/x", "recorded, and no resume under others"
+    assert flags.apply("cpu", deterministic=True) == {"JAX_ENABLE_X64": "1"}
+    assert "JAX_ENABLE_X64" not in os.environ
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_the_working_folder_is_not_imported_from(tmp_path):
+    for name in ("queue.py", "optax.py", "harness.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported from the working folder')\n")
+    words = children.command("harness.trial.worker", "--help")
+    done = subprocess.run(words, cwd=tmp_path, env=children.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.errors import RunFolderError
 from harness.program.workload import GPU_GRID, next_measurement
 from harness.record import spec as specs
 from harness.record.readings import Reading, Scored
@@ -18,6 +19,7 @@ from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import Baseline, HostState, count
 from harness.trial.programs import MAX_CHUNK_STEPS
+from harness.trial.resume import check_settings
 from harness.trial.timing import Timing
 
 
@@ -289,3 +291,15 @@ def ledger_of(**seconds: float) -> Ledger:
         with ledger.span(span):
             wall[0] += taken
     return ledger
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name():
+    now = {"jax": "0.10.2", "XLA_FLAGS": ""}
+    check_settings(now, now, "run")
+    for saved, name in (
+        (now | {"XLA_FLAGS": "--x"}, "XLA_FLAGS"),
+        (now | {"OMP_NUM_THREADS": "1"}, "OMP_NUM_THREADS"),
+        (None, "XLA_FLAGS"),
+    ):
+        with pytest.raises(RunFolderError, match=f"run: cannot go on: {name} was"):
+            check_settings(saved, now, "run")
