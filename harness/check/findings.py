@@ -14,8 +14,8 @@ CHECKS: Mapping[str, str] = {
     "advice": "no exact shapes, no names of workloads, no hyperparameter that nothing reads",
     "export": "becomes a program on every toy and every workload of the suite demo; nothing is kept in Python",
     "again": "another process makes the same program",
-    "space": "becomes a program at the corners of the search space and between",
-    "training": "20 steps and an evaluation run and give finite numbers",
+    "space": "becomes a program at the corners of the search space and between, if there is one",
+    "training": "20 steps and an evaluation run and give finite numbers (without control)",
     "determinism": "same key, same bits",
     "resume": "stopped after 10 steps and taken up from the checkpoint: same bits",
     "control": "control is pure and asks for sizes that are in batch_sizes",
@@ -91,7 +91,7 @@ def print_report(report: Report) -> None:
             [f.workload, f"{f.program_bytes / 1024:.0f}", f"{f.state:.2f}", f"{f.products:.2f}", " ".join(f.arguments)]
             for f in report.programs
         ]
-        heads = ["program on", ">KiB", ">state / AdamW's", ">products / a gradient's", "hyperparameters handed in"]
+        heads = ["program on", ">KiB", ">state / AdamW's", ">products / a gradient's", "changed without compiling anew"]
         print_table(heads, rows)
     for finding, workloads in report.grouped():
         kind = "warning" if finding.warning else "finding"

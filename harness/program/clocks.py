@@ -71,5 +71,6 @@ def _check(name: str) -> None:
     caller = Path(sys._getframe(2).f_code.co_filename)
     if any(caller.is_relative_to(folder) for folder in _refused_below):
         raise ClockError(
-            f"{name}() tells the time, and what `control` answers is a function of progress alone; count steps"
+            f"{name}() tells the time, and what `control` answers is a function of progress alone; use progress.step "
+            "or progress.examples"
         )

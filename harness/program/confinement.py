@@ -106,10 +106,10 @@ def versions(submission: Path, requires: Iterable[str]) -> dict[str, str]:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            raise SubmissionError(
-                f"{submission}/submission.yaml: requires: '{name}' is not installed; "
-                f"install it with: pip install {name}"
-            ) from None
+            meant = metadata.packages_distributions().get(name)  # a module's name in place of the package's
+            mend = f"pip calls it {meant[0]}" if meant else f"install it with: pip install {name}"
+            where = f"{submission}/submission.yaml: requires"
+            raise SubmissionError(f"{where}: '{name}' is not installed; {mend}") from None
     return found
 
 

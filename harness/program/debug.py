@@ -45,6 +45,8 @@ def train(source: discovery.Folder, place: Path) -> None:
     workload = discovery.load_workload(discovery.Folder("workloads", place.name, place))
     task = task_view(workload, workload.info.budget_steps)
     algorithm = build_algorithm(source, task, read_info(source).defaults)
+    if algorithm.control is not None:
+        print("`control` is not called here", flush=True)
     keys = Keys(*(seeds.stream(0, 0, 0, name) for name in ("init", "data", "algorithm", "evaluation")))
     data = jax.device_put(dict(workload.splits().train))
     state = jax.jit(init_function(workload, algorithm))(keys)

@@ -182,8 +182,23 @@ def blame(path: Path, doing: str, error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__):
             if Path(frame.filename).is_relative_to(path):
                 where = f"{frame.filename}:{frame.lineno} ({frame.name})"
-    message = str(error).strip().split("\n\n")[0] or "no message"
-    return f"{where}: {type(error).__name__} in {doing}: {message}{explained(error)}"
+    name, text = type(error).__name__, str(error).strip() or "no message"
+    told = text.split("\n", 1)[0] if name in _OF_TRACING else text.split("\n\n")[0]  # the rest names our own frames
+    mend = _OF_TRACING.get(name, "")
+    return f"{where}: {name} in {doing}: {told}{mend}{explained(error)}"
+
+
+_BRANCHES = (
+    "; `if`, `min`, `max`, `and` cannot look at a traced array: use jnp.where, jnp.minimum, jnp.maximum, jax.lax.cond"
+)
+_NUMBERS = "; float(), int(), .item() and numpy cannot take a traced array: use jnp, and keep it an array"
+_OF_TRACING = {
+    "TracerBoolConversionError": _BRANCHES,
+    "ConcretizationTypeError": _NUMBERS,
+    "TracerIntegerConversionError": _NUMBERS,
+    "TracerArrayConversionError": _NUMBERS,
+}
+"""What to do about jax's own errors, whose texts are long and name functions of the harness."""
 
 
 def workload_info(folder: Folder, variant: str | None = None) -> WorkloadInfo:

@@ -30,7 +30,11 @@ from harness.program.workload import Workload
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 DEEPEST = 12  # containers within containers that are looked into
 
-_PUT = "keep the value in the optimizer's state, or take state.step or the key, which each step is handed"
+_ABSENT = object()
+_PUT = (
+    "keep the value in the optimizer's state, which `init` and each step return; an Algorithm's step also has "
+    "state.step and the key"
+)
 
 
 def check_pure(workload: Workload, algorithm: Algorithm, batch: Any, batches: Any, source: Path) -> None:
@@ -88,11 +92,10 @@ def _traced_twice(function: Callable[..., Any], args: tuple[Any, ...], algorithm
             f"function is traced once, so that it would stay as it is: {_PUT}"
         ) from None
     for path in {**first, **second}:
-        was, came = first.get(path, "not there"), second.get(path, "not there")
-        if was != came:
+        if first.get(path, _ABSENT) != second.get(path, _ABSENT):
             raise SubmissionError(
-                f"{where} changes {path} when it is traced (first {was!r}, then {came!r}); it is traced once, and the "
-                f"program that comes out keeps the first value for ever: {_PUT}"
+                f"{where} changes {path} when it is traced; it is traced once, and the program that comes out keeps "
+                f"the first value for ever: {_PUT}"
             )
     if _printed(one) != _printed(other):
         raise SubmissionError(

@@ -26,8 +26,13 @@ def explained(error: BaseException | None) -> str:
     if CONFINED not in os.environ or error is None:
         return ""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        if names := metadata.packages_distributions().get(error.name.partition(".")[0]):
-            return f"; a submission names the packages that it imports: add `requires: [{names[0]}]` to submission.yaml"
+        top = error.name.partition(".")[0]
+        names = metadata.packages_distributions().get(top)
+        if not names:
+            return (
+                "; it is not installed here: install it (as pip calls it), and add it to `requires:` in submission.yaml"
+            )
+        return f"; a submission names the packages that it imports: add `requires: [{names[0]}]` to submission.yaml"
     if isinstance(error, OSError) and error.errno in _REASONS:
         return f"; {_REASONS[error.errno]}"
     return explained(error.__cause__)

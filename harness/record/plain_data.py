@@ -113,7 +113,11 @@ def _name(hint: Any) -> str:
         return " or ".join(map(repr, get_args(hint)))
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     if isinstance(hint, type):
-        return names.get(hint, hint.__name__)
+        return names.get(hint, "a mapping" if dataclasses.is_dataclass(hint) else hint.__name__)
+    kinds = {list: "a list", tuple: "a list", dict: "a mapping"}
+    if get_origin(hint) in kinds:
+        inner = [arg for arg in get_args(hint) if arg is not Ellipsis]
+        return kinds[get_origin(hint)] + (" of strings" if inner == [str] else "")
     return str(hint).replace("typing.", "").replace("collections.abc.", "")
 
 

@@ -173,3 +173,18 @@ def test_a_harness_error_passes_unchanged(tmp_path):
     with pytest.raises(Exception, match=r"^download it$") as caught:
         discovery.load(Folder("workloads", "data", path))
     assert type(caught.value).__name__ == "DataError"
+
+
+def test_a_branch_on_a_traced_array_is_told_with_its_mend_and_none_of_our_frames(tmp_path):
+    import jax
+
+    def branches(x):
+        return min(x, 1.0)
+
+    try:
+        jax.jit(branches)(2.0)
+    except Exception as error:  # noqa: BLE001 - whatever jax raises
+        told = discovery.blame(tmp_path, "step", error)
+    assert told.endswith("cannot look at a traced array: use jnp.where, jnp.minimum or jax.lax.cond")
+    assert "\n" not in told
+    assert "for jit" not in told

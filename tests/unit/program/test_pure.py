@@ -76,7 +76,7 @@ LINES = "\n        "
 FROZEN = {
     "a counter in a closure": (
         algorithm("n = [0]", step="n[0] += 1; scale = min(1.0, n[0] / 50)"),
-        "/mine/submission.py: step() changes n[0] when it is traced (first 1, then 2); it is traced once, and the",
+        "/mine/submission.py: step() changes n[0] when it is traced; it is traced once, and the",
     ),
     "a nonlocal": (algorithm("n = 0", step="nonlocal n; n += 1; scale = min(1.0, n / 50)"), "step() changes n when"),
     "one that matters every tenth step only": (
@@ -140,7 +140,7 @@ def build(task, hp):
         return hp["lr"] * min(1.0, len(calls) / 50)
     return optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
 """,
-        "() changes len(calls) when it is traced (first 1, then 2)",
+        "() changes len(calls) when it is traced",
     ),
     "in init": (algorithm("n = [0]", init="n[0] += 1"), "init() changes n[0] when"),
     "in eval_variables": (algorithm("n = [0]", evaluate="n[0] += 1"), "eval_variables() changes n[0] when"),
