@@ -15,7 +15,7 @@ examples:
   harness score runs/lm_grammar               those of one workload
   harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
   harness score results/cpu                   published records, as the leaderboard has them
-  harness score results/cpu/demo-tuned.jsonl runs   your own runs among published ones of the same machine
+  harness score results/cpu/demo-quick.jsonl runs   your own runs among published ones of the same machine
   harness score --json                        for programs; --csv scores.csv for spreadsheets
   harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
 
