@@ -46,10 +46,10 @@ def call(args: argparse.Namespace) -> int:
     names = [word for word in args.words if "=" not in word]
     request = config.compose([word for word in args.words if "=" in word])
     preview = args.dry_run and request.device.platform != "auto"  # of a device that need not be here
+    planned = plan.make_plan(request, names, elsewhere=preview, on_export=print_export)
     if told := children.ambient():
         text = f"{', '.join(told)}: not handed to trials; the harness sets jax's options itself"
         print_error(HarnessError(text), kind="note")
-    planned = plan.make_plan(request, names, elsewhere=preview, on_export=print_export)
     plan_table.print_plan(planned, everything=not names)
     for problem in planned.problems:
         print_error(problem)

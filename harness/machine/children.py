@@ -24,10 +24,17 @@ def environment() -> dict[str, str]:
     """Return the environment of a process that imports jax: without what the shell tells jax, since that changes data,
     initial parameters and bits.
     """
-    told = ambient()
-    return {name: value for name, value in os.environ.items() if name not in told} | {"PYTHONPATH": python_path()}
+    kept = {name: value for name, value in os.environ.items() if not _tells_jax(name)}
+    return kept | {"PYTHONPATH": python_path()}
 
 
 def ambient() -> dict[str, str]:
-    """Return the settings of jax that the shell holds; the harness sets jax's options itself."""
-    return {name: value for name, value in os.environ.items() if name.startswith("JAX_") and name != "JAX_PLATFORMS"}
+    """Return the settings of jax that the shell holds, but for one that changes no number; the harness sets jax's
+    options itself.
+    """
+    found = {name: value for name, value in os.environ.items() if _tells_jax(name)}
+    return {name: value for name, value in found.items() if name != "JAX_NUMPY_RANK_PROMOTION"}
+
+
+def _tells_jax(name: str) -> bool:
+    return name.startswith("JAX_") and name != "JAX_PLATFORMS"

@@ -188,9 +188,7 @@ def blame(path: Path, doing: str, error: BaseException) -> str:
     return f"{where}: {name} in {doing}: {told}{mend}{explained(error)}"
 
 
-_BRANCHES = (
-    "; `if`, `min`, `max`, `and` cannot look at a traced array: use jnp.where, jnp.minimum, jnp.maximum, jax.lax.cond"
-)
+_BRANCHES = "; `if`, `min` and `and` cannot look at a traced array: use jnp.where, jnp.minimum or jax.lax.cond"
 _NUMBERS = "; float(), int(), .item() and numpy cannot take a traced array: use jnp, and keep it an array"
 _OF_TRACING = {
     "TracerBoolConversionError": _BRANCHES,
