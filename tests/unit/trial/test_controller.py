@@ -45,7 +45,7 @@ def build(task, hp):
 """
 REFUSED = {
     **{
-        f"{asked}()": rf"ClockError in control at step 8: {told}\(\) tells the time, .* count steps"
+        f"{asked}()": rf"ClockError in control at step 8: {told}\(\) tells the time, .* use progress.step"
         for asked, told in {
             "time.time": r"time\.time",
             "time.time_ns": r"time\.time_ns",
