@@ -264,7 +264,6 @@ def export(source: Folder) -> store.Program:
 
 def test_the_environment_tells_nothing(folder, monkeypatch):
     monkeypatch.setenv("HARNESS_SECRET", "of the user")
-    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     tells = folder("tells", "raise ValueError(sorted(os.environ) + [os.getcwd()] + sys.argv[1:])")
     with pytest.raises(SubmissionError, match="ValueError in build") as caught:
         export(tells)
@@ -273,6 +272,7 @@ def test_the_environment_tells_nothing(folder, monkeypatch):
         "HARNESS_CONFINED",
         "JAX_PLATFORMS",
         "LC_CTYPE",
+        *(["LD_LIBRARY_PATH"] if "LD_LIBRARY_PATH" in os.environ else []),  # where Python's own library lies
         "PYTHONDONTWRITEBYTECODE",
         "PYTHONPATH",
     ]
