@@ -127,6 +127,22 @@ def read_answer(line: bytes) -> dict[str, Any]:
     raise NoAnswerError(f"it answered {line[:80]!r}, which is no answer")
 
 
+def read_line(file: int, seconds: float) -> bytes:
+    """Return the line that a process writes to a pipe before it waits again, whatever follows it; nothing where it has
+    closed the pipe. Raises NoAnswerError where none comes in time.
+    """
+    held, deadline = b"", time.monotonic() + seconds
+    while b"\n" not in held and len(held) <= MAX_ANSWER_BYTES:
+        wait = deadline - time.monotonic()
+        if wait <= 0 or not select.select([file], [], [], wait)[0]:
+            raise NoAnswerError(f"no answer within {seconds:.0f} s")
+        chunk = os.read(file, MAX_ANSWER_BYTES)
+        if not chunk:
+            return b""
+        held += chunk
+    return held.partition(b"\n")[0]
+
+
 def environment() -> dict[str, str]:
     """Return the environment of a process that imports this package, from wherever it is, uses no accelerator, and
     traces the same whatever jax is told outside.

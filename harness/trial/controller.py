@@ -14,9 +14,9 @@ from typing import Any
 from harness.api import Control, Progress
 from harness.errors import SubmissionError
 from harness.program import confinement
-from harness.program.child import NoAnswerError, read_answer
+from harness.program.child import NoAnswerError, read_answer, read_line
 from harness.program.discovery import Folder
-from harness.program.manifest import MAX_ANSWER_BYTES, Manifest
+from harness.program.manifest import MAX_EXPORT_S, Manifest
 from harness.program.requests import ExportRequest, Job
 from harness.record import plain_data
 
@@ -75,12 +75,13 @@ class Controller:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline(MAX_ANSWER_BYTES + 1)
+        line = b""
         try:
-            answer = read_answer(line)
+            answer = read_answer(line := read_line(self._process.stdout.fileno(), MAX_EXPORT_S))
         except NoAnswerError as problem:
+            late = not line and self._process.poll() is None
             self.close()
-            why = f": {problem}" if line else f", exit code {self._process.returncode}"
+            why = f": {problem}" if line or late else f", exit code {self._process.returncode}"
             raise SubmissionError(f"{self._source}/submission.py: the process of `control` ended{why}") from None
         if answer["error"]:
             self.close()

@@ -24,7 +24,7 @@ from harness.trial.host_state import EVAL_VARIABLES, count
 from harness.trial.programs import Variables
 from harness.trial.resume import Training, begin, save
 from harness.trial.setup import Kept, Setup, set_up
-from harness.trial.stopping import SAFETY, Ending, Spent, stop_reason
+from harness.trial.stopping import SAFETY, Ending, Spent, out_of_memory, stop_reason
 from harness.trial.trial_result import make_result
 
 MAX_UNREPORTED = 25
@@ -64,11 +64,6 @@ def run_trial(
         kept.prepared = None
         ledger.restore({})
     raise AssertionError("the second try returns or raises")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
 def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int, *, alone: bool = False) -> Result:

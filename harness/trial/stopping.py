@@ -11,6 +11,11 @@ from harness.trial.host_state import HostState
 SAFETY = 10  # a trial is stopped at so many times its budget in wall seconds, whatever the ranking clock says
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, the host's or the device's."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a trial ends; the reason is for people."""

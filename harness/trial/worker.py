@@ -149,9 +149,11 @@ def ended(error: BaseException, spec: TrialSpec, options: Options, ledger: Ledge
     if isinstance(error, KeyboardInterrupt):
         status, reason = Status.INTERRUPTED, "interrupted before training; run again to go on"
     else:
+        from harness.trial import stopping  # and numpy with it, which is not needed before
+
         traceback.print_exception(error)
-        full = any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
-        status = Status.OUT_OF_MEMORY if full or isinstance(error, MemoryError) else Status.CRASHED
+        full = stopping.out_of_memory(error)
+        status = Status.OUT_OF_MEMORY if full else Status.CRASHED
         known = isinstance(error, HarnessError | MemoryError)
         reason = f"{type(error).__name__}: {error}" if known else describe(error, Path(options.submission_path))
         reason += f"; {out_of_memory(str(error))}" if full and not known else ""

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from planted import ALONE, META, TO_ALL
 
 from harness.errors import SubmissionError
 from harness.program import child, confinement, discovery, processes, seccomp, store
@@ -33,7 +34,6 @@ pytestmark = pytest.mark.skipif(
     not HELD["seccomp"] or HELD["landlock"] < confinement.WHOLE, reason=f"this kernel: {confinement.told(HELD)}"
 )
 
-META = "name: {}\ndescription: planted\nauthors: [a]\nlicence: MIT\ntuning: self\ndefaults: {{lr: 0.1}}\n{}"
 ALGORITHM = """
 import ctypes, gc, json, os, pathlib, resource, signal, socket, subprocess, sys, threading, time
 import jax, jax.numpy as jnp
@@ -65,20 +65,12 @@ def call(*arguments):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def to_all(data):
-    "Write to whatever is open."
-    for file in range(3, 20):
-        try:
-            os.write(file, data)
-        except OSError:
-            pass
-
+{to_all}
 
 def build(task, hp):
     {build}
     return Algorithm(init=init, step=step)
 """
-ALONE = "a submission is exported, and answers control calls, without data, network, other programs, or files other"
 
 DENIED = rf"PermissionError in build: .*Permission denied.*; {ALONE}"
 BARRED = rf"PermissionError in build: .*Operation not permitted.*; {ALONE}"
@@ -167,7 +159,7 @@ def folder(tmp_path_factory):
         path = tmp_path_factory.mktemp("planted") / name
         path.mkdir()
         (path / "submission.yaml").write_text(META.format(name, more or REQUIRES.get(name, "")))
-        (path / "submission.py").write_text(ALGORITHM.format(build=build, step=step))
+        (path / "submission.py").write_text(ALGORITHM.format(build=build, step=step, to_all=TO_ALL))
         return Folder("submissions", name, path)
 
     return write
@@ -371,9 +363,11 @@ def test_all_of_this_as_an_ordinary_user(tmp_path):
         probe = run("-c", "import jax, harness, pytest")
         if probe.returncode:
             pytest.skip(f"what runs here is not another user's to read: {probe.stderr.splitlines()[-1]}")
-        file = str(Path(__file__).relative_to(ROOT))
+        own_file, unit = str(Path(__file__).relative_to(ROOT)), "tests/unit"
+        half = f"{unit}/program/test_processes.py::test_half_of_the_batch_is_flagged"
+        files = own_file, f"{unit}/trial/test_controller.py", half
         done = run(
-            "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={own / 'tests'}", file, "-k", "not older"
+            "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={own / 'tests'}", *files, "-k", "not older"
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         assert re.search(r"\d+ passed, 1 skipped, 1 deselected", done.stdout), done.stdout[-1000:]

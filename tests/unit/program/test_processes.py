@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax import export
+from planted import META
 
 from harness.errors import SubmissionError, WorkloadError
 from harness.program import child, discovery, identity, processes, store, submission
@@ -26,7 +27,6 @@ QUADRATIC = discovery.find("workloads", "quadratic")
 GPT = discovery.find("workloads", "shrunk_gpt")
 BUDGET = 200
 
-META = "name: {}\ndescription: planted\nauthors: [a]\nlicence: MIT\ntuning: self\ndefaults: {{lr: 0.1}}\n"
 ALGORITHM = """
 import jax, jax.numpy as jnp
 from harness.api import Algorithm
@@ -65,7 +65,7 @@ def planted(tmp_path):
     def write(code: str = "", name: str = "mine", *, extra="pass", build="pass", fields="") -> Folder:
         path = tmp_path / name
         path.mkdir()
-        (path / "submission.yaml").write_text(META.format(name))
+        (path / "submission.yaml").write_text(META.format(name, ""))
         (path / "submission.py").write_text(code or ALGORITHM.format(extra=extra, build=build, fields=fields))
         return Folder("submissions", name, path)
 
