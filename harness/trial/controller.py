@@ -75,19 +75,24 @@ class Controller:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = b""
         try:
-            answer = read_answer(line := read_line(self._process.stdout.fileno(), MAX_EXPORT_S))
+            line = read_line(self._process.stdout.fileno(), MAX_EXPORT_S)
+            answer = read_answer(line) if line else {}
         except NoAnswerError as problem:
-            late = not line and self._process.poll() is None
             self.close()
-            why = f": {problem}" if line or late else f", exit code {self._process.returncode}"
-            raise SubmissionError(f"{self._source}/submission.py: the process of `control` ended{why}") from None
+            raise SubmissionError(f"{self._ended}: {problem}") from None
+        if not answer:
+            self.close()
+            raise SubmissionError(f"{self._ended}, exit code {self._process.returncode}")
         if answer["error"]:
             self.close()
             raise SubmissionError(answer["error"])
         self._signal(signal.SIGSTOP)
         return answer
+
+    @property
+    def _ended(self) -> str:
+        return f"{self._source}/submission.py: the process of `control` ended"
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
