@@ -54,6 +54,7 @@ class Choice:
     winner: int
     why: str
     compared: tuple[Candidate, ...]
+    finalists: tuple[tuple[float, ...], ...] = ()
 
     @property
     def point(self) -> dict[str, Value]:

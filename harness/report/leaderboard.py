@@ -16,7 +16,7 @@ from harness.errors import ConfigError, RunFolderError
 from harness.program import discovery
 from harness.record import published, run_folder
 from harness.record.run_folder import Trial
-from harness.report.scores import unscored_workloads
+from harness.report.scores import parts_text, rank_text, unscored_workloads
 from harness.scoring import score, selection, speedrun
 from harness.scoring.score import Scores
 from harness.scoring.standings import Standings
@@ -123,6 +123,7 @@ def _table(file: Path, results: Path) -> str:
     notes = [f"Times are in {found.unit}. `harness score results/{place.as_posix()}` shows it in full."]
     if found.ranking and not next(iter(found.ranking.score.values())).interval:
         notes.append("Too few seeds for an interval, so nothing is ranked: a first look.")
+    notes += _chance(found.ranking) if found.ranking else []
     if shown := sorted(set(found.targets) - set(found.ranked)):
         notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
     if any(trial.spec.program is None for trial in trials):
@@ -134,29 +135,41 @@ def _table(file: Path, results: Path) -> str:
 
 
 def _standings(found: Scores, ranking: Standings) -> list[list[str]]:
-    apart = {name: {name} for name in ranking.submissions}
-    for pair in ranking.pairs:
-        if pair.test.separable:
-            apart[pair.a].add(pair.b)
-            apart[pair.b].add(pair.a)
     example = next(iter(ranking.score.values()))
     kind = " [95%]" if example.interval else " (range)" if example.range else ""
-    ranked = example.interval is not None  # too few seeds for an interval are too few for a rank, and for a test
+    ranked = example.interval is not None  # too few seeds for an interval are too few for a rank
     columns = ["submission", f"score{kind}", "x best", *found.ranked]
-    rows = [["rank", *columns, "not separable from"] if ranked else columns]
+    rows = [["rank", *columns] if ranked else columns]
     for name in sorted(ranking.rank, key=lambda n: (ranking.rank[n], n)):
-        one, times = ranking.score[name], ranking.time[name]
-        spread = f" [{one.interval[0]:.2f}, {one.interval[1]:.2f}]" if one.interval else ""
-        spread += f" ({one.range[0]:.2f} to {one.range[1]:.2f})" if one.range and not one.interval else ""
+        one = ranking.score[name]
+        spread = f" [{one.interval[0]:.3f}, {one.interval[1]:.3f}]" if one.interval else ""
+        spread += f" ({one.range[0]:.3f} to {one.range[1]:.3f})" if one.range and not one.interval else ""
         cells = [
             name,
-            f"{one.value:.4f}{spread}",
+            f"{one.value:.3f}{spread}",
             _number(ranking.mean_ratio[name].value, ".3f"),
-            *(_number(times[w].value) for w in found.ranked),
+            *(_cell(found, ranking, name, workload) for workload in found.ranked),
         ]
-        same = sorted((other for other in ranking.rank if other not in apart[name]), key=lambda n: ranking.rank[n])
-        rows.append([str(ranking.rank[name]), *cells, ", ".join(same) or "-"] if ranked else cells)
+        rows.append([rank_text(ranking, name), *cells] if ranked else cells)
     return rows
+
+
+def _chance(ranking: Standings) -> list[str]:
+    told = {name: parts_text(ranking.score[name]) for name in ranking.submissions}
+    lines = [f"{name}: seeds drawn again reach {text}." for name, text in told.items() if text]
+    if any(pair.separable is False for pair in ranking.pairs):
+        lines.insert(0, "Ranks are sets: no test at 5% tells apart those that share one.")
+    return lines
+
+
+def _cell(found: Scores, ranking: Standings, name: str, workload: str) -> str:
+    """The median time, and how many studies reached the target where not all did."""
+    time = _number(ranking.time[name][workload].value)
+    if workload not in found.cells[name]:
+        return time
+    reached = found.reached(name, workload)
+    few, of = reached.split(" of ")
+    return time if few == of else f"{time} ({reached} reached)"
 
 
 def _verdicts(found: Scores) -> list[list[str]]:

@@ -33,6 +33,8 @@ def as_json(found: Scores) -> dict[str, Any]:
         "scores": scores,
         "ranges": {},
         "ranks": {},
+        "rank_sets": {},
+        "parts": {},
         "ranks_without": {},
         "time_to_target": found.times[found.clock] if found.clock else {},
         "time_intervals": {},
@@ -57,6 +59,7 @@ def as_json(found: Scores) -> dict[str, Any]:
         "steps_to_target": {name: {w: _whole(found.steps(name, w)) for w in row} for name, row in found.cells.items()},
         "status": {name: {w: found.status(name, w) for w in row} for name, row in found.cells.items()},
         "tuning": [plain_data.to_plain(choice) for choice in found.choices],
+        "speeds": _speeds(found),
         "verdicts": [plain_data.to_plain(verdict) for verdict in found.verdicts],
         "missing": [_gap(gap) for gap in found.gaps],
         "method": {
@@ -75,6 +78,8 @@ def as_json(found: Scores) -> dict[str, Any]:
     return data | {
         "ranges": {name: _ends(e.range) for name, e in ranking.score.items()},
         "ranks": dict(ranking.rank),
+        "rank_sets": {name: list(ends) for name, ends in ranking.rank_set.items()},
+        "parts": {name: [plain_data.to_plain(p) for p in e.parts] for name, e in ranking.score.items() if e.parts},
         "ranks_without": {w: dict(row) for w, row in ranking.rank_without.items()},
         "time_intervals": {n: {w: _ends(e.interval) for w, e in row.items()} for n, row in ranking.time.items()},
         "ratios": {n: {w: _estimate("ratio", e) for w, e in row.items()} for n, row in ranking.ratio.items()},
@@ -128,6 +133,21 @@ def _speed_ups(on: Standings) -> dict[str, dict[str, Any]]:
     }
 
 
+def _speeds(found: Scores) -> dict[str, dict[str, dict[str, Any]]]:
+    """By submission and workload: the calibrated seconds of a step, in steps of the yardstick, and over how many
+    processes they are pooled.
+    """
+    told: dict[str, dict[str, dict[str, Any]]] = {}
+    for (name, workload), speed in found.speeds.items():
+        ratios = {str(size): ratio for size, ratio in speed.step_ratio.items()}
+        told.setdefault(name, {})[workload] = {
+            "step_ratio": ratios,
+            "processes": len(speed.processes),
+            "scatter": speed.scatter,
+        }
+    return told
+
+
 def _pair(pair: Pair) -> dict[str, Any]:
     test = pair.test
     return {
@@ -139,8 +159,8 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "test": test.method,
         "p": test.p,
         "p_holm": test.p_holm,
-        "separable": test.separable,
-        "faster": pair.faster,
+        "separable": pair.separable,
+        "faster": pair.a if pair.separable else None,
         "seeds": test.seeds,
     }
 

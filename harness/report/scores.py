@@ -184,30 +184,51 @@ def _print_suite(found: Scores, ranking: Standings) -> None:
     print_line(f"\nscore: performance profile up to {profiles.R_MAX:g} times the best, over {over}", style="bold")
     if found.held_out:
         print_line(f"taken away where the held-out variant was missed: {', '.join(found.held_out)}")
-    with_ranks = found.several and bool(ranking.rank_without) and len(ranking.submissions) > 1
+    ranked = any(pair.separable is not None for pair in ranking.pairs)
+    without = found.several and bool(ranking.rank_without) and len(ranking.submissions) > 1
     rows = [
         [
+            *([rank_text(ranking, name)] if ranked else []),
             name,
-            f"{ranking.score[name].value:.4f}{_spread(ranking.score[name], places=2)}",
-            *([_ranks(ranking, name)] if with_ranks else []),
-            _ratio(ranking.mean_ratio[name].value) + _spread(ranking.mean_ratio[name], places=2),
+            f"{ranking.score[name].value:.3f}{_spread(ranking.score[name], places=3)}",
+            *([_without(ranking, name)] if without else []),
+            _ratio(ranking.mean_ratio[name].value) + _spread(ranking.mean_ratio[name], places=3),
             *([_speed_up(ranking, name)] if ranking.speed_up else []),
             f"{sum(math.isfinite(e.value) for e in ranking.time[name].values())} of {len(found.ranked)}",
         ]
         for name in sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
     ]
-    head = ["submission", f">score{_title(ranking)}", *([">rank (leaving out one workload)"] if with_ranks else [])]
+    head = [*([">rank"] if ranked else []), "submission", f">score{_title(ranking)}"]
+    head += [">rank without any one workload"] if without else []
     head += [">x best (geometric mean)", *([">x the baseline (workloads)"] if ranking.speed_up else [])]
     print_table([*head, ">targets reached"], rows)
+    for name in ranking.submissions:
+        if told := parts_text(ranking.score[name]):
+            print_line(f"{name}: seeds drawn again reach {told}")
+
+
+def rank_text(ranking: Standings, name: str) -> str:
+    """Return the ranks that the tests leave a submission: one, or "2-4"."""
+    best, worst = ranking.rank_set[name]
+    return str(best) if best == worst else f"{best}-{worst}"
+
+
+def parts_text(score: Estimate) -> str:
+    """Return what a score is in draws that reach more or fewer targets; empty where nearly all reach as many."""
+    return ", ".join(
+        f"{part.reached} target{'s' * (part.reached != 1)} in {part.share:.0%} of cases "
+        f"(score {part.low:.3f} to {part.high:.3f})"
+        for part in score.parts
+    )
 
 
 def _print_pairs(ranking: Standings, show_all: bool) -> None:
     tested = [pair for pair in ranking.pairs if pair.test.p is not None]
     if not tested:
         return
-    apart = sum(bool(pair.test.separable) for pair in tested)
+    apart = sum(bool(pair.separable) for pair in tested)
     print_line(
-        f"\npairs: {apart} of {len(tested)} separable at 5% (mean log ratio over the suite; Holm over pairs)",
+        f"\npairs: {apart} of {len(tested)} separable at 5% (difference of scores, labels permuted; Holm over pairs)",
         style="bold",
     )
     shown, order = ranking.pairs, sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
@@ -218,7 +239,7 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
     rows = [
         [
             f"{pair.a} / {pair.b}",
-            _ratio(pair.ratio.value) + _spread(pair.ratio, places=2),
+            _ratio(pair.ratio.value) + _spread(pair.ratio, places=3),
             f"{pair.win_probability:.0%}",
             "-" if pair.test.p_holm is None else f"{pair.test.p_holm:.2g}",
             pair.test.method or "-",
@@ -231,26 +252,25 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
 
 def verdict(pair: Pair) -> str:
     """Return what the test of a pair says, in words."""
-    test = pair.test
-    if test.separable is None:
+    if pair.separable is None:
         return "not tested: one study"
-    if test.separable:
-        return "separable" if pair.faster == pair.a else f"separable: {pair.b} is faster"
-    if test.seeds is None:
+    if pair.separable:
+        return "separable"
+    if pair.test.seeds is None:
         return "not separable; over 9999 seeds each to tell"
-    return f"not separable; about {test.seeds} seeds each to tell"
+    return f"not separable; about {pair.test.seeds} seeds each to tell"
 
 
-def _ranks(ranking: Standings, name: str) -> str:
+def _without(ranking: Standings, name: str) -> str:
     others = [row[name] for row in ranking.rank_without.values()]
-    return f"{ranking.rank[name]} ({min(others)} to {max(others)})"
+    return f"{min(others)}" if min(others) == max(others) else f"{min(others)}-{max(others)}"
 
 
 def _speed_up(ranking: Standings, name: str) -> str:
     found = ranking.speed_up[name]
     if found.ratio is None:
         return "-"
-    return f"{found.ratio.value:.3f}{_spread(found.ratio, places=2)} ({len(found.common)})"
+    return f"{found.ratio.value:.3f}{_spread(found.ratio, places=3)} ({len(found.common)})"
 
 
 def _title(ranking: Standings | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from harness.errors import RunFolderError
 from harness.record.result import FAILED, UNFINISHED, Status
@@ -35,6 +35,8 @@ class Outcome:
       evaluation: how many measurements came before the one that met the target.
       steps: training steps to the target.
       test: the workload's metric on the test split at the end.
+      speed: seconds of its own process over the mean of all that ran its program (`harness.scoring.speeds`), to which
+        the calibrated time is brought.
     """
 
     submission: str
@@ -49,6 +51,7 @@ class Outcome:
     evaluation: int = 0
     steps: int | None = None
     test: float | None = None
+    speed: float = 1.0
 
     def time(self, clock: Clock) -> float:
         """Return the time to target, infinite for a miss; RunFolderError for a hit not measured on this clock."""
@@ -65,44 +68,63 @@ Cells: TypeAlias = dict[str, dict[str, dict[int, Outcome]]]
 """By submission, workload and study: the trial that stands for the study."""
 
 
-def outcome(trial: Trial) -> Outcome:
-    """Return what a run folder contributes.
+def outcome(trial: Trial, speed: float = 1.0) -> Outcome:
+    """Return what a run folder contributes; its process took `speed` times the mean of those that ran its program.
 
     Raises RunFolderError where a measurement is damaged, or contradicts itself: it met the target though its value is
     on the other side, or a time is no positive number.
     """
     spec, test = trial.spec, trial.result.test if trial.result else None
-    base = Outcome(
+    reached, times, evaluation, steps = False, dict[Clock, float](), 0, None
+    if trial.status not in FAILED | UNFINISHED:
+        try:
+            found = _first_met(trial.events)
+            if found is not None:
+                evaluation, event = found
+                reached, steps = True, event["step"]
+                _check_value(event["metrics"].get(spec.metric), event["step"], trial)
+                times = _times(event["scored"], trial)
+                if "calibrated" in times:
+                    times["calibrated"] /= speed
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunFolderError(
+                f"{trial.path}/log.jsonl: a measurement is damaged ({error!r}); remove the folder to run the trial anew"
+            ) from None
+    return Outcome(
         submission=spec.submission,
         workload=spec.workload,
         study=spec.study,
         trial=spec.trial,
         where=str(trial.path),
         status=str(trial.status),
-        reached=False,
+        reached=reached,
         finished=trial.status not in UNFINISHED,
+        times=times,
+        evaluation=evaluation,
+        steps=steps,
         test=test.get(spec.metric) if test else None,
+        speed=speed,
     )
-    if trial.status in FAILED | UNFINISHED:
-        return base
-    # The events are read as they are: a campaign has hundreds of thousands, of which one a trial is of use.
-    measurements = (event for event in trial.events if event["event"] == "measurement")
-    try:
-        for index, event in enumerate(measurements):
+
+
+def _first_met(events: Iterable[Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]] | None:
+    """Return the first measurement that met the target, and how many come before it. The events are read as they are:
+    a campaign has hundreds of thousands, of which one a trial is of use.
+    """
+    before = 0
+    for event in events:
+        if event["event"] == "measurement":
             if event["met"]:
-                _check_value(event["metrics"].get(spec.metric), event["step"], trial)
-                times = _times(event["scored"], trial)
-                return replace(base, reached=True, times=times, evaluation=index, steps=event["step"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunFolderError(
-            f"{trial.path}/log.jsonl: a measurement is damaged ({error!r}); remove the folder to run the trial anew"
-        ) from None
-    return base
+                return before, event
+            before += 1
+    return None
 
 
 def settled(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Return the same, but that a trial which ended as hopeless has not finished where its study lacks the rival."""
-    found = list(outcomes)
+    """Return the same, sorted, but that a trial which ended as hopeless has not finished where its study lacks the
+    rival.
+    """
+    found = sorted(outcomes, key=_study)
     reached = {_study(one) for one in found if one.reached}
     return [
         replace(one, finished=False) if one.status == Status.HOPELESS and _study(one) not in reached else one
@@ -120,13 +142,24 @@ def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, ...]]:
 
 
 def studies(outcomes: Iterable[Outcome], key: Callable[[Outcome], tuple[float, ...]]) -> Cells:
-    """Return the first trial of each study in the order of `key`: one hit is enough for a study to reach the target."""
+    """Return the first trial of each study in the order of `key`: one hit is enough for a study to reach the target.
+    The outcomes come sorted.
+    """
     cells: Cells = {}
-    for one in sorted(outcomes, key=lambda o: (o.submission, o.workload, o.study)):
+    for one in outcomes:
         row = cells.setdefault(one.submission, {}).setdefault(one.workload, {})
         best = row.get(one.study)
-        row[one.study] = one if best is None or key(one) < key(best) else best
+        if best is None or key(one) < key(best):
+            row[one.study] = one
     return cells
+
+
+def speeds_by_study(outcomes: Iterable[Outcome]) -> dict[tuple[str, str, int], float]:
+    """Return by submission, workload and study the mean of its trials' speeds."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for one in outcomes:
+        found.setdefault(_study(one), []).append(one.speed)
+    return {study: sum(of) / len(of) for study, of in found.items()}
 
 
 def measured_clocks(outcomes: Iterable[Outcome]) -> list[Clock]:

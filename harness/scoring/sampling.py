@@ -12,9 +12,27 @@ import numpy as np
 
 from harness.scoring import bootstrap, profiles, separability
 from harness.scoring.profiles import Integral
-from harness.scoring.studies import FloatArray, IntArray, StudyTimes, medians
+from harness.scoring.studies import FloatArray, IntArray, StudyTimes
 
 Ends: TypeAlias = tuple[float, float]
+
+LEAST_SHARE = 0.025  # of the draws, for a number of targets to be told of: what a 95% interval leaves out at an end
+
+
+@dataclass(frozen=True)
+class Part:
+    """The draws of a score that reach the same number of targets.
+
+    Attributes:
+      reached: how many targets.
+      share: of all draws.
+      low, high: what holds 95% of the scores of these draws.
+    """
+
+    reached: int
+    share: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -25,11 +43,14 @@ class Estimate:
       interval: 95% bootstrap interval over studies; None under 6 studies, where there is no honest one.
       range: what the studies themselves span, where there are 2 to 5. For scores and ratios: from the submission's
         slowest study on every workload to its fastest, the others at their medians; for a pair both vary.
+      parts: of a score, where draws differ in how many targets they reach: it jumps with each, so that its
+        distribution is in parts, which one interval does not describe. Most targets first.
     """
 
     value: float
     interval: Ends | None = None
     range: Ends | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,20 +85,33 @@ class Sample:
 def sample(times: StudyTimes, integral: Integral, number: int, seed: int, *, pairs: bool = True) -> Sample:
     """Compute all numbers, of pairs only if asked; `integral` is "grid" for AlgoPerf's trapezoid."""
     counts, pairs_P2 = times.counts_SW, separability.all_pairs(len(times.submissions) if pairs else 0)
-    reached_P = separability.both_reached(times.scored_SWK, pairs_P2)
-
-    def numbers(t_SVK: FloatArray) -> Numbers:
-        log_ratio_P = _log_ratios(t_SVK[..., : len(times.workloads), :], pairs_P2, reached_P)
-        return _numbers(times, medians(t_SVK, counts), log_ratio_P, integral)
-
-    point = numbers(times.times_SWK)
+    medians_SV = times.medians_SW
+    point = _numbers(times, medians_SV, pairs_P2, integral)
     if counts.min() >= bootstrap.MIN_STUDIES:
-        chunks = [numbers(chunk) for chunk in bootstrap.draws(times, number, seed)]
-        joined = {f.name: np.concatenate([getattr(chunk, f.name) for chunk in chunks]) for f in fields(Numbers)}
-        return Sample(point, draws=Numbers(**joined))
+        drawn = _numbers(times, bootstrap.draws(times, number, seed), pairs_P2, integral)
+        return Sample(point, draws=drawn)
     if counts.max() > 1:
-        return Sample(point, ends=_ends(times, pairs_P2, reached_P, integral))
+        return Sample(point, ends=_ends(times, medians_SV, pairs_P2, integral))
     return Sample(point)
+
+
+def parts(found: Sample) -> list[tuple[Part, ...]]:
+    """Return the parts of each submission's score; nothing where all but a few draws reach as many targets."""
+    if found.draws is None:
+        return [()] * len(found.point.score_S)
+    reached_BS = np.isfinite(found.draws.ratio_SW).sum(-1)
+    return [_parts(found.draws.score_S[:, s], reached_BS[:, s]) for s in range(reached_BS.shape[1])]
+
+
+def _parts(score_B: FloatArray, reached_B: IntArray) -> tuple[Part, ...]:
+    tail = (1.0 - bootstrap.LEVEL) / 2.0
+    told = []
+    for reached in np.unique(reached_B)[::-1].tolist():
+        of_these = score_B[reached_B == reached]
+        if (share := len(of_these) / len(score_B)) >= LEAST_SHARE:
+            low, high = np.quantile(of_these, (tail, 1.0 - tail), method="nearest")
+            told.append(Part(reached, share, float(low), float(high)))
+    return tuple(told) if len(told) > 1 else ()
 
 
 def estimates(
@@ -106,43 +140,50 @@ def log_estimates(
     return [Estimate(_exp(e.value), _exp_ends(e.interval), _exp_ends(e.range)) for e in found]
 
 
-def _numbers(times: StudyTimes, medians_SV: FloatArray, log_ratio_P: FloatArray, integral: Integral) -> Numbers:
+def _numbers(times: StudyTimes, medians_SV: FloatArray, pairs_P2: IntArray, integral: Integral) -> Numbers:
     ratio_SW = profiles.ratios(profiles.apply_held_out(medians_SV, times.variants))
     return Numbers(
         time_SW=medians_SV[..., : len(times.workloads)],
         ratio_SW=ratio_SW,
         mean_ratio_S=profiles.geometric_means(ratio_SW),
         score_S=profiles.scores(ratio_SW, integral),
-        log_ratio_P=log_ratio_P,
+        log_ratio_P=_log_ratios(ratio_SW, pairs_P2),
     )
 
 
-def _log_ratios(t_SWK: FloatArray, pairs_P2: IntArray, reached_P: separability.BoolArray) -> FloatArray:
-    """Mean log ratio of each pair, with misses cut where one of the two has any."""
+def _log_ratios(ratio_SW: FloatArray, pairs_P2: IntArray) -> FloatArray:
+    """Log of how many times as fast a is as b, the mean over workloads.
+
+    Where one of the two missed a target, whatever took over r_max times the best is worth r_max, as it is worth 0 in
+    the score.
+    """
     if not len(pairs_P2):
-        return np.empty((*t_SWK.shape[:-3], 0))
-    raw_SW, cut_SW = (np.nanmean(separability.log_times(t_SWK, cut=cut), -1) for cut in (False, True))
+        return np.empty((*ratio_SW.shape[:-2], 0))
+    a_P, b_P = pairs_P2.T
+    cut_S = np.log(np.minimum(ratio_SW, profiles.R_MAX)).mean(-1)
+    raw_S = np.log(ratio_SW).mean(-1)
     with np.errstate(invalid="ignore"):  # two misses, which are then cut
-        raw_P = separability.log_ratios(raw_SW, pairs_P2)
-    return np.where(reached_P, raw_P, separability.log_ratios(cut_SW, pairs_P2))
+        raw_P = raw_S[..., b_P] - raw_S[..., a_P]
+    return np.asarray(np.where(np.isfinite(raw_P), raw_P, cut_S[..., b_P] - cut_S[..., a_P]))
 
 
-def _ends(times: StudyTimes, pairs_P2: IntArray, reached_P: separability.BoolArray, integral: Integral) -> Numbers:
+def _ends(times: StudyTimes, medians_SV: FloatArray, pairs_P2: IntArray, integral: Integral) -> Numbers:
     """The numbers [2, ...] with each submission's own fastest studies, and its slowest, the others at their medians."""
-    own_2SV = np.stack([times.times_SWK[..., 0], np.nanmax(times.times_SWK, -1)])
+    own_2SV = np.stack([np.nanmin(times.times_SWK, -1), np.nanmax(times.times_SWK, -1)])
     s = np.arange(len(times.submissions))
-    medians_2SSV = np.tile(medians(times.times_SWK, times.counts_SW), (2, len(s), 1, 1))
+    medians_2SSV = np.tile(medians_SV, (2, len(s), 1, 1))
     medians_2SSV[:, s, s] = own_2SV
-    found = _numbers(times, medians_2SSV, np.empty(0), integral)
+    found = _numbers(times, medians_2SSV, pairs_P2[:0], integral)
     own = {f.name: getattr(found, f.name)[:, s, s] for f in fields(Numbers) if f.name != "log_ratio_P"}
     a_P, b_P = pairs_P2.T
-    by_reach = []
-    for cut in (False, True):
-        y_SWK = separability.log_times(times.scored_SWK, cut=cut)
-        fast_S, slow_S = y_SWK[..., 0].mean(-1), np.nanmax(y_SWK, -1).mean(-1)
-        with np.errstate(invalid="ignore"):  # two misses, which are then cut
-            by_reach.append([fast_S[b_P] - slow_S[a_P], slow_S[b_P] - fast_S[a_P]])
-    return Numbers(**own, log_ratio_P=np.where(reached_P, *by_reach))
+    log_2P = []
+    for fast, slow in ((a_P, b_P), (b_P, a_P)):
+        t_PSV = np.tile(medians_SV, (len(pairs_P2), 1, 1))
+        p = np.arange(len(pairs_P2))
+        t_PSV[p, fast], t_PSV[p, slow] = own_2SV[0, fast], own_2SV[1, slow]
+        ratio_PSW = profiles.ratios(profiles.apply_held_out(t_PSV, times.variants))
+        log_2P.append(np.diagonal(_log_ratios(ratio_PSW, pairs_P2)))
+    return Numbers(**own, log_ratio_P=np.stack(log_2P))
 
 
 def _exp(value: float) -> float:

@@ -15,15 +15,26 @@ from harness.campaign.tuned_point import Choice
 from harness.errors import ConfigError
 from harness.record.run_folder import Trial
 from harness.record.spec import Clock, TrialSpec
-from harness.scoring import gaps, notes, selection, speedrun, tuned
+from harness.scoring import gaps, notes, selection, speedrun, speeds, tuned
 from harness.scoring.algoperf import Logs
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
-from harness.scoring.outcomes import UNITS, Cells, Outcome, by_time, measured_clocks, outcome, settled, studies
+from harness.scoring.outcomes import (
+    UNITS,
+    Cells,
+    Outcome,
+    by_time,
+    measured_clocks,
+    outcome,
+    settled,
+    speeds_by_study,
+    studies,
+)
 from harness.scoring.profiles import Integral
 from harness.scoring.speedrun import Verdict
+from harness.scoring.speeds import Speed
 from harness.scoring.standings import Standings, standings
-from harness.scoring.studies import gather, medians
+from harness.scoring.studies import Redrawn, StudyTimes, gather
 
 Times: TypeAlias = dict[str, dict[str, float | None]]
 """By submission, then by workload; None where the target was not reached."""
@@ -47,6 +58,7 @@ class Scores:
       standings: of the ranked workloads, on each of these clocks; empty where there are none.
       gaps: what is missing.
       choices: of the points, where tuning trials made them.
+      speeds: by submission and workload, of the program that most of its trials ran.
       verdicts: where the mean of the final metric counts; nothing is ranked then.
       notes: lines.
     """
@@ -63,6 +75,7 @@ class Scores:
     standings: dict[Clock, Standings] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     choices: tuple[Choice, ...] = ()
+    speeds: dict[tuple[str, str], Speed] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -122,6 +135,7 @@ def score(
     A study's time is that of its fastest trial; a submission's time on a workload is the median over its studies, a
     miss taking part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179). A study that is missing or
     not finished, where some submission has one, is a miss too, unless `allow_missing` takes the median over the rest.
+    Calibrated times are those at the speed of a trial's program, the mean over the processes that ran it.
 
     `unscored` names the workloads that are shown and do not enter the score; `clock` ranks in place of the rules' own.
     Raises RunFolderError where the trials cannot be scored together, ConfigError where the baseline is not among them.
@@ -130,7 +144,8 @@ def score(
     if not chosen.trials:
         return Scores(notes=chosen.notes)
     specs = {t.spec.workload: t.spec for t in chosen.trials}
-    outcomes = settled(map(outcome, chosen.trials))
+    known = speeds.pooled(chosen.trials)
+    outcomes = settled(outcome(trial, speeds.own_over_pooled(trial, known)) for trial in chosen.trials)
     ranked = tuple(sorted(w for w, spec in specs.items() if w not in unscored and spec.target is not None))
     ranking = clock or chosen.trials[0].spec.clock
     declared = max(t.spec.studies or 0 for t in chosen.trials)
@@ -163,11 +178,14 @@ def score(
             ranked=ranked,
             gaps=missing,
             choices=found_choices,
+            speeds=speeds.by_cell(chosen.trials, known),
             verdicts=verdicts,
             notes=tuple(lines),
         ),
         expected=None if allow_missing else expected,
         baseline=baseline,
+        paired=len({trial.spec.seed for trial in chosen.trials}) == 1,
+        redrawn=tuned.redrawn(found_choices),
     )
 
 
@@ -244,17 +262,31 @@ def _scores(
     baseline: str | None,
     key: Callable[[Clock], Callable[[Outcome], tuple[float, ...]]] = by_time,
     integral: Integral = "exact",
+    paired: bool = False,
+    redrawn: Mapping[tuple[str, str], Redrawn] | None = None,
 ) -> Scores:
     """Fill the frame: cells, times and standings on every clock that was measured."""
     assert frame.clock is not None
     times: dict[Clock, Times] = {}
     found: dict[Clock, Standings] = {}
+    speed_of = speeds_by_study(outcomes)
+    numbers = expected or sorted({one.study for one in outcomes})
     for clock in (frame.clock, *(c for c in measured_clocks(outcomes) if c != frame.clock)):
-        lists = _study_times(studies(outcomes, key(clock)), clock, expected)
-        times[clock] = _medians(lists, frame.targets)
+        lists = _study_times(studies(outcomes, key(clock)), clock, numbers, missing=None if expected else math.nan)
+        own = clock == "calibrated" and any(speed != 1.0 for speed in speed_of.values())
+        beside = {
+            name: {w: [speed_of.get((name, w, n), 1.0) for n in numbers] for w in row} for name, row in lists.items()
+        }
+        times[clock] = _medians(gather(lists, frame.targets))
         if frame.ranked:
-            entered = {name: row for name, row in lists.items() if set(row) & set(frame.ranked)}
-            array = gather(entered, frame.ranked, frame.held_out)
+            array = gather(
+                {name: row for name, row in lists.items() if set(row) & set(frame.ranked)},
+                frame.ranked,
+                frame.held_out,
+                speeds=beside if own else None,
+                paired=paired,
+                redrawn=redrawn,
+            )
             found[clock] = standings(array, baseline=baseline, integral=integral, pairs=clock == frame.clock)
     chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
     return replace(
@@ -263,30 +295,25 @@ def _scores(
 
 
 def _study_times(
-    cells: Cells, clock: Clock, expected: Sequence[int] | None
+    cells: Cells, clock: Clock, numbers: Sequence[int], missing: float | None
 ) -> dict[str, dict[str, list[float | None]]]:
-    """The time of each expected study, None for a miss; with None expected, of those that finished."""
+    """Return the time of each of these studies, None for a miss; one that is not there or not finished is `missing`."""
 
     def time(one: Outcome | None) -> float | None:
-        return one.time(clock) if one is not None and one.reached else None
+        if one is not None and one.reached:
+            return one.time(clock)
+        return None if one is not None and one.finished else missing
 
     return {
-        name: {
-            workload: [time(row.get(n)) for n in expected]
-            if expected is not None
-            else [time(one) for one in row.values() if one.finished]
-            for workload, row in cell.items()
-        }
+        name: {workload: [time(row.get(n)) for n in numbers] for workload, row in cell.items()}
         for name, cell in cells.items()
     }
 
 
-def _medians(lists: Mapping[str, Mapping[str, Sequence[float | None]]], workloads: Iterable[str]) -> Times:
-    array = gather(lists, workloads)
-    table = medians(array.times_SWK, array.counts_SW)
+def _medians(array: StudyTimes) -> Times:
     return {
         name: {w: None if np.isinf(t) else float(t) for w, t in zip(array.workloads, row, strict=True)}
-        for name, row in zip(array.submissions, table, strict=True)
+        for name, row in zip(array.submissions, array.medians_SW, strict=True)
     }
 
 

@@ -5,15 +5,16 @@ with what chance may do to it. A pure function of `StudyTimes`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.errors import ConfigError, suggest
 from harness.scoring import bootstrap, profiles, separability
 from harness.scoring.profiles import Integral
-from harness.scoring.sampling import Ends, Estimate, Sample, estimates, log_estimates, sample
-from harness.scoring.separability import BoolArray, PairTest
+from harness.scoring.sampling import Ends, Estimate, Sample, estimates, log_estimates, parts, sample
+from harness.scoring.separability import PairTest
 from harness.scoring.studies import FloatArray, StudyTimes
 
 _SAME = 1e-12  # scores closer than this share a rank: the order of a sum can do as much
@@ -35,7 +36,7 @@ class Pair:
     """Two submissions side by side; `a` is the one that ranks higher.
 
     Attributes:
-      ratio: how many times as fast a is as b, the exponential of what is tested (see `harness.scoring.separability`).
+      ratio: how many times as fast a is as b: the geometric mean over workloads of b's median time over a's.
       win_probability: chance that a study of a is faster than one of b, on a workload drawn at random.
       test: its rows and the sign of its log ratio are those of `StudyTimes`, not of a and b.
     """
@@ -47,11 +48,9 @@ class Pair:
     test: PairTest
 
     @property
-    def faster(self) -> str | None:
-        """The faster of the two where they are separable; it may be b, since the score is not what is tested."""
-        if not self.test.separable:
-            return None
-        return self.a if self.ratio.value > 1.0 else self.b
+    def separable(self) -> bool | None:
+        """Whether the two are told apart: then a has the higher score; None without a test."""
+        return self.test.separable
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ class Standings:
       speed_up: over the baseline; empty without one.
       pairs: every pair, in the order of ranks.
       rank: 1 is the highest score; equal scores share the better rank.
+      rank_set: the best and the worst rank that the tests leave each submission; empty without pairs.
       rank_without: the ranks with one workload left out, by its name; empty where there is but one.
     """
 
@@ -80,6 +80,7 @@ class Standings:
     speed_up: dict[str, SpeedUp]
     pairs: tuple[Pair, ...]
     rank: dict[str, int]
+    rank_set: dict[str, tuple[int, int]]
     rank_without: dict[str, dict[str, int]]
 
 
@@ -102,8 +103,10 @@ def standings(
             f"there is no submission '{baseline}' to be the baseline; {suggest(baseline, names, 'scored')}"
         )
     found = sample(times, integral, draws, seed, pairs=pairs)
-    score = dict(zip(names, estimates(*_arrays(found, "score_S"), least=0.0, most=1.0), strict=True))
+    scores = estimates(*_arrays(found, "score_S"), least=0.0, most=1.0)
+    score = {n: replace(e, parts=of) for n, e, of in zip(names, scores, parts(found), strict=True)}
     rank = ranks({name: estimate.value for name, estimate in score.items()})
+    tests = separability.pair_tests(times) if pairs else []
     return Standings(
         submissions=names,
         workloads=workloads,
@@ -113,8 +116,9 @@ def standings(
         mean_ratio=dict(zip(names, log_estimates(*_logs(found, "mean_ratio_S"), least=0.0), strict=True)),
         score=score,
         speed_up={} if baseline is None else _speed_ups(found, times, names.index(baseline)),
-        pairs=_pairs(times, found, rank) if pairs else (),
+        pairs=_pairs(times, found, rank, tests),
         rank=rank,
+        rank_set=dict(zip(names, separability.rank_sets(tests, len(names)), strict=True)) if pairs else {},
         rank_without=_ranks_without(times, found.point.ratio_SW, integral),
     )
 
@@ -153,15 +157,14 @@ def _speed_ups(found: Sample, times: StudyTimes, base: int) -> dict[str, SpeedUp
     return speed_ups
 
 
-def _mean_difference(slow_W: FloatArray, fast_W: FloatArray, common_W: BoolArray) -> FloatArray:
+def _mean_difference(slow_W: FloatArray, fast_W: FloatArray, common_W: npt.NDArray[np.bool_]) -> FloatArray:
     with np.errstate(invalid="ignore"):  # where both missed, neither is the faster
         difference_W = np.nan_to_num((slow_W - fast_W)[..., common_W], nan=0.0, posinf=np.inf, neginf=-np.inf)
         return np.asarray(np.nan_to_num(difference_W.mean(-1), nan=0.0, posinf=np.inf, neginf=-np.inf))
 
 
-def _pairs(times: StudyTimes, found: Sample, rank: Mapping[str, int]) -> tuple[Pair, ...]:
-    tests = separability.pair_tests(times)
-    pairs_P2 = separability.all_pairs(len(times.submissions))
+def _pairs(times: StudyTimes, found: Sample, rank: Mapping[str, int], tests: Sequence[PairTest]) -> tuple[Pair, ...]:
+    pairs_P2 = separability.all_pairs(len(times.submissions))[: len(tests)]
     wins_P = separability.win_probabilities(times, pairs_P2)
     ratios = log_estimates(*_arrays(found, "log_ratio_P"))
     order = {name: (rank[name], name) for name in times.submissions}
