@@ -8,10 +8,10 @@
   whose true times differ by 10%: the search draws one tuning seed for all and two more for the best two, and the true
   score is the median of what repeated searches lead to.
 - `equals`: how often some pair of equal submissions is called separable.
-- `power`: how often two are told apart whose times differ by so much, by exchanging studies that share their seeds and
-  by dealing them in every way; with seeds that are easy or hard for all alike (their correlation is stated).
-- `recorded`: the correlation of log times between submissions over the studies of published records, and what pairing
-  does to the tests there.
+- `power`: how often two are told apart whose times differ by so much, where their seeds are the same and where each
+  has its own; the correlation of what a seed does to both is stated.
+- `recorded`: the correlation of log times between submissions over the studies of published records, and what sharing
+  seeds does to the tests there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.record import published
-from harness.scoring import bootstrap, profiles, score, separability
+from harness.scoring import bootstrap, profiles, score
 from harness.scoring.standings import standings
 from harness.scoring.studies import FloatArray, Redrawn, StudyTimes, gather
 from harness.scoring.tuned import redraw
@@ -141,7 +141,7 @@ def equals(benchmarks: int) -> None:
         (8, 6, 7, 0.3, True),
     ):
         wrong = sum(
-            any(t.separable for t in separability.pair_tests(simulated(s, w, k, missing, paired, seed)))
+            any(pair.separable for pair in standings(simulated(s, w, k, missing, paired, seed)).pairs)
             for seed in range(benchmarks)
         )
         share = f"{wrong / benchmarks:.1%}"
@@ -165,16 +165,15 @@ def simulated(
 
 def power(benchmarks: int) -> None:
     """The table of power: two submissions, three workloads, seven studies."""
-    print("| slower by | correlation of seeds | paired | dealt in every way |")
-    print("|---|---|---|---|")
-    for factor, shared in ((1.05, 0.0), (1.08, 0.0), (1.05, 0.5), (1.08, 0.5), (1.05, 0.8)):
+    print("| slower by | correlation | the same seeds | seeds of their own |\n|---|---|---|---|")
+    for factor, shared in ((1.05, 0.0), (1.08, 0.0), (1.15, 0.0), (1.05, 0.3), (1.08, 0.3), (1.08, 0.6)):
         cells = []
         for paired in (True, False):
-            tests = [
-                separability.pair_tests(simulated(2, 3, 7, 0.0, paired, seed, factor=factor, shared=shared))[0]
+            tables = [
+                standings(simulated(2, 3, 7, 0.0, paired, seed, factor=factor, shared=shared * paired))
                 for seed in range(benchmarks)
             ]
-            cells.append(f"{sum(bool(t.separable) for t in tests) / benchmarks:.0%}")
+            cells.append(f"{sum(bool(table.pairs[0].separable) for table in tables) / benchmarks:.0%}")
         print(f"| {factor - 1:.0%} | {shared:g} | {' | '.join(cells)} |", flush=True)
 
 
@@ -192,15 +191,15 @@ def recorded(files: list[Path]) -> None:
         times = gather(lists, found.ranked)
         for a, b in itertools.combinations(range(len(times.submissions)), 2):
             for w, workload in enumerate(times.workloads):
-                pair_2K = np.log(times.own_SWK[[a, b], w])
+                pair_2K = np.log(times.times_SWK[[a, b], w])
                 both_2K = pair_2K[:, np.isfinite(pair_2K).all(0)]
                 told = f"{np.corrcoef(both_2K)[0, 1]:+.2f}" if both_2K.shape[1] > 2 else "-"
                 names = f"{times.submissions[a]} / {times.submissions[b]}"
                 print(f"| {file.name} | {names} | {workload} | {both_2K.shape[1]} | {told} |")
         for paired in (True, False):
-            tests = separability.pair_tests(replace(times, paired=paired))
-            told = ", ".join(f"p = {test.p:.2g}, seeds {test.seeds}" for test in tests)
-            print(f"{file.name}: {'paired' if paired else 'dealt in every way'}: {told}")
+            tests = [pair.test for pair in standings(replace(times, paired=paired)).pairs]
+            told = ", ".join(f"{test.difference:+.3f} +- {test.error:.3f}, p = {test.p:.2g}" for test in tests)
+            print(f"{file.name}: seeds taken as {'shared' if paired else 'their own'}: {told}")
 
 
 if __name__ == "__main__":

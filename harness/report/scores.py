@@ -228,7 +228,7 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
         return
     apart = sum(bool(pair.separable) for pair in tested)
     print_line(
-        f"\npairs: {apart} of {len(tested)} separable at 5% (difference of scores, labels permuted; Holm over pairs)",
+        f"\npairs: {apart} of {len(tested)} separable at 5% (difference of scores; Holm over pairs)",
         style="bold",
     )
     shown, order = ranking.pairs, sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
@@ -242,18 +242,17 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
             _ratio(pair.ratio.value) + _spread(pair.ratio, places=3),
             f"{pair.win_probability:.0%}",
             "-" if pair.test.p_holm is None else f"{pair.test.p_holm:.2g}",
-            pair.test.method or "-",
             verdict(pair),
         ]
         for pair in shown
     ]
-    print_table(["pair", f">times as fast{_title(ranking)}", ">wins", ">p (Holm)", "test", "verdict"], rows)
+    print_table(["pair", f">times as fast{_title(ranking)}", ">wins", ">p (Holm)", "verdict"], rows)
 
 
 def verdict(pair: Pair) -> str:
     """Return what the test of a pair says, in words."""
     if pair.separable is None:
-        return "not tested: one study"
+        return "not tested: under 3 studies"
     if pair.separable:
         return "separable"
     if pair.test.seeds is None:

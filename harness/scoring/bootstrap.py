@@ -39,6 +39,10 @@ def draws(times: StudyTimes, number: int = DRAWS, seed: int = SEED) -> FloatArra
             names = (workload,) if times.paired else (workload, submission)
             there = ~np.isnan(times.times_SWK[s, w])
             t_K, n = times.times_SWK[s, w, there], int(counts_SW[s, w])
+            speed_K = None if times.speeds_SWK is None else times.speeds_SWK[s, w, there]
+            if not times.paired:  # then their order says nothing, and decides nothing
+                order = np.argsort(t_K)
+                t_K, speed_K = t_K[order], None if speed_K is None else speed_K[order]
             index_BK = _drawn(names, n, number, seed)
             if 0 < np.isinf(t_K).sum() < n:
                 index_BK = _with_misses(np.isinf(t_K), names, number, seed)
@@ -46,8 +50,7 @@ def draws(times: StudyTimes, number: int = DRAWS, seed: int = SEED) -> FloatArra
             rank_BK = np.sort(np.argsort(order).astype(np.uint16)[index_BK], axis=-1)
             sorted_K = t_K[order]
             median_B = 0.5 * (sorted_K[rank_BK[:, (n - 1) // 2]] + sorted_K[rank_BK[:, n // 2]])
-            if times.speeds_SWK is not None:
-                speed_K = times.speeds_SWK[s, w, there]
+            if speed_K is not None:
                 median_B = median_B * (speed_K[index_BK].mean(-1) / speed_K.mean())
             if redrawn := times.redrawn.get((submission, workload)):
                 chance = np.random.default_rng(_key(seed, (workload, submission, "point"))).random(number)
@@ -92,7 +95,7 @@ def _with_misses(
     chance_B1 = stream.beta(len(misses) + 0.5, len(hits) + 0.5, size=(number, 1))
     which_2BK = stream.random((2, number, len(missed_K)))
     hit_BK, miss_BK = (of[(which_2BK[1] * len(of)).astype(np.intp)] for of in (hits, misses))
-    return np.where(which_2BK[0] < chance_B1, miss_BK, hit_BK).astype(np.uint16)
+    return np.asarray(np.where(which_2BK[0] < chance_B1, miss_BK, hit_BK), np.uint16)
 
 
 def _key(seed: int, names: tuple[str, ...]) -> list[int]:

@@ -74,7 +74,8 @@ class Numbers:
 class Sample:
     """The numbers as they are; every bootstrap draw of them [B, ...]; and their ends [2, ...] over the studies seen.
 
-    There are draws from 6 studies on, ends from 2 to 5; in both cases the smallest cell counts.
+    There are draws from 3 studies on, for tests, and ends from 2 to 5, which then stand in place of intervals; the
+    smallest cell counts.
     """
 
     point: Numbers
@@ -87,17 +88,17 @@ def sample(times: StudyTimes, integral: Integral, number: int, seed: int, *, pai
     counts, pairs_P2 = times.counts_SW, separability.all_pairs(len(times.submissions) if pairs else 0)
     medians_SV = times.medians_SW
     point = _numbers(times, medians_SV, pairs_P2, integral)
-    if counts.min() >= bootstrap.MIN_STUDIES:
-        drawn = _numbers(times, bootstrap.draws(times, number, seed), pairs_P2, integral)
-        return Sample(point, draws=drawn)
-    if counts.max() > 1:
-        return Sample(point, ends=_ends(times, medians_SV, pairs_P2, integral))
-    return Sample(point)
+    draws = ends = None
+    if counts.max() >= separability.MIN_STUDIES:
+        draws = _numbers(times, bootstrap.draws(times, number, seed), pairs_P2, integral)
+    if counts.min() < bootstrap.MIN_STUDIES and counts.max() > 1:
+        ends = _ends(times, medians_SV, pairs_P2, integral)
+    return Sample(point, draws, ends)
 
 
 def parts(found: Sample) -> list[tuple[Part, ...]]:
     """Return the parts of each submission's score; nothing where all but a few draws reach as many targets."""
-    if found.draws is None:
+    if found.draws is None or found.ends is not None:
         return [()] * len(found.point.score_S)
     reached_BS = np.isfinite(found.draws.ratio_SW).sum(-1)
     return [_parts(found.draws.score_S[:, s], reached_BS[:, s]) for s in range(reached_BS.shape[1])]
@@ -123,12 +124,12 @@ def estimates(
 ) -> list[Estimate]:
     """Return an Estimate for each number of `point`, flattened; no interval goes below `least` or above `most`."""
     values = point.ravel().tolist()
-    if draws is not None:
-        low, high = (np.clip(end, least, most).ravel().tolist() for end in bootstrap.interval(draws, point))
-        return [Estimate(v, interval=(a, b)) for v, a, b in zip(values, low, high, strict=True)]
     if ends is not None:
         low, high = ends.min(0).ravel().tolist(), ends.max(0).ravel().tolist()
         return [Estimate(v, range=(a, b)) for v, a, b in zip(values, low, high, strict=True)]
+    if draws is not None:
+        low, high = (np.clip(end, least, most).ravel().tolist() for end in bootstrap.interval(draws, point))
+        return [Estimate(v, interval=(a, b)) for v, a, b in zip(values, low, high, strict=True)]
     return [Estimate(v) for v in values]
 
 

@@ -106,7 +106,8 @@ def standings(
     scores = estimates(*_arrays(found, "score_S"), least=0.0, most=1.0)
     score = {n: replace(e, parts=of) for n, e, of in zip(names, scores, parts(found), strict=True)}
     rank = ranks({name: estimate.value for name, estimate in score.items()})
-    tests = separability.pair_tests(times) if pairs else []
+    score_BS = found.draws.score_S if found.draws else None
+    tests = separability.pair_tests(times, found.point.score_S, score_BS) if pairs else []
     return Standings(
         submissions=names,
         workloads=workloads,

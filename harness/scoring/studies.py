@@ -70,12 +70,6 @@ class StudyTimes:
         """Median over the studies of each cell, the variants among them."""
         return medians(np.sort(self.times_SWK, axis=-1), self.counts_SW)
 
-    @property
-    def own_SWK(self) -> FloatArray:
-        """The scored workloads alone, with the seconds of each study's own processes."""
-        own = self.times_SWK if self.speeds_SWK is None else self.times_SWK * self.speeds_SWK
-        return own[:, : len(self.workloads)]
-
     def only(self, workloads: Iterable[str]) -> StudyTimes:
         """Return the same without the other workloads and their variants."""
         wanted = set(workloads)

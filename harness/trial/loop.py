@@ -139,6 +139,7 @@ def train(setup: Setup, training: Training) -> Ending | None:
         setup.watch.look()  # while the device works off what is queued: at most a chunk
         jax.block_until_ready((state, stacked))
     training.state, training.variables = state, None
+    finite = setup.programs.finite(state.params)  # read below: the device works it out while the host writes
     series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
     train_s = ledger.totals()["train"].wall_s - before.wall_s
     count(host, series, train_s)
@@ -147,7 +148,7 @@ def train(setup: Setup, training: Training) -> Ending | None:
         seconds=(ledger.totals()["train"] - before).wall_s, metrics={k: v.tolist() for k, v in series.items()},
         scored=timing.scored(ledger, ledger.zero), spent=timing.spent(ledger),
     )  # fmt: skip
-    if not setup.programs.finite(state.params):
+    if not finite:
         return Ending(Status.DIVERGED, f"NaN or infinity in the parameters at step {host.step}")
     if host.unreported >= MAX_UNREPORTED:
         return Ending(Status.DIVERGED, f"no finite loss in the {host.unreported} steps up to step {host.step}")

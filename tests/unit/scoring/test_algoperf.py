@@ -463,11 +463,11 @@ def test_which_published_ranks_are_separable(published: tuple[dict[str, Any], Ta
     expected, known, logs = published
     found = score.score_logs(logs, known).ranking
     assert found is not None
-    apart = sum(bool(pair.test.separable) for pair in found.pairs)
+    apart = sum(bool(pair.separable) for pair in found.pairs)
     if len(expected["published_scores"]) == 2:
-        assert apart == 1
+        assert apart == 0
         return
-    assert (apart, len(found.pairs)) == (29, 55)  # README.md beside the scorer has the table
+    assert (apart, len(found.pairs)) == (22, 55)  # README.md beside the scorer has the table
     first, second = sorted(found.rank, key=lambda name: found.rank[name])[:2]
     (pair,) = (pair for pair in found.pairs if (pair.a, pair.b) == (first, second))
-    assert (pair.test.separable, pair.test.seeds) == (False, 73)
+    assert (pair.separable, pair.test.seeds) == (False, 166)

@@ -444,9 +444,9 @@ adamw       target_reached           6.000   1.000    200   12.00  18.00     0.4
 muon        diverged                     -       -      -       -      -     0.4500
 
 score: performance profile up to 4 times the best, over w1, w2
-submission   score  x best (geometric mean)  targets reached
-adamw       0.8333                    1.414           2 of 2
-muon        0.5000                        -           1 of 2
+submission  score  x best (geometric mean)  targets reached
+adamw       0.833                    1.414           2 of 2
+muon        0.500                        -           1 of 2
 
 note: one study: no interval, so a small difference may be chance
 """
