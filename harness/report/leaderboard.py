@@ -1,7 +1,7 @@
 """The leaderboard: run folders to published records, and published records to the table in README.md.
 
-`scripts/make_leaderboard.py` is the command. The table follows from the records alone, so that a test can tell whether
-the two agree.
+`scripts/make_leaderboard.py` is the command. The table follows from the records, and the line on what is stale from the
+code, rules and lock file beside them, so that a test can tell whether README.md agrees.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from harness.campaign import config
 from harness.errors import ConfigError, RunFolderError
-from harness.program import discovery
 from harness.record import published, run_folder
 from harness.record.run_folder import Trial
+from harness.report import staleness
 from harness.report.scores import unscored_workloads
 from harness.scoring import score, selection, speedrun
 from harness.scoring.score import Scores
@@ -69,14 +69,6 @@ def unscored(trials: Iterable[Trial]) -> set[str]:
     return unscored_workloads(versions) | {name for name, version in versions.items() if version == 0}
 
 
-def since_changed(trials: Iterable[Trial]) -> list[str]:
-    """Return a line on the submissions whose sources here are not those that were published; unknown ones are none."""
-    hashes = {trial.spec.submission: trial.spec.submission_hash for trial in trials}
-    here = discovery.find_all("submissions")
-    changed = sorted(name for name, was in hashes.items() if name in here and here[name].source_hash != was)
-    return [f"published from other sources than are here now: {', '.join(changed)}"] if changed else []
-
-
 def device_of(trials: Sequence[Trial]) -> str:
     """Return the folder of a device: `cpu`, or the name of the card."""
     if trials[0].spec.device == "cpu":
@@ -127,10 +119,21 @@ def _table(file: Path, results: Path) -> str:
         notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
     if any(trial.spec.program is None for trial in trials):
         notes.append("Recorded before submissions became programs.")
+    if trials[0].spec.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
+        notes.append("Each submission ran with one setting, its defaults: this shows how one shared setting transfers.")
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{title}\n\n{table}\n\n{' '.join(notes)}"
+    return f"{title}\n\n{table}\n\n{' '.join(notes)}\n\n{_stale(trials)}"
+
+
+def _stale(trials: Sequence[Trial]) -> str:
+    """The line on what has changed since, and where what ran can be found."""
+    changed = staleness.since_published(trials, bundled=True)
+    if not changed:
+        return "Up to date: code, versions, rules and jax are those of this folder."
+    found = staleness.commits(trials)
+    return f"**Stale**: {'; '.join(changed)}." + (f" What ran is in commit {' and '.join(found)}." if found else "")
 
 
 def _standings(found: Scores, ranking: Standings) -> list[list[str]]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,6 +148,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert lines[7].split(" | ")[1:2] + lines[7].split(" | ")[3:] == ["muon", "1.976", "20.25", "20.25", "- |"]
     assert "Not part of the score: resnet_digits (provisional target)." in lines[9]
     assert "harness score results/cpu/demo-tuned.jsonl" in lines[9]
+    assert lines[11].startswith("**Stale**: the code of adamw, muon has changed since; ")
 
 
 def test_score_reads_published_records(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,12 +233,3 @@ def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
     assert first_look, "the committed records hold a campaign of single runs"
     assert head.startswith("| submission | score |")
     assert "separable" not in head
-
-
-def test_what_was_published_from_other_sources_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = published.read(ROOT / "results" / "cpu" / "cpu-quick.jsonl")
-    monkeypatch.setattr(leaderboard.discovery, "find_all", lambda kind: {})
-    assert leaderboard.since_changed(trials) == []
-    changed = SimpleNamespace(source_hash="another")
-    monkeypatch.setattr(leaderboard.discovery, "find_all", lambda kind: {"adamw": changed})
-    assert leaderboard.since_changed(trials) == ["published from other sources than are here now: adamw"]
