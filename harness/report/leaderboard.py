@@ -121,6 +121,8 @@ def _table(file: Path, results: Path) -> str:
         notes.append("Recorded before submissions became programs.")
     if trials[0].spec.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
         notes.append("Each submission ran with one setting, its defaults: this shows how one shared setting transfers.")
+    if found.verdicts:
+        notes.append(f"{speedrun.OWN_WORD.capitalize()}.")
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

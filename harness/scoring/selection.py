@@ -10,6 +10,7 @@ from harness.errors import RunFolderError
 from harness.machine import hardware
 from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
+from harness.scoring import speedrun
 
 _SAME_EVERYWHERE = (
     "rules",
@@ -204,6 +205,8 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
         )
     flagged = {(t.spec.submission, t.spec.workload, line) for t in trials if t.result for line in t.result.flagged}
     notes += [f"flagged: {submission} on {workload}: {line}" for submission, workload, line in sorted(flagged)]
+    if any(t.spec.counts == "mean" for t in trials):
+        notes.append(speedrun.OWN_WORD)
     cells: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         cells.setdefault((trial.spec.submission, trial.spec.workload), []).append(trial)
