@@ -35,6 +35,7 @@ class Outcome:
       evaluation: how many measurements came before the one that met the target.
       steps: training steps to the target.
       test: the workload's metric on the test split at the end.
+      best: its best measurement on the validation slice, of a run folder alone; None where there is no target.
     """
 
     submission: str
@@ -49,6 +50,7 @@ class Outcome:
     evaluation: int = 0
     steps: int | None = None
     test: float | None = None
+    best: float | None = None
 
     def time(self, clock: Clock) -> float:
         """Return the time to target, infinite for a miss; RunFolderError for a hit not measured on this clock."""
@@ -82,6 +84,7 @@ def outcome(trial: Trial) -> Outcome:
         reached=False,
         finished=trial.status not in UNFINISHED,
         test=test.get(spec.metric) if test else None,
+        best=trial.result.best if trial.result and spec.target is not None else None,
     )
     if trial.status in FAILED | UNFINISHED:
         return base

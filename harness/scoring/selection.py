@@ -10,6 +10,7 @@ from harness.errors import RunFolderError
 from harness.machine import hardware
 from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
+from harness.record.spec import SOURCES, TrialSpec
 from harness.scoring import speedrun
 
 _SAME_EVERYWHERE = (
@@ -139,10 +140,10 @@ def _newest_sources(trials: list[Trial], notes: list[str], unscored: Collection[
     kept = [t for t in trials if version(t) == version(newest[t.spec.submission])]
     old = _grouped((t for t in trials if version(t) != version(newest[t.spec.submission])), _submission)
     for name, group in old.items():
-        hashes = ", ".join(sorted({t.spec.submission_hash for t in group}))
+        where = ", ".join(sorted({t.spec.workload for t in group}))
         notes.append(
-            f"superseded: {_count(len(group), 'trial')} of {name} by older sources ({hashes}; scored: "
-            f"{newest[name].spec.submission_hash}) on {', '.join(sorted({t.spec.workload for t in group}))}"
+            f"left out: {_count(len(group), 'trial')} of {name} on {where}, which older code of it ran; the newest is "
+            "scored"
         )
     return kept
 
@@ -183,9 +184,10 @@ def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
         newest = max(group, key=lambda trial: (trial.status not in UNFINISHED, _age(trial)))
         kept.append(newest)
         for old in (t for t in group if t is not newest):
-            differs = ", ".join(_differences(old, newest))
-            why = f"they differ in {differs}" if differs else "the same trial, run again"
-            notes.append(f"superseded: {old.path} by {newest.path}; {why}; `harness score {old.path}` shows it")
+            notes.append(
+                f"left out: {old.path} ran {_how(old.spec, newest.spec)} earlier; {newest.path} (newer) is scored; "
+                f"`harness score {old.path}` shows it"
+            )
     return kept
 
 
@@ -230,13 +232,16 @@ def _check_equal(what: str, first: Trial, expected: object, trial: Trial, value:
         )
 
 
-def _differences(one: Trial, other: Trial) -> list[str]:
-    names = (f.name for f in fields(one.spec))
-    return [
-        f"{name} ({getattr(one.spec, name)!r}, now {getattr(other.spec, name)!r})"
-        for name in names
-        if getattr(one.spec, name) != getattr(other.spec, name)
-    ]
+def _how(old: TrialSpec, new: TrialSpec) -> str:
+    """How an older spec of the same study and trial differs, as one would type it: by its values."""
+    told = {name: value for name, value in old.hyperparameters.items() if new.hyperparameters.get(name) != value}
+    if not told:
+        aside = (*SOURCES, "program", "workload_program", "hyperparameters")
+        names = [f.name for f in fields(old) if f.name not in aside]
+        told = {name: getattr(old, name) for name in names if getattr(old, name) != getattr(new, name)}
+    if told:
+        return f"with {', '.join(f'{name}={value}' for name, value in told.items())}"
+    return "the same" if old.program == new.program else "other code"
 
 
 def _grouped(trials: Iterable[Trial], key: Callable[[Trial], Hashable]) -> Mapping[Hashable, list[Trial]]:
