@@ -7,11 +7,10 @@ code, rules and lock file beside them, so that a test can tell whether README.md
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.campaign import config
+from harness.campaign import config, entries
 from harness.errors import ConfigError, RunFolderError
 from harness.record import published, run_folder
 from harness.record.run_folder import Trial
@@ -30,8 +29,9 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
     """Publish the trials of run folders that count, with the tuning trials behind them; return the files written.
 
     Of a submission that was published before, the new trials replace the old ones; the others stay. Toys are passed
-    over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published,
-    and ConfigError where no suite holds the workloads and none is named.
+    over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published, or
+    where fresh seeds count and are not those of the board's nonce (`harness.campaign.entries`), and ConfigError where
+    no suite holds the workloads and none is named.
     """
     found = [run_folder.read_trial(path) for root in runs for path in run_folder.find_trials(root)]
     if not found:
@@ -49,6 +49,8 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
         name = suite or _suite({trial.spec.workload for trial in new})
         file = results / device_of(new) / f"{name}-{rules}.jsonl"
         trials = published.merged(published.read(file) if file.exists() else [], new)
+        if any(trial.spec.counts == "fresh_seeds" for trial in trials):
+            entries.check(entries.file_of(file), trials)
         scores = score_published(trials)
         if scores.gaps or any(verdict.met is None for verdict in scores.verdicts):
             gaps = "; ".join(gap.text for gap in scores.gaps) or "runs without a verdict"
@@ -74,7 +76,7 @@ def device_of(trials: Sequence[Trial]) -> str:
     if trials[0].spec.device == "cpu":
         return "cpu"
     names = [t.result.fingerprint.get("device") for t in trials if t.result and t.result.fingerprint]
-    return re.sub(r"[^a-z0-9]+", "-", str(names[0] if names else "gpu").lower()).strip("-")
+    return entries.folder_name(str(names[0] if names else "gpu"))
 
 
 def section(results: Path) -> str:
@@ -121,6 +123,9 @@ def _table(file: Path, results: Path) -> str:
         notes.append("Recorded before submissions became programs.")
     if trials[0].spec.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
         notes.append("Each submission ran with one setting, its defaults: this shows how one shared setting transfers.")
+    if trials[0].spec.counts == "fresh_seeds":
+        seeds = sorted({trial.spec.seed for trial in trials if not trial.spec.tuning})
+        notes.append(f"Seeds follow from nonce {', '.join(map(str, seeds))}, drawn after all of them were entered.")
     if found.verdicts:
         notes.append(f"{speedrun.OWN_WORD.capitalize()}.")
     head, *body = rows

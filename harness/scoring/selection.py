@@ -207,6 +207,9 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
         )
     flagged = {(t.spec.submission, t.spec.workload, line) for t in trials if t.result for line in t.result.flagged}
     notes += [f"flagged: {submission} on {workload}: {line}" for submission, workload, line in sorted(flagged)]
+    public = {t.spec.study for t in trials if t.spec.seed == 0}
+    if len(public) > 1 or any(t.spec.seed == 0 and (t.spec.studies or 1) > 1 for t in trials):
+        notes.append("seed 0 is public, so everybody may have tuned on these studies; a published board draws a nonce")
     if any(t.spec.counts == "mean" for t in trials):
         notes.append(speedrun.OWN_WORD)
     cells: dict[tuple[str, str], list[Trial]] = {}

@@ -502,6 +502,16 @@ def test_a_miss_says_how_near_it_came(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "missed (" not in shown(alone)
 
 
+def test_public_seeds_are_told_where_several_studies_count(tmp_path: Path) -> None:
+    def told(*trials: Trial) -> bool:
+        return any(note.startswith("seed 0 is public") for note in score.score(trials).notes)
+
+    assert told(trial(tmp_path, 8.0), trial(tmp_path, 8.0, study=1))
+    assert told(trial(tmp_path, 8.0, studies=6)), "the others are still to come"
+    assert not told(trial(tmp_path, 8.0, studies=1))
+    assert not told(trial(tmp_path, 8.0, seed=5), trial(tmp_path, 8.0, seed=5, study=1))
+
+
 def test_one_submission_is_told_what_to_add(tmp_path: Path) -> None:
     for name, other in ("adamw", "nadamw"), ("muon", "adamw"):
         notes = score.score([trial(tmp_path, 8.0, submission=name)]).notes
