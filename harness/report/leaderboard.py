@@ -71,6 +71,17 @@ def unscored(trials: Iterable[Trial]) -> set[str]:
     return unscored_workloads(versions) | {name for name, version in versions.items() if version == 0}
 
 
+def what_it_shows(trials: Sequence[Trial]) -> list[str]:
+    """Return what a reader has to know of a board by its rules."""
+    first = trials[0].spec
+    if first.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
+        return ["each submission ran with one setting, its defaults: this shows how one shared setting transfers"]
+    if first.counts == "fresh_seeds":
+        seeds = sorted({trial.spec.seed for trial in trials if not trial.spec.tuning})
+        return [f"seeds follow from nonce {', '.join(map(str, seeds))}, drawn after all of them were entered"]
+    return []
+
+
 def device_of(trials: Sequence[Trial]) -> str:
     """Return the folder of a device: `cpu`, or the name of the card."""
     if trials[0].spec.device == "cpu":
@@ -121,11 +132,7 @@ def _table(file: Path, results: Path) -> str:
         notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
     if any(trial.spec.program is None for trial in trials):
         notes.append("Recorded before submissions became programs.")
-    if trials[0].spec.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
-        notes.append("Each submission ran with one setting, its defaults: this shows how one shared setting transfers.")
-    if trials[0].spec.counts == "fresh_seeds":
-        seeds = sorted({trial.spec.seed for trial in trials if not trial.spec.tuning})
-        notes.append(f"Seeds follow from nonce {', '.join(map(str, seeds))}, drawn after all of them were entered.")
+    notes += [f"{line[0].upper()}{line[1:]}." for line in what_it_shows(trials)]
     if found.verdicts:
         notes.append(f"{speedrun.OWN_WORD.capitalize()}.")
     head, *body = rows

@@ -78,5 +78,7 @@ def print_all(sources: Sources, *, json: bool, csv: Path | None, **options: Any)
         both = [*kept, *trials]
         unscored = None if trials else leaderboard.unscored(both)
         print_scores(both, unscored=unscored, json=json, csv=csv, **options)
-        for line in [] if json else staleness.since_published(kept):
-            print_line(f"note: stale: {line}")
+        if not json:
+            stale = [f"stale: {line}" for line in staleness.since_published(kept)]
+            for line in [*leaderboard.what_it_shows(kept), *stale]:
+                print_line(f"note: {line}")
