@@ -1,5 +1,7 @@
 """Write the leaderboard in README.md from the published records in results/; publish run folders.
 
+    python scripts/make_leaderboard.py --enter adamw mine --suite demo   enter programs for a board of `tuned`; commit
+    python scripts/make_leaderboard.py --draw results/cpu/demo-tuned.entries.json   draw its nonce; commit, then run
     python scripts/make_leaderboard.py --add runs      publish the runs below ./runs, then write the table
     python scripts/make_leaderboard.py                 write the table
     python scripts/make_leaderboard.py --check         exit 1 where README.md and the records differ
@@ -14,7 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.campaign import entries
+from harness.errors import ConfigError, HarnessError
 from harness.report import leaderboard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,12 +28,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--add", nargs="+", type=Path, metavar="RUNS", help="folders with runs to publish")
+    what.add_argument("--enter", nargs="+", metavar="NAME", help="submissions to enter, before the nonce is drawn")
+    what.add_argument("--draw", type=Path, metavar="FILE", help="an entries file, committed as it is")
     what.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--suite", help="name of the suite (default: the smallest that holds the workloads)")
+    parser.add_argument("--suite", help="name of the suite (--add: by default the smallest that holds them)")
+    parser.add_argument("--rules", default="tuned", help="with --enter (default: tuned)")
+    parser.add_argument("--device", default="auto", help="with --enter: auto, cpu, gpu or h200 (default: auto)")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="published records (default: results/)")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="default: README.md")
     args = parser.parse_args()
     try:
+        if args.enter or args.draw:
+            return _enter(args) if args.enter else _draw(args.draw)
         for file in leaderboard.add(args.add, args.results, args.suite) if args.add else ():
             print(f"wrote {file}")
         text = args.readme.read_text()
@@ -43,6 +52,23 @@ def main() -> int:
         return int(new != text)
     args.readme.write_text(new)
     print(f"wrote {args.readme}")
+    return 0
+
+
+def _enter(args: argparse.Namespace) -> int:
+    if args.suite is None:
+        raise ConfigError("--enter: name the board's suite, as in --suite demo")
+    file = entries.enter(
+        args.enter, args.results, suite=args.suite, rules=args.rules, device=args.device,
+        on_export=lambda what: print(f"exporting {what}", flush=True),
+    )  # fmt: skip
+    print(f"wrote {file}: {', '.join(entries.read(file).submissions)}; when all are in, commit it, then --draw {file}")
+    return 0
+
+
+def _draw(file: Path) -> int:
+    drawn = entries.draw(file)
+    print(f"wrote {file}: nonce {drawn.nonce}; commit it, then run\n{drawn.command}")
     return 0
 
 

@@ -15,13 +15,19 @@ from harness.record import plain_data
 from harness.record.files import write_atomic
 from harness.record.spec import SCHEMA, Rules, RunSpec, Value, short_hash
 
+SEARCH_SEED = 0
+"""What points and tuning trials are drawn from, whatever `seed=` says: it is the nonce of the studies that are scored,
+and the program and points of a submission are entered on a board before that is drawn.
+"""
+
 
 @dataclass(frozen=True)
 class Points:
     """What the trials of a submission are run with, on every workload alike.
 
     Attributes:
-      submission, submission_hash, rules, seed, fixed: what they follow from; `fixed` is given by hp.NAME.
+      submission, submission_hash, rules, seed, fixed: what they follow from; `seed` is `SEARCH_SEED`, but another in
+        files of earlier versions, and `fixed` is given by hp.NAME.
       origin: where they come from, for people.
       studies: the points of each study, trial by trial. Where points only choose (`fresh_seeds`) there is one list.
       schema: version of the file.
@@ -66,7 +72,7 @@ def points_of(folder: Folder, info: SubmissionInfo, rules: Rules, run: RunSpec) 
         default = choose_point(folder, info, run.hp)
     except SubmissionError as error:  # the user's slip
         raise ConfigError(str(error)) from None
-    blank = Points(folder.name, folder.source_hash, rules.name, run.seed, dict(run.hp), "", ())
+    blank = Points(folder.name, folder.source_hash, rules.name, SEARCH_SEED, dict(run.hp), "", ())
     lists = 1 if rules.counts == "fresh_seeds" else rules.studies
     origin = "the defaults"
     studies = [[default] * (rules.trials if rules.points == "defaults" else 1)] * lists
@@ -76,12 +82,12 @@ def points_of(folder: Folder, info: SubmissionInfo, rules: Rules, run: RunSpec) 
         studies, origin = [own[: rules.trials]] * lists, "the submission's own list"
     elif rules.points == "search" and (names := [name for name in info.space if name not in run.hp]):
         fixed = replace(info, defaults=default)
-        origin = f"{', '.join(names)}: scrambled Halton sequence, seed {run.seed}"
+        origin = f"{', '.join(names)}: scrambled Halton sequence, seed {SEARCH_SEED}"
         count = lists * rules.trials
         given = replace(blank, studies=(({},) * rules.trials,) * lists)
         if (file := plan_file(Path(run.out), given)).exists():  # before scipy is imported, which draws them
             return read(file)
-        drawn = distinct_points(fixed, names, count, run.seed)
+        drawn = distinct_points(fixed, names, count, SEARCH_SEED)
         studies = [drawn[i : i + rules.trials] for i in range(0, count, rules.trials)]
     found = replace(blank, origin=origin, studies=tuple(map(tuple, studies)))
     file = plan_file(Path(run.out), found)
@@ -89,7 +95,7 @@ def points_of(folder: Folder, info: SubmissionInfo, rules: Rules, run: RunSpec) 
 
 
 def plan_file(root: Path, points: Points) -> Path:
-    """Return where points are recorded: another seed, source or number of trials is another file."""
+    """Return where points are recorded: another source, ruleset or number of trials is another file."""
     counts = [len(study) for study in points.studies]
     key = short_hash([points.submission_hash, points.rules, points.seed, points.fixed, counts])
     return root / "plans" / f"{points.submission}-{points.rules}-{key}.json"

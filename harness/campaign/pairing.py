@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.campaign.hyperparameters import Points
+from harness.campaign.hyperparameters import SEARCH_SEED, Points
 from harness.errors import ConfigError
 from harness.machine.flags import Device
 from harness.program import discovery, processes, submission
@@ -79,7 +79,7 @@ class Pairing:
             free_batch_size=rules.free_batch_size,
             study=study,
             trial=trial,
-            seed=self.run.seed,
+            seed=SEARCH_SEED if tuning else self.run.seed,
             tuning=tuning,
             device=self.device,
             deterministic=self.run.device.deterministic or self.device == "cpu",  # a CPU always is

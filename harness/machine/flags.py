@@ -28,6 +28,11 @@ def autotune_cache() -> Path:
     return cache_folder() / "autotune"
 
 
+def without_caches(flags: str) -> str:
+    """Return XLA's flags without those that say where and how it caches its choices."""
+    return " ".join(flag for flag in flags.split() if not flag.startswith(_OURS))
+
+
 def environment(
     device: Device, *, deterministic: bool, autotune: Autotune = "read", given: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
@@ -37,7 +42,7 @@ def environment(
     `deterministic`: on a GPU, take only operations that give the same bits each time, at some cost in speed; a CPU's
     always do.
     """
-    flags = [flag for flag in given.get("XLA_FLAGS", "").split() if not flag.startswith(_OURS)]
+    flags = without_caches(given.get("XLA_FLAGS", "")).split()
     if device == "gpu":
         autotune_cache().mkdir(parents=True, exist_ok=True)
         flags.append(f"--xla_gpu_per_fusion_autotune_cache_dir={autotune_cache()}")

@@ -6,8 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from harness.machine import flags as xla_flags
 
 PACKAGES = (
     "jax",
@@ -20,6 +23,9 @@ PACKAGES = (
     "tensorboard",
     "training-harness",
 )
+_ASIDE = ("JAX_PLATFORMS", "JAX_NUMPY_RANK_PROMOTION", "CUDA_")
+"""Variables that make no two runs incomparable: the device says the first, the second changes no number, and those of
+CUDA say which card a process has."""
 
 
 def machine() -> dict[str, Any]:
@@ -56,6 +62,15 @@ def settings() -> dict[str, str | None]:
     held = packages()
     steering = {name: value for name, value in flags().items() if not name.startswith(("CUDA_", "XLA_PYTHON_"))}
     return {name: held[name] for name in ("jax", "jaxlib")} | steering
+
+
+def steering(held: Mapping[str, str]) -> dict[str, str]:
+    """Return those of recorded variables (`flags`) that decide numbers or speed, which runs that are compared share.
+
+    Left out are those of one process alone: which card it has, where it keeps what it compiled.
+    """
+    found = {name: value for name, value in held.items() if not name.startswith(_ASIDE)}
+    return found | {"XLA_FLAGS": xla_flags.without_caches(held.get("XLA_FLAGS", ""))}
 
 
 def usable_cores() -> int:

@@ -94,10 +94,10 @@ def _own() -> Path:
     return package / "_bundled" if (package / "_bundled").is_dir() else package.parent
 
 
-def find_all(kind: Kind) -> dict[str, Folder]:
-    """Return every folder of `kind` by name, sorted."""
+def find_all(kind: Kind, *, bundled_only: bool = False) -> dict[str, Folder]:
+    """Return every folder of `kind` by name, sorted; with `bundled_only` those that come with the harness."""
     found: dict[str, Folder] = {}
-    for root in roots(kind):
+    for root in [_own() / kind] if bundled_only else roots(kind):
         for path in sorted(root.iterdir()):
             if (path / _ENTRY[kind]).is_file():
                 found.setdefault(path.name, Folder(kind, path.name, path))

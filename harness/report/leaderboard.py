@@ -1,21 +1,20 @@
 """The leaderboard: run folders to published records, and published records to the table in README.md.
 
-`scripts/make_leaderboard.py` is the command. The table follows from the records alone, so that a test can tell whether
-the two agree.
+`scripts/make_leaderboard.py` is the command. The table follows from the records, and the line on what is stale from the
+code, rules and lock file beside them, so that a test can tell whether README.md agrees.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.campaign import config
+from harness.campaign import config, entries
 from harness.errors import ConfigError, RunFolderError
-from harness.program import discovery
 from harness.record import published, run_folder
 from harness.record.run_folder import Trial
+from harness.report import staleness
 from harness.report.scores import parts_text, rank_text, unscored_workloads
 from harness.scoring import score, selection, speedrun
 from harness.scoring.score import Scores
@@ -30,8 +29,9 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
     """Publish the trials of run folders that count, with the tuning trials behind them; return the files written.
 
     Of a submission that was published before, the new trials replace the old ones; the others stay. Toys are passed
-    over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published,
-    and ConfigError where no suite holds the workloads and none is named.
+    over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published, or
+    where fresh seeds count and are not those of the board's nonce (`harness.campaign.entries`), and ConfigError where
+    no suite holds the workloads and none is named.
     """
     found = [run_folder.read_trial(path) for root in runs for path in run_folder.find_trials(root)]
     if not found:
@@ -49,6 +49,8 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
         name = suite or _suite({trial.spec.workload for trial in new})
         file = results / device_of(new) / f"{name}-{rules}.jsonl"
         trials = published.merged(published.read(file) if file.exists() else [], new)
+        if any(trial.spec.counts == "fresh_seeds" for trial in trials):
+            entries.check(entries.file_of(file), trials)
         scores = score_published(trials)
         if scores.gaps or any(verdict.met is None for verdict in scores.verdicts):
             gaps = "; ".join(gap.text for gap in scores.gaps) or "runs without a verdict"
@@ -69,12 +71,15 @@ def unscored(trials: Iterable[Trial]) -> set[str]:
     return unscored_workloads(versions) | {name for name, version in versions.items() if version == 0}
 
 
-def since_changed(trials: Iterable[Trial]) -> list[str]:
-    """Return a line on the submissions whose sources here are not those that were published; unknown ones are none."""
-    hashes = {trial.spec.submission: trial.spec.submission_hash for trial in trials}
-    here = discovery.find_all("submissions")
-    changed = sorted(name for name, was in hashes.items() if name in here and here[name].source_hash != was)
-    return [f"published from other sources than are here now: {', '.join(changed)}"] if changed else []
+def what_it_shows(trials: Sequence[Trial]) -> list[str]:
+    """Return what a reader has to know of a board by its rules."""
+    first = trials[0].spec
+    if first.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
+        return ["each submission ran with one setting, its defaults: this shows how one shared setting transfers"]
+    if first.counts == "fresh_seeds":
+        seeds = sorted({trial.spec.seed for trial in trials if not trial.spec.tuning})
+        return [f"seeds follow from nonce {', '.join(map(str, seeds))}, drawn after all of them were entered"]
+    return []
 
 
 def device_of(trials: Sequence[Trial]) -> str:
@@ -82,7 +87,7 @@ def device_of(trials: Sequence[Trial]) -> str:
     if trials[0].spec.device == "cpu":
         return "cpu"
     names = [t.result.fingerprint.get("device") for t in trials if t.result and t.result.fingerprint]
-    return re.sub(r"[^a-z0-9]+", "-", str(names[0] if names else "gpu").lower()).strip("-")
+    return entries.folder_name(str(names[0] if names else "gpu"))
 
 
 def section(results: Path) -> str:
@@ -128,10 +133,22 @@ def _table(file: Path, results: Path) -> str:
         notes += [f"Not part of the score: {', '.join(shown)} (provisional target)."] if found.ranked else []
     if any(trial.spec.program is None for trial in trials):
         notes.append("Recorded before submissions became programs.")
+    notes += [f"{line[0].upper()}{line[1:]}." for line in what_it_shows(trials)]
+    if found.verdicts:
+        notes.append(f"{speedrun.OWN_WORD.capitalize()}.")
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{title}\n\n{table}\n\n{' '.join(notes)}"
+    return f"{title}\n\n{table}\n\n{' '.join(notes)}\n\n{_stale(trials)}"
+
+
+def _stale(trials: Sequence[Trial]) -> str:
+    """The line on what has changed since, and where what ran can be found."""
+    changed = staleness.since_published(trials, bundled=True)
+    if not changed:
+        return "Up to date: code, versions, rules and jax are those of this folder."
+    found = staleness.commits(trials)
+    return f"**Stale**: {'; '.join(changed)}." + (f" What ran is in commit {' and '.join(found)}." if found else "")
 
 
 def _standings(found: Scores, ranking: Standings) -> list[list[str]]:

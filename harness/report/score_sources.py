@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import ConfigError, RunFolderError, suggest
 from harness.record import published, run_folder
 from harness.record.run_folder import Trial
-from harness.report import leaderboard
+from harness.report import leaderboard, staleness
 from harness.report.scores import print_scores
 from harness.report.tables import print_line
 
@@ -78,5 +78,7 @@ def print_all(sources: Sources, *, json: bool, csv: Path | None, **options: Any)
         both = [*kept, *trials]
         unscored = None if trials else leaderboard.unscored(both)
         print_scores(both, unscored=unscored, json=json, csv=csv, **options)
-        for line in [] if json else leaderboard.since_changed(kept):
-            print_line(f"note: {line}")
+        if not json:
+            stale = [f"stale: {line}" for line in staleness.since_published(kept)]
+            for line in [*leaderboard.what_it_shows(kept), *stale]:
+                print_line(f"note: {line}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json as json_
 import math
+import statistics
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _print_workload(found: Scores, workload: str) -> None:
             name,
             found.status(name, workload),
             *([found.reached(name, workload)] if found.several else []),
-            _number(times[name]) + (_spread(ranked.time[name][workload]) if ranked else ""),
+            _time(found, name, workload) + (_spread(ranked.time[name][workload]) if ranked else ""),
             _ratio(None if (t := times[name]) is None else t / best),
             _number(found.steps(name, workload), whole=True),
             *(_number(found.times[clock][name][workload]) for clock in other),
@@ -125,6 +126,16 @@ def _print_workload(found: Scores, workload: str) -> None:
     head = ["submission", "status", *([">reached"] if found.several else []), f">time to target{_title(ranked)}"]
     head += [">x best", ">steps", *(f">{clock} {_SHORT_UNITS[clock]}".strip() for clock in other)]
     print_table([*head, f">test {found.metrics[workload]}"], rows)
+
+
+def _time(found: Scores, name: str, workload: str) -> str:
+    """The median time to target; of a miss, how near the studies that missed came: the median of their best."""
+    assert found.clock is not None
+    time, studies = found.times[found.clock][name][workload], found.cells[name][workload].values()
+    bests = [one.best for one in studies if one.best is not None and not one.reached]
+    if time is not None or not bests or not all(one.finished for one in studies):
+        return _number(time)
+    return f"missed (best {_metric(statistics.median(bests))})"
 
 
 def _print_verdicts(found: Scores) -> None:

@@ -92,15 +92,15 @@ def of_hopeless(outcomes: Sequence[Outcome], ranking: Clock, stopped_by: Clock) 
 def of_studies(outcomes: Sequence[Outcome]) -> list[str]:
     """What the numbers of submissions and studies allow to be said."""
     lines = []
-    if len({one.submission for one in outcomes}) == 1:
-        lines.append(
-            "one submission: ratios and score are to the best of those scored together, so all are 1 or a miss; "
-            "`harness score` takes all runs below runs/"
-        )
+    if len(names := {one.submission for one in outcomes}) == 1:
+        other = "nadamw" if names == {"adamw"} else "adamw"
+        lines.append(f"Only one submission here, so ratios say nothing; add another, for example {other}.")
     studies = Counter((submission, workload) for submission, workload, _ in {_study(one) for one in outcomes})
     least, most = min(studies.values()), max(studies.values())
     if most == 1:
-        lines.append("one study: no interval, so a small difference may be chance")
+        logs = any("steps" in one.times for one in outcomes)  # AlgoPerf's, whose runs are not ours to go on with
+        more = "" if logs else f"; `harness run ... studies={bootstrap.MIN_STUDIES + 1}` runs more seeds"
+        lines.append(f"one study: no interval, so a small difference may be chance{more}")
     elif least < most:
         lines.append(f"not all have the same number of studies: from {least} to {most}")
     return lines

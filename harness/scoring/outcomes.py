@@ -37,6 +37,7 @@ class Outcome:
       test: the workload's metric on the test split at the end.
       speed: seconds of its own process over the mean of all that ran its program (`harness.scoring.speeds`), to which
         the calibrated time is brought.
+      best: its best measurement on the validation slice, of a run folder alone; None where there is no target.
     """
 
     submission: str
@@ -52,6 +53,7 @@ class Outcome:
     steps: int | None = None
     test: float | None = None
     speed: float = 1.0
+    best: float | None = None
 
     def time(self, clock: Clock) -> float:
         """Return the time to target, infinite for a miss; RunFolderError for a hit not measured on this clock."""
@@ -104,6 +106,7 @@ def outcome(trial: Trial, speed: float = 1.0) -> Outcome:
         steps=steps,
         test=test.get(spec.metric) if test else None,
         speed=speed,
+        best=trial.result.best if trial.result and spec.target is not None else None,
     )
 
 

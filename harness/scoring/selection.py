@@ -7,8 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import RunFolderError
+from harness.machine import hardware
 from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
+from harness.record.spec import SOURCES, TrialSpec
+from harness.scoring import speedrun
 
 _SAME_EVERYWHERE = (
     "rules",
@@ -25,6 +28,7 @@ _SAME_PER_WORKLOAD = (
     "reference_step_s",
 )  # fmt: skip
 _SAME_MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}  # keys of the fingerprint, by platform
+_SAME_PACKAGES = ("jax", "jaxlib")
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
     another source of the same submission, or another spec (hyperparameters, seed) of the same study and trial. Newer is
     by the times of the run folder's files. `unscored` names workloads that are only shown.
 
-    Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, or on
-    different versions of a workload.
+    Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, under
+    different versions of jax or settings of XLA and malloc, or on different versions of a workload.
     """
     remaining = sorted(trials, key=lambda t: (_order(t), str(t.path)))
     notes: list[str] = []
@@ -75,9 +79,13 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
 
 
 def check_comparable(trials: Sequence[Trial]) -> None:
-    """Raise RunFolderError naming the first field in which two trials differ that must agree to be scored together."""
+    """Raise RunFolderError naming the first field in which two trials differ that must agree to be scored together.
+
+    Of machine, versions and settings those count that a record holds: an older one may lack some.
+    """
     first_of_workload: dict[str, Trial] = {}
-    first_of_machine: dict[str, Trial] = {}
+    first_under: dict[str, tuple[Trial, object]] = {}
+    variables = sorted({name for trial in trials for name in _variables(trial) or ()})
     for trial in trials:
         for name in _SAME_EVERYWHERE:
             _check_equal(name, trials[0], getattr(trials[0].spec, name), trial, getattr(trial.spec, name))
@@ -89,11 +97,26 @@ def check_comparable(trials: Sequence[Trial]) -> None:
         name = "workload_program" if both else "workload_hash"  # records that are older than programs have no other
         what = f"{name} of {trial.spec.workload}"
         _check_equal(what, known, getattr(known.spec, name), trial, getattr(trial.spec, name))
-        for name in _SAME_MACHINE[trial.spec.device]:
-            value = _fingerprint(trial, name)
-            if value is not None:
-                holder = first_of_machine.setdefault(name, trial)
-                _check_equal(f"{name} of the machine", holder, _fingerprint(holder, name), trial, value)
+        for what, value in _surroundings(trial, variables).items():
+            _check_equal(what, *first_under.setdefault(what, (trial, value)), trial, value)
+
+
+def _surroundings(trial: Trial, variables: Sequence[str]) -> dict[str, object]:
+    """What a trial ran on and under beside its programs, as far as its record tells; '' for a variable not set."""
+    found: dict[str, object] = {
+        f"{name} of the machine": _fingerprint(trial, name) for name in _SAME_MACHINE[trial.spec.device]
+    }
+    packages = _fingerprint(trial, "packages") or {}
+    found |= {f"the version of {name}": packages.get(name) for name in _SAME_PACKAGES}
+    held = _variables(trial)
+    found |= {} if held is None else {f"the variable {name}": held.get(name, "") for name in variables}
+    return {what: value for what, value in found.items() if value is not None}
+
+
+def _variables(trial: Trial) -> dict[str, str] | None:
+    """The environment variables that decide its numbers; None where the record holds none at all."""
+    held = _fingerprint(trial, "flags")
+    return None if held is None else hardware.steering(held)
 
 
 def _leave_out(trials: list[Trial], notes: list[str], unwanted: Callable[[Trial], bool], why: str) -> list[Trial]:
@@ -117,10 +140,10 @@ def _newest_sources(trials: list[Trial], notes: list[str], unscored: Collection[
     kept = [t for t in trials if version(t) == version(newest[t.spec.submission])]
     old = _grouped((t for t in trials if version(t) != version(newest[t.spec.submission])), _submission)
     for name, group in old.items():
-        hashes = ", ".join(sorted({t.spec.submission_hash for t in group}))
+        where = ", ".join(sorted({t.spec.workload for t in group}))
         notes.append(
-            f"superseded: {_count(len(group), 'trial')} of {name} by older sources ({hashes}; scored: "
-            f"{newest[name].spec.submission_hash}) on {', '.join(sorted({t.spec.workload for t in group}))}"
+            f"left out: {_count(len(group), 'trial')} of {name} on {where}, which older code of it ran; the newest is "
+            "scored"
         )
     return kept
 
@@ -161,9 +184,10 @@ def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
         newest = max(group, key=lambda trial: (trial.status not in UNFINISHED, _age(trial)))
         kept.append(newest)
         for old in (t for t in group if t is not newest):
-            differs = ", ".join(_differences(old, newest))
-            why = f"they differ in {differs}" if differs else "the same trial, run again"
-            notes.append(f"superseded: {old.path} by {newest.path}; {why}; `harness score {old.path}` shows it")
+            notes.append(
+                f"left out: {old.path} ran {_how(old.spec, newest.spec)} earlier; {newest.path} (newer) is scored; "
+                f"`harness score {old.path}` shows it"
+            )
     return kept
 
 
@@ -183,10 +207,11 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
         )
     flagged = {(t.spec.submission, t.spec.workload, line) for t in trials if t.result for line in t.result.flagged}
     notes += [f"flagged: {submission} on {workload}: {line}" for submission, workload, line in sorted(flagged)]
-    for packages in ("jax", "jaxlib"):
-        found = {str(v) for t in trials if (v := (_fingerprint(t, "packages") or {}).get(packages))}
-        if len(found) > 1:
-            notes.append(f"run with different versions of {packages}: {', '.join(sorted(found))}")
+    public = {t.spec.study for t in trials if t.spec.seed == 0}
+    if len(public) > 1 or any(t.spec.seed == 0 and (t.spec.studies or 1) > 1 for t in trials):
+        notes.append("seed 0 is public, so everybody may have tuned on these studies; a published board draws a nonce")
+    if any(t.spec.counts == "mean" for t in trials):
+        notes.append(speedrun.OWN_WORD)
     cells: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         cells.setdefault((trial.spec.submission, trial.spec.workload), []).append(trial)
@@ -199,7 +224,9 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
 
 def _check_equal(what: str, first: Trial, expected: object, trial: Trial, value: object) -> None:
     if value != expected:
-        apart = "move one kind to a folder of its own, or run with out=DIR"
+        apart = (
+            "`harness score FOLDER ...` takes only the folders it names, and out=DIR gives new runs one of their own"
+        )
         if what == "rules":
             apart = f"--rules {value} takes those alone"
         raise RunFolderError(
@@ -208,13 +235,16 @@ def _check_equal(what: str, first: Trial, expected: object, trial: Trial, value:
         )
 
 
-def _differences(one: Trial, other: Trial) -> list[str]:
-    names = (f.name for f in fields(one.spec))
-    return [
-        f"{name} ({getattr(one.spec, name)!r}, now {getattr(other.spec, name)!r})"
-        for name in names
-        if getattr(one.spec, name) != getattr(other.spec, name)
-    ]
+def _how(old: TrialSpec, new: TrialSpec) -> str:
+    """How an older spec of the same study and trial differs, as one would type it: by its values."""
+    told = {name: value for name, value in old.hyperparameters.items() if new.hyperparameters.get(name) != value}
+    if not told:
+        aside = (*SOURCES, "program", "workload_program", "hyperparameters")
+        names = [f.name for f in fields(old) if f.name not in aside]
+        told = {name: getattr(old, name) for name in names if getattr(old, name) != getattr(new, name)}
+    if told:
+        return f"with {', '.join(f'{name}={value}' for name, value in told.items())}"
+    return "the same" if old.program == new.program else "other code"
 
 
 def _grouped(trials: Iterable[Trial], key: Callable[[Trial], Hashable]) -> Mapping[Hashable, list[Trial]]:

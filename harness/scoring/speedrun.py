@@ -15,7 +15,10 @@ from harness.record.result import FAILED, UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.spec import Clock
 
-ALPHA = 0.01
+ALPHA = 0.001
+"""The level, the one of those records: the length is declared, but nobody counts how many were tried before it."""
+
+OWN_WORD = "the length was declared beforehand; how many were tried before it is the submitter's own word"
 
 
 @dataclass(frozen=True)

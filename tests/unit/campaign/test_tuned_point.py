@@ -151,6 +151,17 @@ def test_tuning_trials_choose_and_fresh_seeds_count(desk: Path, capsys: pytest.C
     assert score.score(read()).gaps == ()
 
 
+def test_a_nonce_moves_the_scored_studies_alone(desk: Path) -> None:
+    """Points and tuning trials are those of every other nonce: they are run once, and entered before one is drawn."""
+    run("first")
+    tuned = [t.spec for t in read() if t.spec.tuning]
+    run("first", "seed=77")
+    trials = [t.spec for t in read()]
+    assert [spec for spec in trials if spec.tuning] == tuned
+    assert {spec.seed for spec in tuned} == {0}
+    assert sorted(spec.seed for spec in trials if not spec.tuning) == [0, 0, 77, 77]
+
+
 def test_tuning_seeds_are_never_scored_ones(desk: Path) -> None:
     """What streams are drawn from differs (tests/unit/test_seeds.py has the keys), and no tuning trial is scored."""
     run("first")

@@ -8,14 +8,14 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from harness.campaign import entries
 from harness.cli import main as cli
 from harness.errors import ConfigError, RunFolderError
-from harness.record import published, run_folder
+from harness.record import plain_data, published, run_folder
 from harness.record.readings import Scored
 from harness.record.result import Measurement, Result, Status
 from harness.record.run_folder import Trial
@@ -29,8 +29,9 @@ SPEC = TrialSpec(
     step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="adamw", submission_hash="s1",
     hyperparameters={"lr": 0.1}, rules="tuned", stop="target", clock="calibrated", score_compile=False,
     compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device="cpu", deterministic=True,
-    counts="fresh_seeds", studies=6, trials=1,
+    counts="fresh_seeds", studies=6, trials=1, workload_program="w", program="p",
 )  # fmt: skip
+NONCE = 4711
 MACHINE = {
     "cpu": "Some CPU",
     "cores": 2,
@@ -65,8 +66,24 @@ def campaign(root: Path, *names: str, workloads: tuple[str, ...] = ("lm_grammar"
                 point = {"lr": (trial + 1) / 10}
                 add(root, 9.0 - trial, hyperparameters=point, tuning=True, trial=trial, studies=1, trials=2, **about)
             for study in range(6):
+                about = {"seed": NONCE} | about
                 add(root, 10.0 * (n + 1) + study / 10, hyperparameters={"lr": 0.2}, study=study, **about)
     return root
+
+
+def enter(results: Path, *names: str, nonce: int | None = NONCE, **fields: Any) -> Path:
+    """Enter these submissions with the points and programs that `campaign` runs."""
+    points = tuple(entries.Point({"lr": lr}, "p") for lr in (0.1, 0.2))
+    every = tuple(
+        replace(entries.Entry(name, "s1", workload, "aaaa", "w", points), **fields)
+        for workload in ("lm_grammar", "mae_digits", "resnet_digits")
+        for name in names
+    )
+    file = results / "cpu" / "demo-tuned.entries.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = entries.Entries("demo", "tuned", "cpu", every, nonce, "2026-11-28" if nonce else None)
+    file.write_text(json.dumps(plain_data.to_plain(held)))
+    return file
 
 
 def trials_of(root: Path) -> list[Trial]:
@@ -93,6 +110,7 @@ def test_nothing_is_published_yet_without_records(tmp_path: Path) -> None:
 
 def test_records_score_as_their_run_folders(tmp_path: Path) -> None:
     runs = campaign(tmp_path / "runs", "adamw", "muon")
+    enter(tmp_path / "results", "adamw", "muon")
     (file,) = leaderboard.add([runs], tmp_path / "results")
     assert file == tmp_path / "results" / "cpu" / "demo-tuned.jsonl"
     before, after = (score_files.as_json(score.score(trials)) for trials in (trials_of(runs), published.read(file)))
@@ -109,6 +127,7 @@ def test_records_score_as_their_run_folders(tmp_path: Path) -> None:
 
 def test_another_campaign_replaces_its_submissions_alone(tmp_path: Path) -> None:
     results = tmp_path / "results"
+    enter(results, "adamw", "muon", "lamb")
     leaderboard.add([campaign(tmp_path / "one", "adamw", "muon")], results)
     (file,) = leaderboard.add([campaign(tmp_path / "two", "muon", submission_hash="s2")], results)
     trials = published.read(file)
@@ -123,6 +142,7 @@ def test_what_is_not_complete_is_not_published(tmp_path: Path) -> None:
     runs = campaign(tmp_path / "runs", "adamw")
     last = next(runs.glob("mae_digits/adamw/study5-*"))
     shutil.rmtree(last)
+    board = enter(tmp_path / "results", "adamw")
     with pytest.raises(RunFolderError, match=r"not published, trials are missing: adamw on mae_digits: 1 of 6 trials"):
         leaderboard.add([runs], tmp_path / "results")
     with pytest.raises(RunFolderError, match="no run folders there"):
@@ -134,13 +154,14 @@ def test_what_is_not_complete_is_not_published(tmp_path: Path) -> None:
         leaderboard.add([campaign(tmp_path / "toy", "adamw", workloads=("quadratic",))], tmp_path / "results")
     with pytest.raises(ConfigError, match="no suite holds lm_grammar, w9"):
         leaderboard.add([campaign(tmp_path / "odd", "adamw", workloads=("lm_grammar", "w9"))], tmp_path / "results")
-    assert not (tmp_path / "results").exists()
+    assert list((tmp_path / "results").rglob("*.*")) == [board]
 
 
 def test_the_table_by_hand(tmp_path: Path) -> None:
     results = tmp_path / "results"
     runs = campaign(tmp_path / "runs", "adamw", "muon")
     campaign(runs, "adamw", "muon", workloads=("resnet_digits",), workload_version=0)
+    enter(results, "adamw", "muon")
     leaderboard.add([runs], results)
     lines = leaderboard.section(results).splitlines()
     assert lines[2] == "**demo**, rules `tuned`, Some CPU, 2 cores, jax 0.10.2"
@@ -149,11 +170,14 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert lines[7].split(" | ")[1:2] + lines[7].split(" | ")[3:] == ["muon", "1.976", "20.25", "20.25", "- |"]
     assert "Not part of the score: resnet_digits (provisional target)." in lines[9]
     assert "harness score results/cpu/demo-tuned.jsonl" in lines[9]
+    assert "Seeds follow from nonce 4711, drawn after all of them were entered." in lines[9]
+    assert lines[11].startswith("**Stale**: the code of adamw, muon has changed since; ")
 
 
 def test_score_reads_published_records(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     campaign(Path("runs"), "adamw", "muon")
+    enter(Path("results"), "adamw", "muon")
     leaderboard.add([Path("runs")], Path("results"))
     shutil.rmtree("runs")
     assert cli.main(["score", "results/cpu", "--json"]) == 0
@@ -191,6 +215,7 @@ def test_score_reads_published_records(tmp_path: Path, monkeypatch, capsys: pyte
     ],
 )
 def test_damaged_records_are_named(tmp_path: Path, number: int, text: str, message: str) -> None:
+    enter(tmp_path / "results", "adamw")
     (file,) = leaderboard.add([campaign(tmp_path / "runs", "adamw")], tmp_path / "results")
     lines = file.read_text().splitlines()
     lines[number - 1] = text
@@ -210,6 +235,7 @@ def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[s
     campaign(tmp_path / "runs", "adamw", "muon", workloads=("lm_grammar",))
     readme, results = tmp_path / "README.md", tmp_path / "results"
     readme.write_text(f"before\n{leaderboard.BEGIN}\n\nold\n\n{leaderboard.END}\nafter\n")
+    enter(results, "adamw", "muon")
     script = runpy.run_path(str(ROOT / "scripts" / "make_leaderboard.py"))
 
     def call(*words: str) -> int:
@@ -235,10 +261,40 @@ def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
     assert "separable" not in head
 
 
-def test_what_was_published_from_other_sources_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = published.read(ROOT / "results" / "cpu" / "cpu-quick.jsonl")
-    monkeypatch.setattr(leaderboard.discovery, "find_all", lambda kind: {})
-    assert leaderboard.since_changed(trials) == []
-    changed = SimpleNamespace(source_hash="another")
-    monkeypatch.setattr(leaderboard.discovery, "find_all", lambda kind: {"adamw": changed})
-    assert leaderboard.since_changed(trials) == ["published from other sources than are here now: adamw"]
+def test_a_board_of_fresh_seeds_takes_what_was_entered_before_its_nonce(tmp_path: Path) -> None:
+    results, number = tmp_path / "results", iter(range(99))
+
+    def publish(**fields: Any) -> list[Path]:
+        return leaderboard.add([campaign(tmp_path / f"runs{next(number)}", "adamw", **fields)], results)
+
+    with pytest.raises(RunFolderError, match=r"demo-tuned.entries.json: No such file .*--enter NAME"):
+        publish()
+    file = enter(results, "adamw", nonce=None)
+    with pytest.raises(RunFolderError, match=r"has no nonce yet; commit it, then .* --draw .*entries.json"):
+        publish()
+    enter(results, "adamw")
+    command = "harness run adamw rules=tuned suite=demo device=cpu seed=4711"
+    with pytest.raises(RunFolderError, match=rf"ran with seed=0, and the nonce of its board is 4711; run `{command}"):
+        publish(seed=0)
+    with pytest.raises(RunFolderError, match="ran with seed=4711, and its tuning trials have 0"):
+        publish(seed=NONCE)
+    with pytest.raises(RunFolderError, match=r"adamw on lm_grammar ran another program than was entered; .*git rm"):
+        publish(program="q")
+    with pytest.raises(RunFolderError, match="program of lm_grammar is not the one that was entered"):
+        publish(workload_program="v")
+    enter(results, "muon")
+    with pytest.raises(RunFolderError, match="adamw on lm_grammar is not entered; what comes later takes a new round"):
+        publish()
+    enter(results, "adamw", points=(entries.Point({"lr": 0.1}, "p"),))
+    with pytest.raises(RunFolderError, match="adamw on lm_grammar ran another point than was entered"):
+        publish()
+    assert list(results.rglob("*.jsonl")) == []
+    enter(results, "adamw")
+    assert publish()[0] == entries.file_of(file).with_name("demo-tuned.jsonl")
+
+
+def test_published_boards_of_fresh_seeds_were_entered() -> None:
+    for file in published.find(ROOT / "results"):
+        trials = published.read(file)
+        if trials[0].spec.counts == "fresh_seeds":
+            entries.check(entries.file_of(file), trials)

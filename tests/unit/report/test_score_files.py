@@ -157,7 +157,9 @@ def test_json_of_one_study() -> None:
     assert [(p["test"], p["p"], p["separable"], p["seeds"]) for p in data["pairs"]] == [(None, None, None, None)] * 3
     assert (data["rules"], data["clock"], data["workloads"]) == ("tuned", "calibrated", ["w1", "w2"])
     assert data["steps_to_target"] == {name: {"w1": 200, "w2": 200} for name in ("adamw", "muon", "slow")}
-    assert data["notes"] == ["one study: no interval, so a small difference may be chance"]
+    assert data["notes"] == [
+        "one study: no interval, so a small difference may be chance; `harness run ... studies=7` runs more seeds"
+    ]
 
 
 def test_json_of_three_studies_has_ranges_and_no_interval() -> None:

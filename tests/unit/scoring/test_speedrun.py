@@ -63,6 +63,7 @@ def test_the_test_by_hand() -> None:
     [
         ([0.40, 0.41, 0.42, 0.41], True, ""),
         ([0.49, 0.51, 0.48, 0.49], False, ""),  # the mean is below the target, within chance
+        ([0.458553, 0.4708, 0.4708, 0.483047], False, ""),  # t = 5.84 with 3 degrees of freedom: p = 0.005
         ([0.60, 0.61, 0.62, 0.61], False, ""),
         ([0.40, 0.41, 0.42, None], False, "1 of 4 runs did not reach the last step with a finite loss"),
         ([0.40, 0.41, 0.42], None, "1 of 4 runs are missing"),
@@ -80,7 +81,7 @@ def test_verdicts(tmp_path: Path, values: list[float | None], met: bool | None, 
 
 
 def test_what_is_missing_may_be_allowed_and_failures_never(tmp_path: Path) -> None:
-    runs = [run(tmp_path, i, 0.4 + i / 100) for i in range(3)]
+    runs = [run(tmp_path, i, 0.4 + i / 1000) for i in range(3)]
     assert score.score(runs, allow_missing=True).verdicts[0].met is True
     crashed = run(tmp_path, 3, 0.4, status=Status.CRASHED)
     assert score.score([*runs, crashed], allow_missing=True).verdicts[0].met is False
@@ -94,7 +95,8 @@ def test_the_table_and_the_json_show_it(tmp_path: Path, capsys: pytest.CaptureFi
     found = score.score(runs)
     scores.show(found)
     out = capsys.readouterr().out
-    assert "w1: mean loss at most 0.5, version 1, at p < 0.01" in out
+    assert "w1: mean loss at most 0.5, version 1, at p < 0.001" in out
+    assert "note: the length was declared beforehand; how many were tried before it is the submitter's own" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("adamw", "muon"))}
     assert rows["muon"][1:5] == ["4", "of", "4", "300"]
     assert rows["adamw"][-2:] == ["met", "5.500"]
