@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.record.result import FAILED, Status
 from harness.record.run_folder import Trial
@@ -12,6 +12,7 @@ from harness.scoring import bootstrap, gaps
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
 from harness.scoring.outcomes import Outcome
+from harness.scoring.speeds import FEW, Speed
 
 LOOSE = 0.03  # half-width of the step ratio's interval, as a share of it, beyond which a reader is told
 
@@ -78,6 +79,23 @@ def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
         f"the machine was busy: calibrated times are uncertain by {', '.join(told)}; "
         "`harness run ... out=DIR` measures anew"
     ]
+
+
+def of_speeds(speeds: Mapping[tuple[str, str], Speed], ranking: Clock) -> list[str]:
+    """Over how many processes calibrated times are pooled, and how far these differ."""
+    scatters = {cell: one.scatter for cell, one in speeds.items() if one.scatter is not None}
+    if ranking != "calibrated" or not scatters:
+        return []
+    numbers = sorted({len(speeds[cell].processes) for cell in scatters})
+    many = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    worst = max(scatters, key=lambda cell: scatters[cell])
+    lines = [
+        f"calibrated times are at each program's mean speed over {many} processes, which differ by up to "
+        f"{scatters[worst]:.1%} (standard deviation, {worst[0]} on {worst[1]})"
+    ]
+    if numbers[0] < FEW:
+        lines.append(f"under {FEW} processes of a program: its speed may be off by as much; studies={FEW} runs more")
+    return lines
 
 
 def of_hopeless(outcomes: Sequence[Outcome], ranking: Clock, stopped_by: Clock) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -144,25 +144,23 @@ def by_time(clock: Clock) -> Callable[[Outcome], tuple[float, ...]]:
     return lambda one: (one.time(clock), one.trial)
 
 
-def studies(outcomes: Iterable[Outcome], key: Callable[[Outcome], tuple[float, ...]]) -> Cells:
-    """Return the first trial of each study in the order of `key`: one hit is enough for a study to reach the target.
-    The outcomes come sorted.
-    """
+def by_study(outcomes: Iterable[Outcome]) -> dict[tuple[str, str, int], list[Outcome]]:
+    """Return the trials of each submission, workload and study."""
+    found: dict[tuple[str, str, int], list[Outcome]] = {}
+    for one in outcomes:
+        found.setdefault(_study(one), []).append(one)
+    return found
+
+
+def studies(
+    found: Mapping[tuple[str, str, int], Sequence[Outcome]], key: Callable[[Outcome], tuple[float, ...]]
+) -> Cells:
+    """Return the first trial of each study in the order of `key`: one hit is enough for a study to reach the target."""
     cells: Cells = {}
-    for one in outcomes:
-        row = cells.setdefault(one.submission, {}).setdefault(one.workload, {})
-        best = row.get(one.study)
-        if best is None or key(one) < key(best):
-            row[one.study] = one
+    for (submission, workload, study), of in found.items():
+        row = cells.setdefault(submission, {}).setdefault(workload, {})
+        row[study] = of[0] if len(of) == 1 else min(of, key=key)
     return cells
-
-
-def speeds_by_study(outcomes: Iterable[Outcome]) -> dict[tuple[str, str, int], float]:
-    """Return by submission, workload and study the mean of its trials' speeds."""
-    found: dict[tuple[str, str, int], list[float]] = {}
-    for one in outcomes:
-        found.setdefault(_study(one), []).append(one.speed)
-    return {study: sum(of) / len(of) for study, of in found.items()}
 
 
 def measured_clocks(outcomes: Iterable[Outcome]) -> list[Clock]:

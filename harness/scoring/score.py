@@ -23,11 +23,11 @@ from harness.scoring.outcomes import (
     UNITS,
     Cells,
     Outcome,
+    by_study,
     by_time,
     measured_clocks,
     outcome,
     settled,
-    speeds_by_study,
     studies,
 )
 from harness.scoring.profiles import Integral
@@ -161,6 +161,8 @@ def score(
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
     lines += notes.of_missing(outcomes, missing, allow_missing)
     found_choices, remarks = tuned.choices(chosen.tuning, chosen.trials)
+    of_programs = speeds.by_cell(chosen.trials, known)
+    lines += notes.of_speeds({cell: one for cell, one in of_programs.items() if cell[1] in ranked}, ranking)
     lines += notes.of_calibration([t for t in chosen.trials if t.spec.workload in ranked], ranking)
     lines += remarks + notes.of_hopeless(outcomes, ranking, chosen.trials[0].spec.clock)
     if chosen.trials[0].spec.counts == "mean":
@@ -178,7 +180,7 @@ def score(
             ranked=ranked,
             gaps=missing,
             choices=found_choices,
-            speeds=speeds.by_cell(chosen.trials, known),
+            speeds=of_programs,
             verdicts=verdicts,
             notes=tuple(lines),
         ),
@@ -269,10 +271,11 @@ def _scores(
     assert frame.clock is not None
     times: dict[Clock, Times] = {}
     found: dict[Clock, Standings] = {}
-    speed_of = speeds_by_study(outcomes)
+    found_studies = by_study(outcomes)
+    speed_of = {study: statistics.fmean(one.speed for one in of) for study, of in found_studies.items()}
     numbers = expected or sorted({one.study for one in outcomes})
     for clock in (frame.clock, *(c for c in measured_clocks(outcomes) if c != frame.clock)):
-        lists = _study_times(studies(outcomes, key(clock)), clock, numbers, missing=None if expected else math.nan)
+        lists = _study_times(studies(found_studies, key(clock)), clock, numbers, missing=None if expected else math.nan)
         own = clock == "calibrated" and any(speed != 1.0 for speed in speed_of.values())
         beside = {
             name: {w: [speed_of.get((name, w, n), 1.0) for n in numbers] for w in row} for name, row in lists.items()
@@ -290,7 +293,11 @@ def _scores(
             found[clock] = standings(array, baseline=baseline, integral=integral, pairs=clock == frame.clock)
     chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
     return replace(
-        frame, notes=(*frame.notes, *chance), cells=studies(outcomes, key(frame.clock)), times=times, standings=found
+        frame,
+        notes=(*frame.notes, *chance),
+        cells=studies(found_studies, key(frame.clock)),
+        times=times,
+        standings=found,
     )
 
 

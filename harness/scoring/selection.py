@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -29,6 +30,7 @@ _SAME_PER_WORKLOAD = (
 )  # fmt: skip
 _SAME_MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}  # keys of the fingerprint, by platform
 _SAME_PACKAGES = ("jax", "jaxlib")
+_COMPARED = operator.attrgetter(*_SAME_EVERYWHERE, "workload", *_SAME_PER_WORKLOAD, "workload_program", "workload_hash")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def check_comparable(trials: Sequence[Trial]) -> None:
     Of machine, versions and settings those count that a record holds: an older one may lack some.
     """
     first_of_workload: dict[str, Trial] = {}
+    trials = list({_alike(trial): trial for trial in reversed(trials)}.values())[::-1]  # the first of each kind
     first_under: dict[str, tuple[Trial, object]] = {}
     variables = sorted({name for trial in trials for name in _variables(trial) or ()})
     for trial in trials:
@@ -99,6 +102,18 @@ def check_comparable(trials: Sequence[Trial]) -> None:
         _check_equal(what, known, getattr(known.spec, name), trial, getattr(trial.spec, name))
         for what, value in _surroundings(trial, variables).items():
             _check_equal(what, *first_under.setdefault(what, (trial, value)), trial, value)
+
+
+def _alike(trial: Trial) -> Hashable:
+    """Return a key that trials share which agree in all that is compared; there are few of them among many trials."""
+    held = trial.result.fingerprint if trial.result else {}
+    flags, packages = held.get("flags"), held.get("packages") or {}
+    return (
+        _COMPARED(trial.spec),
+        *(held.get(name) for name in _SAME_MACHINE[trial.spec.device]),
+        *(packages.get(name) for name in _SAME_PACKAGES),
+        None if flags is None else tuple(flags.items()),
+    )
 
 
 def _surroundings(trial: Trial, variables: Sequence[str]) -> dict[str, object]:
@@ -148,8 +163,11 @@ def _newest_sources(trials: list[Trial], notes: list[str], unscored: Collection[
     return kept
 
 
-def _versions(trials: Iterable[Trial]) -> Callable[[Trial], Hashable]:
+def _versions(trials: Sequence[Trial]) -> Callable[[Trial], Hashable]:
     """Return what tells the versions of a submission apart: sources that came to the same programs are the same."""
+    sources = {(trial.spec.submission, trial.spec.submission_hash) for trial in trials}
+    if len({name for name, _ in sources}) == len(sources):
+        return _source
     programs: dict[tuple[str, str], dict[Hashable, str | None]] = {}
     for trial in trials:
         spec = trial.spec
@@ -159,7 +177,11 @@ def _versions(trials: Iterable[Trial]) -> Callable[[Trial], Hashable]:
     for source, ids in programs.items():
         same = (other for other in first if other[0] == source[0] and _same_programs(ids, programs[other]))
         first[source] = first[found] if (found := next(same, None)) else source
-    return lambda trial: first[trial.spec.submission, trial.spec.submission_hash]
+    return lambda trial: first[_source(trial)]
+
+
+def _source(trial: Trial) -> tuple[str, str]:
+    return trial.spec.submission, trial.spec.submission_hash
 
 
 def _same_programs(one: Mapping[Hashable, str | None], other: Mapping[Hashable, str | None]) -> bool:
