@@ -9,7 +9,7 @@
   score is the median of what repeated searches lead to.
 - `equals`: how often some pair of equal submissions is called separable.
 - `power`: how often two are told apart whose times differ by so much, where their seeds are the same and where each
-  has its own; the correlation of what a seed does to both is stated.
+  has its own, beside Student's t on mean log times; the correlation of what a seed does to both is stated.
 - `recorded`: the correlation of log times between submissions over the studies of published records, and what sharing
   seeds does to the tests there.
 """
@@ -25,9 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy import special
 
 from harness.record import published
-from harness.scoring import bootstrap, profiles, score
+from harness.scoring import bootstrap, profiles, score, separability
 from harness.scoring.standings import standings
 from harness.scoring.studies import FloatArray, Redrawn, StudyTimes, gather
 from harness.scoring.tuned import redraw
@@ -165,16 +166,27 @@ def simulated(
 
 def power(benchmarks: int) -> None:
     """The table of power: two submissions, three workloads, seven studies."""
-    print("| slower by | correlation | the same seeds | seeds of their own |\n|---|---|---|---|")
+    print("| slower by | correlation | the same seeds | seeds of their own | Student's t on mean log times |")
+    print("|---|---|---|---|---|")
     for factor, shared in ((1.05, 0.0), (1.08, 0.0), (1.15, 0.0), (1.05, 0.3), (1.08, 0.3), (1.08, 0.6)):
         cells = []
         for paired in (True, False):
             tables = [
-                standings(simulated(2, 3, 7, 0.0, paired, seed, factor=factor, shared=shared * paired))
+                simulated(2, 3, 7, 0.0, paired, seed, factor=factor, shared=shared * paired)
                 for seed in range(benchmarks)
             ]
-            cells.append(f"{sum(bool(table.pairs[0].separable) for table in tables) / benchmarks:.0%}")
-        print(f"| {factor - 1:.0%} | {shared:g} | {' | '.join(cells)} |", flush=True)
+            cells.append(f"{sum(bool(standings(table).pairs[0].separable) for table in tables) / benchmarks:.0%}")
+        means = sum(p_of_means(table) < separability.ALPHA for table in tables)
+        print(f"| {factor - 1:.0%} | {shared:g} | {' | '.join(cells)} | {means / benchmarks:.0%} |", flush=True)
+
+
+def p_of_means(times: StudyTimes) -> float:
+    """Return the p of the difference in mean log time over the workloads, the variance that of each cell."""
+    y_SWK = np.log(times.times_SWK)
+    _, w, k = y_SWK.shape
+    error = math.sqrt((y_SWK.var(-1, ddof=1) / k).sum()) / w
+    t = abs(y_SWK[0].mean() - y_SWK[1].mean()) / error
+    return 2.0 * float(special.stdtr(2 * (k - 1) * w, -t))
 
 
 def recorded(files: list[Path]) -> None:
