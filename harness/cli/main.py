@@ -60,9 +60,9 @@ missing, 130 interrupted.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 (a trial failed), 2 (usage), 3 (data missing) or 130."""
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
+    debug = "--debug" in words and words[0] != "check"  # which has one of its own
     try:
-        code = _dispatch([word for word in words if word != "--debug" or words[0] == "check"])  # it has one of its own
+        code = _dispatch([word for word in words if word != "--debug" or words[0] == "check"])
         sys.stdout.flush()
     except HarnessError as error:
         print_error(error, debug)

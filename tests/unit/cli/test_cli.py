@@ -179,6 +179,13 @@ def test_debug_shows_the_traceback_wherever_it_stands(capsys):
         assert "Traceback" in capsys.readouterr().err
 
 
+def test_debug_of_check_is_another_thing(capsys):
+    assert cli.main(["check", "adamww", "--debug"]) == 2
+    told = capsys.readouterr().err
+    assert "did you mean 'adamw'" in told
+    assert "Traceback" not in told
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch, no_exports) -> Path:
     """A working folder with a workload, a suite of it, two submissions, and a script in the worker's place."""
