@@ -234,14 +234,12 @@ def parts_text(score: Estimate) -> str:
 
 
 def _print_pairs(ranking: Standings, show_all: bool) -> None:
-    tested = [pair for pair in ranking.pairs if pair.test.p is not None]
-    if not tested:
+    tested = [pair for pair in ranking.pairs if pair.separable is not None]
+    if not ranking.pairs or ranking.studies[1] < 2:
         return
     apart = sum(bool(pair.separable) for pair in tested)
-    print_line(
-        f"\npairs: {apart} of {len(tested)} separable at 5% (difference of scores; Holm over pairs)",
-        style="bold",
-    )
+    told = f"{apart} of {len(tested)} separable at 5% (difference of scores; Holm over pairs)"
+    print_line(f"\npairs: {told if tested else 'too few studies for a test'}", style="bold")
     shown, order = ranking.pairs, sorted(ranking.rank, key=lambda n: (ranking.rank[n], n))
     if len(shown) > _ALL_PAIRS and not show_all:
         neighbours = set(itertools.pairwise(order))
@@ -252,7 +250,7 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
             f"{pair.a} / {pair.b}",
             _ratio(pair.ratio.value) + _spread(pair.ratio, places=3),
             f"{pair.win_probability:.0%}",
-            "-" if pair.test.p_holm is None else f"{pair.test.p_holm:.2g}",
+            _p(pair.test.p_holm),
             verdict(pair),
         ]
         for pair in shown
@@ -263,12 +261,16 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
 def verdict(pair: Pair) -> str:
     """Return what the test of a pair says, in words."""
     if pair.separable is None:
-        return "not tested: under 3 studies"
+        return "not tested: under 5 studies"
     if pair.separable:
         return "separable"
     if pair.test.seeds is None:
         return "not separable; over 9999 seeds each to tell"
-    return f"not separable; about {pair.test.seeds} seeds each to tell"
+    return f"not separable; some {float(f'{pair.test.seeds:.1g}'):.0f} seeds each to tell"
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _without(ranking: Standings, name: str) -> str:

@@ -1,9 +1,9 @@
 """Bootstrap over studies: what the scores would have been had the seeds been drawn again.
 
 Studies are drawn with replacement within each workload: the same for all submissions where they share their seeds,
-else for each submission by itself. A study is drawn as a whole, with its trials and with the processes that ran them;
-where a search chose the point, its tuning seeds are drawn again too. Every draw goes through the whole rule: medians,
-the best, the r_max cut.
+else, and where some of a submission's studies missed, for each submission by itself. A study is drawn as a whole, with
+its trials and with the processes that ran them; where a search chose the point, its tuning seeds are drawn again too.
+Every draw goes through the whole rule: medians, the best, the r_max cut.
 
 Six studies are the least an interval is given for. The widest statement that n studies make about a median is "between
 the fastest and the slowest", which holds with probability 1 - 2 * 0.5**n: 94% at five, 97% at six. Below that there is
@@ -13,6 +13,7 @@ no honest 95% interval, and the range is shown instead.
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 
 import numpy as np
@@ -33,19 +34,20 @@ def draws(times: StudyTimes, number: int = DRAWS, seed: int = SEED) -> FloatArra
     that the other submissions in the table do not change its draws.
     """
     counts_SW = times.counts_SW
+    there_SWK = ~np.isnan(times.times_SWK)
+    paired_W = times.paired & np.all(there_SWK == there_SWK[:1], axis=(0, 2))
     drawn_BSW = np.empty((number, *counts_SW.shape))
     for s, submission in enumerate(times.submissions):
         for w, workload in enumerate((*times.workloads, *times.held_out)):
-            names = (workload,) if times.paired else (workload, submission)
-            there = ~np.isnan(times.times_SWK[s, w])
+            there, paired = there_SWK[s, w], bool(paired_W[w])
             t_K, n = times.times_SWK[s, w, there], int(counts_SW[s, w])
             speed_K = None if times.speeds_SWK is None else times.speeds_SWK[s, w, there]
-            if not times.paired:  # then their order says nothing, and decides nothing
+            if not paired:  # then their order says nothing, and decides nothing
                 order = np.argsort(t_K)
                 t_K, speed_K = t_K[order], None if speed_K is None else speed_K[order]
-            index_BK = _drawn(names, n, number, seed)
+            index_BK = _drawn((workload,) if paired else (workload, submission), n, number, seed)
             if 0 < np.isinf(t_K).sum() < n:
-                index_BK = _with_misses(np.isinf(t_K), names, number, seed)
+                index_BK = _with_misses(np.isinf(t_K), (workload, submission), number, seed)
             order = np.argsort(t_K)
             rank_BK = np.sort(np.argsort(order).astype(np.uint16)[index_BK], axis=-1)
             sorted_K = t_K[order]
@@ -74,6 +76,26 @@ def interval(draws_B: FloatArray, estimate: FloatArray) -> tuple[FloatArray, Flo
     known = np.isfinite(middle) & np.isfinite(estimate)
     bias = np.subtract(middle, estimate, out=np.zeros_like(middle), where=known)
     return np.minimum(low, low - 2.0 * bias), np.maximum(high, high - 2.0 * bias)
+
+
+def median_ends(times: StudyTimes) -> tuple[FloatArray, FloatArray]:
+    """Return the two studies of each cell that hold the median with 95% at least, whatever its distribution, [S, W]:
+    the fastest and the slowest of 6 to 8 studies.
+    """
+    n_SW = times.counts_SW[:, : len(times.workloads)]
+    sorted_SWK = np.sort(times.times_SWK[:, : len(times.workloads)], axis=-1)
+    skipped = np.array([_skipped(n) for n in range(int(n_SW.max()) + 1)])[n_SW]
+    low, high = (np.take_along_axis(sorted_SWK, at[..., None], -1)[..., 0] for at in (skipped, n_SW - 1 - skipped))
+    return low, high
+
+
+def _skipped(n: int) -> int:
+    """Return how many studies at either end lie outside: those that a median does with 2.5% at most."""
+    below, skipped = 0.5**n, 0
+    while below + math.comb(n, skipped + 1) * 0.5**n <= (1.0 - LEVEL) / 2.0:
+        skipped += 1
+        below += math.comb(n, skipped) * 0.5**n
+    return skipped
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -74,7 +74,7 @@ class Numbers:
 class Sample:
     """The numbers as they are; every bootstrap draw of them [B, ...]; and their ends [2, ...] over the studies seen.
 
-    There are draws from 3 studies on, for tests, and ends from 2 to 5, which then stand in place of intervals; the
+    There are draws from 5 studies on, for tests, and ends from 2 to 5, which then stand in place of intervals; the
     smallest cell counts.
     """
 

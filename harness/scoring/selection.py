@@ -86,7 +86,10 @@ def check_comparable(trials: Sequence[Trial]) -> None:
     Of machine, versions and settings those count that a record holds: an older one may lack some.
     """
     first_of_workload: dict[str, Trial] = {}
-    trials = list({_alike(trial): trial for trial in reversed(trials)}.values())[::-1]  # the first of each kind
+    kinds: dict[Hashable, Trial] = {}
+    for trial in trials:
+        kinds.setdefault(_alike(trial), trial)
+    trials = list(kinds.values())
     first_under: dict[str, tuple[Trial, object]] = {}
     variables = sorted({name for trial in trials for name in _variables(trial) or ()})
     for trial in trials:

@@ -3,11 +3,11 @@
 For submissions a and b the statistic is the difference of their scores. Its standard error is that of the same
 difference over the bootstrap draws (`harness.scoring.bootstrap`), in which both move together through the best that
 both are relative to and through seeds that they share, with all that the draws hold: seeds, processes, the choice of a
-point. Difference over standard error is compared with Student's t, which has 2 (n - 1) degrees of freedom for each
-workload. The bootstrap makes the error of a median of few studies rather too large, so that the test calls too little
-separable rather than too much: README.md has the shares. The p-values are corrected by Holm (1979) over the pairs
-alone: a pair is one hypothesis however many the workloads. That two intervals overlap says nothing on a pair and is
-never used.
+point. Difference over standard error is compared with Student's t, with Satterthwaite's degrees of freedom over the
+cells of both. A difference that takes few values, because a median is a hit or a miss, is no t: p is at least twice the
+share of draws that have another sign, and at least what the rarest way to deal the studies has for a share. README.md
+tells how often equals are told apart. The p-values are corrected by Holm (1979) over the pairs alone: a pair is one
+hypothesis however many the workloads. That two intervals overlap says nothing on a pair and is never used.
 
 Axes: B bootstrap draws, S submissions, W workloads, K studies, P pairs.
 """
@@ -22,11 +22,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from harness.scoring.profiles import R_MAX
 from harness.scoring.studies import FloatArray, IntArray, StudyTimes, counts
 
 ALPHA = 0.05
 POWER = 0.8
-MIN_STUDIES = 3  # with two the bootstrap sees half of the variance
+MIN_STUDIES = 5  # with fewer the draws see too little of what misses do
 MAX_SEEDS = 9_999
 
 _LEAST_P = 1e-12
@@ -40,7 +41,7 @@ class PairTest:
     Attributes:
       a, b: the rows.
       difference: the score of a less that of b.
-      error: its standard error; None, as what follows, where one of them has under 3 studies on some workload.
+      error: its standard error; None, as what follows, where one of them has under 5 studies on some workload.
       p, p_holm: two-sided p-value, alone and corrected over the pairs tested.
       seeds: studies of each submission on each workload with which a difference as large as this one would be found in
         80% of cases, at the level that Holm asks of the first pair; None where that is over 9,999, or not tested.
@@ -70,39 +71,52 @@ def all_pairs(submissions: int) -> IntArray:
     return np.array(list(itertools.combinations(range(submissions), 2)), np.int64).reshape(-1, 2)
 
 
-def pair_tests(times: StudyTimes, score_S: FloatArray, draws_BS: FloatArray | None) -> list[PairTest]:
-    """Test each pair of submissions, sorted by a, then b; without draws there is no test."""
+def pair_tests(times: StudyTimes, score_S: FloatArray, ratio_BSW: FloatArray | None) -> list[PairTest]:
+    """Test each pair of submissions, sorted by a, then b, by their scores and the draws of their ratios to the best;
+    without draws there is no test.
+    """
     n_SW = times.counts_SW[:, : len(times.workloads)]
     pairs = all_pairs(len(n_SW)).tolist()
-    tested = [draws_BS is not None and int(n_SW[pair].min()) >= MIN_STUDIES for pair in pairs]
-    tests = []
-    for (a, b), known in zip(pairs, tested, strict=True):
-        difference = float(score_S[a] - score_S[b])
-        test = PairTest(a, b, difference if abs(difference) > _SAME else 0.0)
-        if known and draws_BS is not None:
-            error = float(np.std(draws_BS[:, a] - draws_BS[:, b]))
-            seeds = seeds_needed(test.difference, error, float(n_SW[[a, b]].mean()), ALPHA / sum(tested))
-            test = replace(test, error=error, p=p_value(test.difference, error, n_SW[[a, b]]), seeds=seeds)
-        tests.append(test)
+    tests = [PairTest(a, b, _rounded(float(score_S[a] - score_S[b]))) for a, b in pairs]
+    if ratio_BSW is None:
+        return tests
+    part_BSW = np.maximum(0.0, R_MAX - ratio_BSW) / ((R_MAX - 1.0) * n_SW.shape[1])
+    draws_SB = np.ascontiguousarray(part_BSW.sum(-1).T)
+    variance_SW = part_BSW.var(0)
+    known = [int(n_SW[pair].min()) >= MIN_STUDIES for pair in pairs]
+    for row, (a, b) in enumerate(pairs):
+        if known[row]:
+            difference_B = draws_SB[a] - draws_SB[b]
+            error = float(difference_B.std())
+            p = p_value(tests[row].difference, error, difference_B, variance_SW[[a, b]], n_SW[[a, b]])
+            seeds = seeds_needed(tests[row].difference, error, float(n_SW[[a, b]].mean()), ALPHA / sum(known))
+            tests[row] = replace(tests[row], error=error, p=p, seeds=seeds)
     return holm(tests)
 
 
-def p_value(difference: float, error: float, n_2W: IntArray) -> float:
-    """Return the two-sided p of a difference of scores with `n_2W` studies of either on each workload.
+def p_value(
+    difference: float, error: float, difference_B: FloatArray, variance_2W: FloatArray, n_2W: IntArray
+) -> float:
+    """Return the two-sided p of a difference of scores with the draws `difference_B`.
 
-    It is at least what the rarest of all ways to deal the studies to the two has for a share: without any spread, in
-    studies that all reached or all missed a target, there is no standard error.
+    `variance_2W` is that of each cell's part of its score over the draws, of `n_2W` studies.
     """
     if difference == 0.0:
         return 1.0
     ways = math.prod(math.comb(int(n_a + n_b), int(n_a)) for n_a, n_b in n_2W.T)
-    least = max(_LEAST_P, 2.0 / ways)
-    if error <= _SAME:
-        return min(1.0, least)
-    from scipy import special  # slow to import, and only tests need it
+    least = 2.0 / ways  # without any spread, in studies that all reached or all missed, there is no standard error
+    if error > _SAME:
+        from scipy import special  # slow to import, and only tests need it
 
-    p = 2.0 * float(special.stdtr(int((n_2W - 1).sum()), -abs(difference) / error))
-    return min(1.0, max(p, least))
+        least = max(least, 2.0 * float(np.mean(difference_B * difference <= 0.0)))
+        degrees = variance_2W.sum() ** 2 / np.sum(variance_2W**2 / (n_2W - 1))
+        degrees = np.clip(degrees, (n_2W - 1).min(), (n_2W - 1).sum())
+        least = max(least, 2.0 * float(special.stdtr(degrees, -abs(difference) / error)))
+    return min(1.0, max(least, _LEAST_P))
+
+
+def _rounded(difference: float) -> float:
+    return 0.0 if abs(difference) < _SAME else difference
 
 
 def holm(tests: Sequence[PairTest]) -> list[PairTest]:

@@ -16,9 +16,15 @@ from harness.record.run_folder import Trial
 from harness.record.spec import Clock
 
 ALPHA = 0.001
-"""The level, the one of those records: the length is declared, but nobody counts how many were tried before it."""
+"""The level, ten times stricter than that of those records: nobody counts how many lengths were tried before the one
+that is declared. It supposes that final metrics are about normal: eight runs cannot exclude that a few in a hundred end
+much worse.
+"""
 
-OWN_WORD = "the length was declared beforehand; how many were tried before it is the submitter's own word"
+OWN_WORD = (
+    "the length was declared beforehand; how many were tried before it, and whether on these very seeds, is the "
+    "submitter's own word"
+)
 
 
 @dataclass(frozen=True)

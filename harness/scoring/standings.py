@@ -106,13 +106,13 @@ def standings(
     scores = estimates(*_arrays(found, "score_S"), least=0.0, most=1.0)
     score = {n: replace(e, parts=of) for n, e, of in zip(names, scores, parts(found), strict=True)}
     rank = ranks({name: estimate.value for name, estimate in score.items()})
-    score_BS = found.draws.score_S if found.draws else None
-    tests = separability.pair_tests(times, found.point.score_S, score_BS) if pairs else []
+    ratio_BSW = found.draws.ratio_SW if found.draws else None
+    tests = separability.pair_tests(times, found.point.score_S, ratio_BSW) if pairs else []
     return Standings(
         submissions=names,
         workloads=workloads,
         studies=(int(times.counts_SW.min()), int(times.counts_SW.max())),
-        time=_table(times, log_estimates(*_logs(found, "time_SW"))),
+        time=_table(times, _times(times, found)),
         ratio=_table(times, log_estimates(*_logs(found, "ratio_SW"), least=0.0)),
         mean_ratio=dict(zip(names, log_estimates(*_logs(found, "mean_ratio_S"), least=0.0), strict=True)),
         score=score,
@@ -122,6 +122,16 @@ def standings(
         rank_set=dict(zip(names, separability.rank_sets(tests, len(names)), strict=True)) if pairs else {},
         rank_without=_ranks_without(times, found.point.ratio_SW, integral),
     )
+
+
+def _times(times: StudyTimes, found: Sample) -> list[Estimate]:
+    """The percentile interval of a median is too narrow for few studies: it reaches at least to those that hold it."""
+    plain = log_estimates(*_logs(found, "time_SW"))
+    ends = zip(*(end.ravel().tolist() for end in bootstrap.median_ends(times)), strict=True)
+    return [
+        replace(one, interval=(min(one.interval[0], low), max(one.interval[1], high))) if one.interval else one
+        for one, (low, high) in zip(plain, ends, strict=True)
+    ]
 
 
 def ranks(scores: Mapping[str, float]) -> dict[str, int]:

@@ -96,7 +96,7 @@ def test_the_table_and_the_json_show_it(tmp_path: Path, capsys: pytest.CaptureFi
     scores.show(found)
     out = capsys.readouterr().out
     assert "w1: mean loss at most 0.5, version 1, at p < 0.001" in out
-    assert "note: the length was declared beforehand; how many were tried before it is the submitter's own" in out
+    assert "note: the length was declared beforehand; how many were tried before it, and whether" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("adamw", "muon"))}
     assert rows["muon"][1:5] == ["4", "of", "4", "300"]
     assert rows["adamw"][-2:] == ["met", "5.500"]
