@@ -12,8 +12,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import queue
+import stat
 import sys
+import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import jax
@@ -75,7 +80,7 @@ class Sweep:
             run.values.append(value if math.isfinite(value) else None)
         run.seconds += time.monotonic() - start
         status = "diverged" if run.diverged else "running"
-        return Answer(status, tuple(run.steps), tuple(run.values), round(run.seconds, 1))
+        return Answer(status, tuple(run.steps), tuple(run.values), round(run.seconds, 3))
 
     def _trained(self, run: Run, programs: Programs, until: int) -> list[float]:
         """Train a run up to a step; return the losses."""
@@ -122,10 +127,28 @@ def _met(run: Run, target: float | None, mode: Mode) -> bool:
     return target is not None and any(v <= target if mode == "min" else v >= target for v in found)
 
 
+def _lines() -> Iterable[str]:
+    """Return the lines of standard input. Where it is a pipe, this process ends with it, in the middle of a run too:
+    whoever asked is gone.
+    """
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return sys.stdin
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return iter(lines.get, "")
+
+
 def main(argv: list[str]) -> int:
     """Answer requests until the input ends."""
+    lines = _lines()
     sweep = Sweep(discovery.find("workloads", argv[0]))
-    for line in sys.stdin:
+    for line in lines:
         try:
             answer = sweep.run(plain_data.read(Request, json.loads(line), "request"))
         except HarnessError as error:
