@@ -37,10 +37,11 @@ from harness.program import discovery, search_space, submission
 from harness.program.submission import Dimension
 from harness.record import plain_data
 from harness.record.files import write_atomic
+from harness.record.search_record import SearchRun
 from harness.record.spec import DeviceConfig
 from harness.search import restamp, sweeps, targets
 from harness.search.recorded_search import Search, described, machine, shown
-from harness.search.targets import Point, StepTime, TargetRun
+from harness.search.targets import Point, StepTime
 
 ROOT = Path(__file__).resolve().parent.parent
 DIMENSIONS = ("learning_rate", "weight_decay")
@@ -133,7 +134,7 @@ def search_of(folder: discovery.Folder, jobs: int, device: Device) -> Search:
     """Return the search of one workload with what is in its record."""
     info = discovery.workload_info(folder)
 
-    def on_run(run: TargetRun) -> None:
+    def on_run(run: SearchRun) -> None:
         print(f"  {described(run, info.metric, DIMENSIONS)}", flush=True)
 
     record = ROOT / "results/targets" / f"{folder.name}.jsonl"

@@ -5,15 +5,16 @@
     python scripts/tune.py adamw nadamw suite=cpu --points 4 --dimensions 1
     python scripts/tune.py adamw suite=cpu --points 4 --dimensions 1 --table     only the table into its README
 
-Each submission gets the same number of quasi-random points over the first two dimensions of its search space, the rest
-at its defaults, on a tuning seed, which is never a scoring seed. All workloads of the suite share one setting: the
-worse half of the points, by mean rank over the workloads, ends at 25% of the step hint, the worse half of the rest at
-50%; what is left runs to the target or the end of the budget. A point's score is the geometric mean over workloads of
-its steps to the target over the baseline's, where a miss counts as twice the budget; between points that miss alike the
-better final metric decides. Within one submission steps rank as the ranking clock does: a step costs the same at every
-point. The length of a schedule is not among the two, for at 25% and 50% the shorter one looks better whatever comes of
-it: where the search space has a `horizon`, all points are drawn at one step hint, the best one runs to the target at
-four other lengths, and at the best of these so do the points that the last halving ended, for a longer schedule wants
+The search is that of `rules=tuned` (`harness.search.two_passes`), with one setting for all workloads of the suite: each
+submission gets the same number of quasi-random points over the first two dimensions of its search space, the rest at
+its defaults. On one tuning seed the better half goes on past 25% of the step hint and the best two past 50%, by mean
+rank over the workloads. The best two of all that ran to the end run on two more tuning seeds, and the lower median
+decides: first how many workloads were missed, then the geometric mean of the steps to the target, then the better
+metric.
+
+The length of a schedule is not among the two, for at 25% and 50% the shorter one looks better whatever comes of it:
+where the search space has a `horizon`, all points are drawn at one step hint, the best one runs to the target at four
+other lengths, and at the best of these so do the points that the last halving ended, for a longer schedule wants
 another learning rate. With one dimension the length stays at its default too, and the defaults run to the end beside
 the points.
 
@@ -25,19 +26,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import re
+import statistics
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.campaign import config
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, search_space, submission
-from harness.record.spec import Mode
-from harness.search import halving, sweeps
-from harness.search.recorded_search import Search, described, shown
+from harness.record.search_record import Asked, SearchRun
+from harness.record.spec import Value
+from harness.search import sweeps, two_passes
+from harness.search.recorded_search import Search, described, running, shown
 from harness.search.sweeps import Sweeps
-from harness.search.targets import RUNGS, Point, TargetRun, at, first_step, set_target_command
+from harness.search.targets import Point, set_target_command
+from harness.search.two_passes import Finished, Values
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCH_SEED = 0  # of the quasi-random points
@@ -75,12 +80,12 @@ def main() -> int:
                 for search in searches:
                     if search.info.name not in pools:
                         pools[search.info.name] = stack.enter_context(sweeps.started(search.folder, args.jobs))
-                best, finished = tune(name, searches, pools, args.points)
+                best, asked, finished = tune(name, searches, pools, args.points)
                 if args.write:
                     write_defaults(name, best, searches[0].moved)
                 if args.write or args.table:
                     readme = discovery.find("submissions", name).path / "README.md"
-                    section = page(name, suite, searches, args.points, finished)
+                    section = page(name, suite, searches, args.points, asked, finished)
                     readme.write_text(on_page(readme.read_text(), suite, section))
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -97,7 +102,7 @@ def search_of(folder: discovery.Folder, name: str, moved: tuple[str, ...], suite
     if info.target.value is None:
         raise ConfigError(f"{info.name} has no target to tune for; set it: {set_target_command(info)}")
 
-    def on_run(run: TargetRun) -> None:
+    def on_run(run: SearchRun) -> None:
         print(f"  {info.name}: {described(run, info.metric, moved)}", flush=True)
 
     record = ROOT / "results/tuning" / suite / info.name / f"{name}.jsonl"
@@ -106,79 +111,61 @@ def search_of(folder: discovery.Folder, name: str, moved: tuple[str, ...], suite
     return search
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A point that ran to the target, or the end of the budget, on every workload.
-
-    Attributes:
-      steps: to the target on each workload, None for a miss.
-      finals: the last measurement on each workload.
-      score: the geometric mean of steps over the baseline's; lower is better.
+def tune(
+    name: str, searches: list[Search], pools: Mapping[str, Sweeps], count: int
+) -> tuple[Point, list[Asked], list[Finished]]:
+    """Run what is missing of one submission's search; return the best point, what was asked on each workload, and all
+    points that ran to the end: the best two, on three tuning seeds, come first.
     """
-
-    point: Point
-    steps: tuple[int | None, ...]
-    finals: tuple[float | None, ...]
-    score: float
-
-
-def tune(name: str, searches: list[Search], pools: dict[str, Sweeps], count: int) -> tuple[Point, list[Finished]]:
-    """Run what is missing of one submission's search; return the best point, and all that ran to the end."""
     info = submission.read_info(discovery.find("submissions", name))
-    modes = [search.info.mode for search in searches]
     moved = searches[0].moved
     names = varied(name, moved)
-    fixed = {"horizon": HORIZON} if "horizon" in names else {}
-    drawn = search_space.draw_points(info, moved, count, SEARCH_SEED)
-    left: list[Point] = [(name, point | fixed) for point in drawn]
-    halved: list[Point] = []
-    for rung in RUNGS:
-        halved, columns = left, []
-        for search, mode in zip(searches, modes, strict=True):
-            step = round(rung * search.info.step_hint)
-            runs = search.run_all(pools[search.info.name], [(point, 0) for point in left], tuning=True, until=step)
-            columns.append(halving.ranks([at(run, step) for run in runs], mode))
-        left = halving.better_half(left, columns)
-    finished = finish(left, searches, pools)
+    fixed: dict[str, Value] = {"horizon": HORIZON} if "horizon" in names else {}
+    drawn = [point | fixed for point in search_space.draw_points(info, moved, count, SEARCH_SEED)]
+    asked = [two_passes.asked_of(search.info, name, drawn) for search in searches]
+    ask = running(name, searches, [pools[search.info.name] for search in searches], asked)
+    first = two_passes.STUDIES[:1]
+
+    def finish(points: Sequence[Values], studies: Sequence[int] = first) -> list[Finished]:
+        found = two_passes.finish(points, studies, ask)
+        for one in found:
+            told = zip(searches, one.steps(asked), strict=True)
+            reached = ", ".join(f"{s.info.name} {' / '.join(str(n or 'missed') for n in row)}" for s, row in told)
+            text = f"{shown((name, dict(one.point)), names)}: {score(one, asked, searches)} times the baseline's steps"
+            print(f"{text} ({reached})", flush=True)
+        return found
+
+    _, halved, left = two_passes.halved(asked, ask)
+    finished = finish(left)
     if fixed:
-        _, point = best_of(finished, modes).point
-        finished += finish([(name, point | {"horizon": h}) for h in HORIZONS if h != HORIZON], searches, pools)
-        fixed = {"horizon": best_of(finished, modes).point[1]["horizon"]}
-    tried = [f.point for f in finished]
-    again: list[Point] = [(name, point | fixed) for _, point in halved]
+        point = two_passes.ordered(finished, asked)[0].point
+        finished += finish([{**point, "horizon": h} for h in HORIZONS if h != HORIZON])
+        fixed = {"horizon": two_passes.ordered(finished, asked)[0].point["horizon"]}
+    again: list[Values] = [{**point, **fixed} for point in halved]
     if len(moved) == 1:
-        again.append((name, dict(info.defaults)))
-    finished += finish([point for point in again if point not in tried], searches, pools)
-    best = best_of(finished, modes)
-    print(f"{name}: best is {shown(best.point, names)} at {best.score:.3f}", flush=True)
-    return best.point, finished
+        again.append(info.defaults)
+    tried = [one.point for one in finished]
+    finished += finish([point for point in again if point not in tried])
+    two = [one.point for one in two_passes.ordered(finished, asked)[: two_passes.FINALISTS]]
+    finalists = two_passes.ordered(finish(two, two_passes.STUDIES), asked)
+    best = finalists[0]
+    print(f"{name}: best is {shown((name, dict(best.point)), names)} at {score(best, asked, searches)}", flush=True)
+    return (name, dict(best.point)), asked, [*finalists, *(one for one in finished if one.point not in two)]
 
 
-def finish(points: list[Point], searches: list[Search], pools: dict[str, Sweeps]) -> list[Finished]:
-    """Run points to the target, or the end of the budget, on every workload."""
-    by_workload = []
-    names = varied(points[0][0], searches[0].moved) if points else ()
-    for search in searches:
-        pool, until = pools[search.info.name], search.info.target.budget_steps
-        target = search.info.target.value
-        runs = search.run_all(pool, [(point, 0) for point in points], tuning=True, until=until, target=target)
-        by_workload.append(runs)
-    finished = []
-    for point, runs in zip(points, zip(*by_workload, strict=True), strict=True):
-        targets = [search.info.target for search in searches]
-        steps = tuple(first_step(r, t.value, s.info.mode) for r, t, s in zip(runs, targets, searches, strict=True))
-        score = halving.geometric_score(steps, [t.steps_to_target for t in targets], [t.budget_steps for t in targets])
-        finished.append(Finished(point, steps, tuple(run.values[-1] for run in runs), score))
-        reached = ", ".join(f"{s.info.name} {n or 'missed'}" for s, n in zip(searches, steps, strict=True))
-        print(f"{shown(point, names)}: {score:.3f} times the baseline's steps ({reached})", flush=True)
-    return finished
-
-
-def best_of(finished: list[Finished], modes: list[Mode]) -> Finished:
-    """Return the best point: by score, then by the mean rank of its final metrics, then the earlier."""
-    finals = zip(*(f.finals for f in finished), strict=True)
-    columns = [halving.ranks(values, mode) for values, mode in zip(finals, modes, strict=True)]
-    return finished[halving.best([f.score for f in finished], columns)]
+def score(one: Finished, asked: Sequence[Asked], searches: Sequence[Search]) -> str:
+    """Return the geometric mean over workloads of a point's steps over the baseline's, a miss as its budget: the lower
+    median over the tuning seeds, and how many workloads that one missed.
+    """
+    pairs = []
+    for by_workload in zip(*one.steps(asked), strict=True):
+        logs = [
+            math.log((limit.budget_steps if steps is None else steps) / search.info.target.steps_to_target)
+            for steps, limit, search in zip(by_workload, asked, searches, strict=True)
+        ]
+        pairs.append((by_workload.count(None), math.exp(statistics.fmean(logs))))
+    missed, ratio = statistics.median_low(pairs)
+    return f"{ratio:.3f}" + (f" ({missed} missed)" if missed else "")
 
 
 def varied(name: str, moved: tuple[str, ...]) -> tuple[str, ...]:
@@ -187,31 +174,38 @@ def varied(name: str, moved: tuple[str, ...]) -> tuple[str, ...]:
     return (*moved, *(["horizon"] if len(moved) == 2 and "horizon" in space else []))
 
 
-def page(name: str, suite: str, searches: list[Search], count: int, finished: list[Finished]) -> str:
+def page(
+    name: str, suite: str, searches: list[Search], count: int, asked: Sequence[Asked], finished: list[Finished]
+) -> str:
     """Return what a submission's README says of its tuning, in Markdown."""
     moved = searches[0].moved
     names = varied(name, moved)
-    columns = [*names, *(f"{s.info.name} (of {s.info.target.budget_steps})" for s in searches), "score"]
+    columns = [*names, *(f"{one.workload} (of {one.budget_steps})" for one in asked), "score"]
     rows = [columns, ["---"] * len(columns)]
-    for f in finished:
-        cells = (
-            str(n) if n else f"missed, {'diverged' if final is None else format(final, '.4g')}"
-            for n, final in zip(f.steps, f.finals, strict=True)
-        )
-        rows.append([*(f"{f.point[1][n]:g}" for n in names), *cells, f"{f.score:.3f}"])
+    for one in finished:
+        cells = [
+            " / ".join(_cell(steps, run.values[-1]) for steps, run in zip(row, runs, strict=True))
+            for row, runs in zip(one.steps(asked), one.runs, strict=True)
+        ]
+        rows.append([*(f"{one.point[n]:g}" for n in names), *cells, score(one, asked, searches)])
     runs = sum(len(search.runs) for search in searches)
     lengths = ", and schedule lengths" if "horizon" in names else ""
     options = f"--points {count}" if len(moved) == 2 else f"--points {count} --dimensions {len(moved)}"
     lines = [
         f"Suite `{suite}`: {count} points over {' and '.join(moved)}{lengths}; {runs} runs on tuning seeds.",
-        "Of those that ran to the end, the steps to the target (of the budget; at a miss the final metric), and the",
-        "geometric mean of steps over the baseline's, with a miss as twice the budget (lower is better):",
+        "Of those that ran to the end, the steps to the target (of the budget; at a miss the final metric), for the",
+        "best two on three seeds, and the geometric mean of steps over the baseline's, with a miss as its budget",
+        "(lower is better; of several seeds the median):",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
         f"Records: `results/tuning/{suite}/`, made by `python scripts/tune.py {name} suite={suite} {options}`.",
     ]
     return "\n".join([BEGIN.format(suite), *lines, END])
+
+
+def _cell(steps: int | None, final: float | None) -> str:
+    return str(steps) if steps else f"missed, {'diverged' if final is None else format(final, '.4g')}"
 
 
 def on_page(text: str, suite: str, section: str) -> str:
@@ -239,16 +233,11 @@ def write_defaults(name: str, best: Point, moved: tuple[str, ...]) -> None:
 def cost(name: str, searches: list[Search], count: int) -> str:
     """Return a line on what the search of one submission takes at most."""
     seconds = 0.0
+    lengths = len(HORIZONS) - 1 if "horizon" in varied(name, searches[0].moved) else 0
+    more = lengths + -(-count // 2) + (len(searches[0].moved) == 1)  # what was halved last, and the defaults
     for search in searches:
-        hint, target = search.info.step_hint, search.info.target
-        left, before, steps = count, 0.0, 0.0
-        for rung in RUNGS:
-            steps += left * (rung - before) * hint
-            left, before = -(-left // 2), rung
-        lengths = len(HORIZONS) - 1 if "horizon" in varied(name, search.moved) else 0
-        more = lengths + left + (len(search.moved) == 1)  # what the last halving ended, and the defaults
-        seconds += (steps + left * (target.budget_steps - before * hint)) * target.reference_step_s
-        seconds += more * target.budget_steps * target.reference_step_s
+        asked = two_passes.asked_of(search.info, name, [{}] * count)
+        seconds += (two_passes.most_steps(asked) + more * asked.budget_steps) * search.info.target.reference_step_s
     recorded = sum(len(search.runs) for search in searches)
     where = ", ".join(search.info.name for search in searches)
     return f"{name}: {count} points on {where}: about {seconds / 60:.0f} minutes; {recorded} runs are recorded already"

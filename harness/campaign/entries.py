@@ -3,8 +3,8 @@
     results/<device>/<suite>-<rules>.entries.json
 
 The nonce is the `seed=` of every study that is scored. It is drawn once, after the programs are fixed and committed, so
-that nobody can have tuned on these seeds; all submissions share it, so that tests are paired. Points and tuning trials
-do not depend on it. `scripts/make_leaderboard.py --enter` and `--draw` are the commands.
+that nobody can have tuned on these seeds; all submissions share it, so that tests are paired. Points and searches do
+not depend on it. `scripts/make_leaderboard.py --enter` and `--draw` are the commands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from harness.campaign import config
 from harness.campaign.device import resolve_device
-from harness.campaign.hyperparameters import SEARCH_SEED, points_of, rules_for, write
+from harness.campaign.hyperparameters import points_of, rules_for, write
 from harness.campaign.pairing import Pairing
 from harness.campaign.plan import submission_folders
 from harness.errors import ConfigError, HarnessError, RunFolderError
@@ -185,10 +185,11 @@ def check(file: Path, trials: Iterable[Trial]) -> None:
     }
     for trial in trials:
         spec = trial.spec
-        seed = SEARCH_SEED if spec.tuning else held.nonce
-        if spec.seed != seed:
-            what = "its tuning trials have" if spec.tuning else "the nonce of its board is"
-            raise RunFolderError(f"{trial.path} ran with seed={spec.seed}, and {what} {seed}; run `{held.command}`")
+        if spec.seed != held.nonce:
+            raise RunFolderError(
+                f"{trial.path} ran with seed={spec.seed}, and the nonce of its board is {held.nonce}; run "
+                f"`{held.command}`"
+            )
         if _of(spec) not in known:
             raise RunFolderError(f"{trial.path}: {_why_not(spec, held)}; {_LATER.format(file=file)}")
 

@@ -14,10 +14,11 @@ from harness.program.submission import SubmissionInfo, choose_point
 from harness.record import plain_data
 from harness.record.files import write_atomic
 from harness.record.spec import SCHEMA, Rules, RunSpec, Value, short_hash
+from harness.search import two_passes
 
-SEARCH_SEED = 0
-"""What points and tuning trials are drawn from, whatever `seed=` says: it is the nonce of the studies that are scored,
-and the program and points of a submission are entered on a board before that is drawn.
+SEARCH_SEED = two_passes.SEED
+"""What points and the streams of a search are drawn from, whatever `seed=` says: that is the nonce of the studies that
+are scored, and the program and points of a submission are entered on a board before it is drawn.
 """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.campaign.hyperparameters import SEARCH_SEED, Points
+from harness.campaign.hyperparameters import Points
 from harness.errors import ConfigError
 from harness.machine.flags import Device
 from harness.program import discovery, processes, submission
@@ -50,12 +50,11 @@ class Pairing:
         """The budget in baseline steps, the rules' factor included."""
         return round(self.info.budget_steps * self.rules.budget_factor)
 
-    def spec(self, point: dict[str, Value], study: int, trial: int, *, tuning: bool = False) -> TrialSpec:
+    def spec(self, point: dict[str, Value], study: int, trial: int) -> TrialSpec:
         """Return the identity of one trial."""
         rules, info = self.rules, self.info
         steps = self.declared_steps
         automatic: Clock = "wall" if self.device == "gpu" else "calibrated"
-        fresh = rules.counts == "fresh_seeds" and not tuning
         return TrialSpec(
             schema=SCHEMA,
             workload=self.place.name,
@@ -79,16 +78,16 @@ class Pairing:
             free_batch_size=rules.free_batch_size,
             study=study,
             trial=trial,
-            seed=SEARCH_SEED if tuning else self.run.seed,
-            tuning=tuning,
+            seed=self.run.seed,
+            tuning=False,
             device=self.device,
             deterministic=self.run.device.deterministic or self.device == "cpu",  # a CPU always is
             max_steps=self.run.max_steps,
             variant=info.variant,
             counts=rules.counts,
             steps=steps,
-            studies=1 if tuning else rules.studies,
-            trials=1 if fresh else self.points.trials,
+            studies=rules.studies,
+            trials=1 if rules.counts == "fresh_seeds" else self.points.trials,
             workload_program=self.found.workload if self.found else None,
             program=self._program(point),
         )

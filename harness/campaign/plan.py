@@ -1,7 +1,7 @@
 """From a RunSpec to trials: which folders take part, what identifies each trial, which are finished, which remain.
 
 A plan is a function of the request and of the records below the output folder. Where the trials depend on the results
-of others (`rules=tuned`), the plan is made again once those are there.
+of searches (`rules=tuned`), the plan is made again once those are there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.campaign import expected_time
+from harness.campaign import expected_time, searches
 from harness.campaign.device import resolve_device
 from harness.campaign.hyperparameters import Points, plan_file, points_of, rules_for, write
 from harness.campaign.hyperparameters import record as record_points
 from harness.campaign.pairing import Pairing
-from harness.campaign.tuned_point import Choice, choose, target_time
+from harness.campaign.searches import PlannedSearch
+from harness.campaign.tuned_point import Choice
 from harness.data import store
 from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
@@ -60,7 +61,7 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Later:
-    """Trials on fresh seeds whose point is not chosen yet: the tuning trials of this workload are not finished."""
+    """Trials on fresh seeds whose point is not chosen yet: the search on this workload is not finished."""
 
     workload: str
     submission: str
@@ -74,9 +75,9 @@ class Plan:
 
     Attributes:
       trials: in the order they run in.
-      later: what follows once tuning trials are finished.
+      later: what follows once searches are finished.
       points: of each submission.
-      choices: made by the tuning trials that are finished.
+      searches: for the points of fresh seeds, finished or not.
     """
 
     run: RunSpec
@@ -84,7 +85,17 @@ class Plan:
     problems: tuple[HarnessError, ...]
     later: tuple[Later, ...] = ()
     points: tuple[Points, ...] = ()
-    choices: tuple[Choice, ...] = ()
+    searches: tuple[PlannedSearch, ...] = ()
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What the searches that are finished chose."""
+        return tuple(search.choice for search in self.searches if search.choice is not None)
+
+    @property
+    def due(self) -> tuple[PlannedSearch, ...]:
+        """The searches to run, in order."""
+        return tuple(search for search in self.searches if search.choice is None)
 
     @property
     def runnable(self) -> tuple[PlannedTrial, ...]:
@@ -160,15 +171,17 @@ def _extended(
         return replace(plan, trials=plan.trials + tuple(planned(specs)))
     if pairing.points.trials == 1:  # nothing to choose from
         return replace(plan, trials=plan.trials + tuple(planned(fresh(lists[0][0]))))
-    tuning = planned([pairing.spec(point, 0, t, tuning=True) for t, point in enumerate(lists[0])])
-    plan = replace(plan, trials=plan.trials + tuple(tuning))
-    if len(tuning) < len(lists[0]) or any(trial.runnable for trial in tuning):
+    try:
+        search = searches.planned(pairing)
+    except RunFolderError as error:
+        problems.append(error)
+        return plan
+    plan = replace(plan, searches=(*plan.searches, search))
+    if search.choice is None:
         expected = expected_time.expected_s(fresh(lists[0][0])[0], pairing.info, earlier)
         later = Later(pairing.place.name, pairing.folder.name, pairing.rules.studies, expected)
         return replace(plan, later=(*plan.later, later))
-    choice = choose([run_folder.read_trial(trial.path) for trial in tuning])
-    trials = plan.trials + tuple(planned(fresh(choice.point)))
-    return replace(plan, trials=trials, choices=(*plan.choices, choice))
+    return replace(plan, trials=plan.trials + tuple(planned(fresh(search.choice.point))))
 
 
 def _planned(pairing: Pairing, spec: TrialSpec, specs: list[TrialSpec], expected_s: float | None) -> PlannedTrial:
@@ -176,7 +189,7 @@ def _planned(pairing: Pairing, spec: TrialSpec, specs: list[TrialSpec], expected
     options = Options(str(pairing.place.path), str(pairing.folder.path), run.checkpoint_s, run.hang_s)
     path = root / spec.folder
     rivals: tuple[Path, ...] = ()
-    if pairing.rules.stop_hopeless and not (pairing.rules.counts == "fresh_seeds" and not spec.tuning):
+    if pairing.rules.stop_hopeless and pairing.rules.counts == "fastest":
         rivals = tuple(root / other.folder for other in specs if other.study == spec.study and other != spec)
     status = run_folder.read_trial(path).status if (path / "spec.json").exists() else Status.PLANNED
     again = run.retry and status in FAILED
@@ -190,12 +203,18 @@ def _least_time(rivals: Iterable[Path]) -> float | None:
     for path in rivals:
         with contextlib.suppress(RunFolderError):  # one that is damaged is told of where it is planned itself
             if (path / "spec.json").exists():
-                times.append(target_time(run_folder.read_trial(path)))
+                times.append(_target_time(run_folder.read_trial(path)))
     return min((time for time in times if time is not None), default=None)
 
 
+def _target_time(trial: run_folder.Trial) -> float | None:
+    """Return the time to the target on the ranking clock; None for a trial that did not reach it, failed or goes on."""
+    hit = None if trial.status in FAILED | UNFINISHED else trial.hit
+    return getattr(hit.scored, trial.spec.clock) if hit else None
+
+
 def record(plan: Plan) -> None:
-    """Write the points, before the first trial, and the choices that tuning trials have led to."""
+    """Write the points, before the first run, and the choices that searches have led to."""
     root = Path(plan.run.out)
     for points in plan.points:
         record_points(root, points)
@@ -203,11 +222,14 @@ def record(plan: Plan) -> None:
         if choices:
             file = plan_file(root, points)
             write(file.with_suffix(".choices.json"), {"choices": plain_data.to_plain(choices)})
+    for search in plan.searches:
+        searches.record(search)
 
 
 def check_data(plan: Plan) -> None:
-    """Raise DataError with the command that gets them where data sets are missing that trials left to run need."""
+    """Raise DataError with the command that gets them where data sets are missing that what is left to run needs."""
     places = {Path(trial.options.workload_path) for trial in plan.runnable}
+    places |= {search.pairing.place.path for search in plan.due}
     infos = [discovery.workload_info(discovery.Folder("workloads", place.name, place)) for place in sorted(places)]
     names = sorted({name for info in infos for name in info.datasets})
     told = {name: why for name in names if (why := store.state(name)[1])}

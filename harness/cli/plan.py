@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.parser import command_parser, print_error, print_export
+from harness.errors import HarnessError
 
 HELP = """\
 examples:
@@ -40,5 +41,13 @@ def call(args: argparse.Namespace) -> int:
         print_error(problem)
     if args.output is not None:
         count = plan_file.write(args.output, planned.trials)
+        if planned.later:
+            print_error(
+                HarnessError(
+                    f"{len(planned.due)} searches come first, whose fresh seeds are not in the file: run them with "
+                    "`harness run` and the same words on a machine with a configuration, then plan again"
+                ),
+                kind="note",
+            )
         print(f"{count} trials in {args.output}; run them with: python -m harness.campaign {args.output} --out runs")
     return 1 if planned.problems else 0

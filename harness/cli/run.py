@@ -18,7 +18,7 @@ examples:
   harness run ./my_optimizer workload=lm_grammar
   harness run adamw workload=lm_grammar,resnet_digits seed=1
   harness run adamw hp.learning_rate=0.003      another hyperparameter
-  harness run adamw muon rules=tuned            for results: tuned, then 6 fresh seeds, with intervals
+  harness run adamw muon rules=tuned            for results: tuned, then 7 fresh seeds, with intervals
   harness run adamw rules=speedrun steps=600    are 600 steps enough? 8 runs, and a test of their mean
   harness run adamw stop=horizon clock=wall     to the last step; rank by wall time
   harness run adamw max_steps=20 out=/tmp/runs  a smoke test
@@ -68,5 +68,12 @@ def call(args: argparse.Namespace) -> int:
         code = max(code, problem.exit_code)
 
     run_one = functools.partial(live.run_trial, tensorboard=request.tensorboard)
-    planned = run_plan(planned, names, run_one, on_problem=on_problem, on_choices=plan_table.print_choices)
+    planned = run_plan(
+        planned,
+        names,
+        run_one,
+        on_run=live.show_run,
+        on_problem=on_problem,
+        on_choices=plan_table.print_choices,
+    )
     return max(code, 0 if run_summary.print_summary(planned) else 1)

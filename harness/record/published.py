@@ -1,9 +1,9 @@
 """Published records: the trials of a campaign in one file, small enough for a repository.
 
 A JSON-lines file for each suite and ruleset below `results/<device>/`. The first line says what it is; then come the
-environments that trials ran in, and the trials, each with its spec (hyperparameters, seeds and source hashes among it),
-its result, and of its measurements the one that met the target and the last. Read again they are trials like those of
-run folders, and are scored by the same code.
+environments that trials ran in, the searches that chose points, and the trials, each with its spec (hyperparameters,
+seeds and source hashes among it), its result, and of its measurements the one that met the target and the last. Read
+again they are trials like those of run folders, and are scored by the same code.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RunFolderError
-from harness.record import older, plain_data
+from harness.record import older, plain_data, search_record
 from harness.record.result import Status, to_result
 from harness.record.run_folder import Trial
+from harness.record.search_record import SearchRecord
 from harness.record.spec import SCHEMA as RECORD_SCHEMA
 from harness.record.spec import TrialSpec, short_hash
 
@@ -39,6 +41,8 @@ def write(file: Path, trials: Iterable[Trial], suite: str) -> None:
     lines: list[dict[str, Any]] = [{"kind": KIND, "schema": SCHEMA, "suite": suite, "rules": ", ".join(rules)}]
     environments = {short_hash(env): env for trial in ordered if (env := _environment(trial))}
     lines += [{"environment": key, "fingerprint": env} for key, env in sorted(environments.items())]
+    searches = {(trial.spec.workload, trial.spec.submission): trial.search for trial in ordered if trial.search}
+    lines += [{"search": search_record.to_plain(search)} for _, search in sorted(searches.items(), key=lambda s: s[0])]
     lines += [_line(trial) for trial in ordered]
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")
@@ -49,6 +53,7 @@ def write(file: Path, trials: Iterable[Trial], suite: str) -> None:
 def read(file: Path) -> list[Trial]:
     """Return the trials of a file. Raises RunFolderError naming the line where it is damaged."""
     environments: dict[str, Any] = {}
+    searches: dict[tuple[str, str], SearchRecord] = {}
     trials = []
     for number, text in enumerate(file.read_text().splitlines(), 1):
         where = f"{file}: line {number}"
@@ -58,8 +63,13 @@ def read(file: Path) -> list[Trial]:
                 _check_head(data, file)
             elif "fingerprint" in data:
                 environments[data["environment"]] = data["fingerprint"]
+            elif "search" in data:
+                search = search_record.from_plain(data["search"], where)
+                searches[search.asked.workload, search.asked.submission] = search
             else:
-                trials.append(_trial(data, environments, where))
+                trial = _trial(data, environments, where)
+                search_of = None if trial.spec.tuning else searches.get((trial.spec.workload, trial.spec.submission))
+                trials.append(replace(trial, search=search_of))
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(
                 f"{where} is damaged ({error!r}); take the file as it was published, or make it again"

@@ -20,15 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunFolderError
-from harness.record import older, plain_data
+from harness.record import older, plain_data, search_record
 from harness.record.files import write_atomic
 from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
+from harness.record.search_record import SearchRecord
 from harness.record.spec import EXPECTED, SCHEMA, SOURCES, Options, TrialSpec
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run folder as read: the spec, the events that count, and the result where there is one."""
+    """A run folder as read: the spec, the events that count, the result where there is one, and the search that lies
+    beside it where fresh seeds count.
+    """
 
     path: Path
     spec: TrialSpec
@@ -36,6 +39,7 @@ class Trial:
     reason: str
     events: list[dict[str, Any]]
     result: Result | None
+    search: SearchRecord | None = None
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -232,7 +236,9 @@ def read_trial(path: Path) -> Trial:
         status, reason = Status.INTERRUPTED, "killed; run again to go on"
     else:
         status, reason = Status.PLANNED, ""
-    return Trial(path, spec, status, reason, events, result)
+    fresh = spec.counts == "fresh_seeds" and not spec.tuning and spec.max_steps is None
+    search = search_record.read(search_record.file_of(path.parent)) if fresh else None
+    return Trial(path, spec, status, reason, events, result, search)
 
 
 def read_result(file: Path) -> Result:

@@ -106,7 +106,7 @@ class RunSpec:
         target: they run the whole horizon and are not scored.
       rules, device: the chosen groups.
       seed: the root of the random streams of every study that is scored, common to all submissions. 0 is public; a
-        published board draws one, its nonce. Points and tuning trials do not depend on it.
+        published board draws one, its nonce. Points and searches do not depend on it.
       out: folder for run folders.
       hp: hyperparameter values that replace the submission's defaults.
       max_steps: end every trial at this step (smoke tests; such runs are never ranked); null for no limit.

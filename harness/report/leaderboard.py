@@ -26,7 +26,7 @@ NOTHING = "No results are published yet."
 
 
 def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[Path]:
-    """Publish the trials of run folders that count, with the tuning trials behind them; return the files written.
+    """Publish the trials of run folders that count, with the searches behind them; return the files written.
 
     Of a submission that was published before, the new trials replace the old ones; the others stay. Toys are passed
     over. Raises RunFolderError where trials are missing, unfinished or not comparable with those that are published, or
@@ -43,7 +43,7 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
         if not chosen.trials:
             raise RunFolderError(f"rules {rules}: no trial there counts ({'; '.join(chosen.notes)})")
         toys = unscored_workloads({trial.spec.workload for trial in of_these})
-        new = [trial for trial in (*chosen.tuning, *chosen.trials) if trial.spec.workload not in toys]
+        new = [trial for trial in chosen.trials if trial.spec.workload not in toys]
         if not new:
             raise RunFolderError(f"rules {rules}: only toys were run ({', '.join(sorted(toys))}), which have no board")
         name = suite or _suite({trial.spec.workload for trial in new})

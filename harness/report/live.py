@@ -1,4 +1,4 @@
-"""A trial run while people watch: its progress on the terminal, its curves in TensorBoard."""
+"""Trials and searches while people watch: progress on the terminal, curves in TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 from harness.campaign.launch import gpus, local
 from harness.campaign.plan import PlannedTrial
+from harness.campaign.searches import PlannedSearch
 from harness.record import run_folder
 from harness.record.run_folder import Trial
+from harness.record.search_record import SearchRun
 from harness.report import progress
+from harness.search import two_passes
 
 
 def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool) -> Trial:
@@ -38,6 +41,16 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool) -> Tri
             presses=slot.presses,
             worker=slot.worker,
         )
+
+
+def show_run(search: PlannedSearch, run: SearchRun) -> None:
+    """Print a line on a run of a search that has ended, for now or for good."""
+    asked = search.asked
+    value = "diverged" if run.status == "diverged" else f"{asked.metric} {run.values[-1]:.4f}"
+    hit = two_passes.reached(run, asked.target, asked.mode) is not None
+    number = asked.points.index(run.hyperparameters)
+    text = f"{asked.workload} / {asked.submission} point {number}, tuning seed {run.study}: step {run.steps[-1]}"
+    print(f"{text}, {value}{' (target met)' if hit else ''}", flush=True)
 
 
 @contextlib.contextmanager

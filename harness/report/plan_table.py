@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.campaign.plan import Plan, submission_folders
+from harness.campaign.searches import PlannedSearch
 from harness.campaign.tuned_point import Choice
 from harness.program import discovery
 from harness.record.result import FAILED
@@ -17,51 +18,64 @@ def print_plan(plan: Plan, *, everything: bool = False) -> None:
     """Print a row for each trial and what is left to run; with `everything` first what takes part unnamed."""
     if everything:
         print(all_submissions())
-    if plan.trials:
+    if plan.trials or plan.searches:
         print_table(HEAD, rows(plan))
         print(total(plan), flush=True)
 
 
 def print_choices(choices: Sequence[Choice]) -> None:
-    """Print a line on each point that tuning trials chose."""
+    """Print a line on each point that a search chose."""
     for choice in choices:
         print(choice.text, flush=True)
 
 
 def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
-    """Return a row below `HEAD` for each trial."""
-    return [
-        (
-            t.spec.workload,
-            t.spec.submission,
-            t.spec.number,
-            f"{t.status}, again" if t.again else str(t.status),
-            "-" if not t.runnable else "?" if t.expected_s is None else f"{t.expected_s / 60:.1f}",
-        )
-        for t in plan.trials
-    ] + [
-        (
-            later.workload,
-            later.submission,
-            f"0-{later.studies - 1}/0",
-            "waits for the tuning trials to choose its point",
-            "?" if later.expected_s is None else f"{later.studies * later.expected_s / 60:.1f}",
-        )
-        for later in plan.later
-    ]
+    """Return a row below `HEAD` for each search and each trial."""
+    return (
+        [_search_row(search) for search in plan.searches]
+        + [
+            (
+                t.spec.workload,
+                t.spec.submission,
+                t.spec.number,
+                f"{t.status}, again" if t.again else str(t.status),
+                "-" if not t.runnable else "?" if t.expected_s is None else f"{t.expected_s / 60:.1f}",
+            )
+            for t in plan.trials
+        ]
+        + [
+            (
+                later.workload,
+                later.submission,
+                f"0-{later.studies - 1}/0",
+                "waits for the search to choose its point",
+                "?" if later.expected_s is None else f"{later.studies * later.expected_s / 60:.1f}",
+            )
+            for later in plan.later
+        ]
+    )
+
+
+def _search_row(search: PlannedSearch) -> tuple[str, str, str, str, str]:
+    points, runs = len(search.asked.points), len(search.record.runs)
+    status = "finished" if search.choice else f"{runs} runs recorded" if runs else "planned"
+    left = "-" if search.choice else "?" if search.expected_s is None else f"{search.expected_s / 60:.1f}"
+    return search.asked.workload, search.asked.submission, f"search of {points} points", status, left
 
 
 def total(plan: Plan) -> str:
     """Return one line on what is left to run."""
     following = [later.expected_s for later in plan.later for _ in range(later.studies)]
-    expected = [t.expected_s for t in plan.runnable] + following
-    count = len(expected)
-    text = f"{count} of {len(plan.trials) + len(following)} trials to run"
+    trials = [t.expected_s for t in plan.runnable] + following
+    text = f"{len(trials)} of {len(plan.trials) + len(following)} trials to run"
+    if due := len(plan.due):
+        text = f"{due} {'search' if due == 1 else 'searches'} and {text}"
+    expected = trials + [search.expected_s for search in plan.due]
     known = [seconds for seconds in expected if seconds is not None]
     if known:
         text += f", about {sum(known) / 60:.1f} minutes"
-    if len(known) < count:
-        text += f"{' and' if known else ','} {count - len(known)} of unknown length"
+    if len(known) < len(expected):
+        text += f"{' and' if known else ','} {len(expected) - len(known)} of unknown length"
     if any(t.spec.variant for t in plan.trials):
         text += "; held-out variants have no target and are not scored"
     failed = sum(t.status in FAILED and not t.again for t in plan.trials)

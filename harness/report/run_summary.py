@@ -29,7 +29,7 @@ def print_summary(planned: Plan) -> bool:
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
     for later in planned.later:
-        print(f"{later.submission} on {later.workload}: its tuning trials are not finished", file=sys.stderr)
+        print(f"{later.submission} on {later.workload}: its search is not finished", file=sys.stderr)
     return not short and not planned.later
 
 

@@ -57,7 +57,7 @@ class Scores:
       times: median time to target on each clock that was measured at every hit, the ranking clock first.
       standings: of the ranked workloads, on each of these clocks; empty where there are none.
       gaps: what is missing.
-      choices: of the points, where tuning trials made them.
+      choices: of the points, where searches made them.
       speeds: by submission and workload, of the program that most of its trials ran.
       verdicts: where the mean of the final metric counts; nothing is ranked then.
       notes: lines.
@@ -160,7 +160,7 @@ def score(
     if shown := sorted(set(specs) & set(unscored)):
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
     lines += notes.of_missing(outcomes, missing, allow_missing)
-    found_choices, remarks = tuned.choices(chosen.tuning, chosen.trials)
+    found_choices, remarks = tuned.choices(chosen.trials)
     of_programs = speeds.by_cell(chosen.trials, known)
     lines += notes.of_speeds({cell: one for cell, one in of_programs.items() if cell[1] in ranked}, ranking)
     lines += notes.of_calibration([t for t in chosen.trials if t.spec.workload in ranked], ranking)

@@ -35,23 +35,19 @@ _COMPARED = operator.attrgetter(*_SAME_EVERYWHERE, "workload", *_SAME_PER_WORKLO
 
 @dataclass(frozen=True)
 class Selection:
-    """The trials that count, and a line on each thing that was left out or has to be known.
-
-    `tuning` holds the trials on tuning seeds that chose the points of those that count.
-    """
+    """The trials that count, and a line on each thing that was left out or has to be known."""
 
     trials: tuple[Trial, ...]
     notes: tuple[str, ...]
-    tuning: tuple[Trial, ...] = ()
 
 
 def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection:
     """Return the trials that are scored together, whatever the order they come in.
 
-    Left out, with a note: smoke tests (`max_steps`), held-out variants, trials on tuning seeds, and what a newer run
-    folder supersedes:
-    another source of the same submission, or another spec (hyperparameters, seed) of the same study and trial. Newer is
-    by the times of the run folder's files. `unscored` names workloads that are only shown.
+    Left out, with a note: smoke tests (`max_steps`), held-out variants, trials on tuning seeds (records that are older
+    than searches), and what a newer run folder supersedes: another source of the same submission, or another spec
+    (hyperparameters, seed) of the same study and trial. Newer is by the times of the run folder's files. `unscored`
+    names workloads that are only shown.
 
     Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, under
     different versions of jax or settings of XLA and malloc, or on different versions of a workload.
@@ -64,20 +60,12 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
     remaining = _leave_out(
         remaining, notes, lambda t: t.spec.variant is not None, "on held-out variants, which have no target"
     )
-    tuning = [t for t in remaining if t.spec.tuning]
     remaining = _leave_out(remaining, notes, lambda t: t.spec.tuning, "run on tuning seeds, which are never scored")
     check_comparable(remaining)
     remaining = _newest_sources(remaining, notes, unscored)
     remaining = _newest_specs(remaining, notes)
-    version = _versions([*tuning, *remaining])
-
-    def tuned(trial: Trial) -> Hashable:
-        return trial.spec.rules, trial.spec.workload, version(trial)
-
-    scored = set(map(tuned, remaining))
-    of_these = [t for t in tuning if tuned(t) in scored]
     notes += _remarks(remaining, unscored)
-    return Selection(tuple(remaining), tuple(notes), tuple(_newest_specs(of_these, notes)))
+    return Selection(tuple(remaining), tuple(notes))
 
 
 def check_comparable(trials: Sequence[Trial]) -> None:

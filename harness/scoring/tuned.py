@@ -1,4 +1,4 @@
-"""Which points the fresh seeds were run with, and whether that is what their tuning trials chose."""
+"""Which points the fresh seeds were run with, and whether that is what the searches beside them chose."""
 
 from __future__ import annotations
 
@@ -9,38 +9,45 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from harness.campaign.tuned_point import Choice, choose
-from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
-from harness.scoring.outcomes import outcome, settled
+from harness.record.search_record import SearchRecord
 from harness.scoring.studies import Redrawn
 
 _Cell: TypeAlias = tuple[str, str]
 
 
-def choices(tuning: Sequence[Trial], scored: Sequence[Trial]) -> tuple[tuple[Choice, ...], list[str]]:
+def choices(scored: Sequence[Trial]) -> tuple[tuple[Choice, ...], list[str]]:
     """Return the choice of each submission and workload, sorted, and a line on each that does not add up."""
-    found: dict[_Cell, list[Trial]] = {}
-    for trial in tuning:
-        found.setdefault((trial.spec.submission, trial.spec.workload), []).append(trial)
+    cells: dict[tuple[str, str], list[Trial]] = {}
+    for trial in scored:
+        if trial.search is not None:
+            cells.setdefault((trial.spec.submission, trial.spec.workload), []).append(trial)
     made, notes = [], []
-    for (submission, workload), trials in sorted(found.items()):
-        finished = [trial for trial in trials if trial.status not in UNFINISHED]
-        due = max(trial.spec.trials or 0 for trial in trials)
-        whole = all(one.finished for one in settled(map(outcome, trials)))
-        if len(finished) < max(due, 1) or not whole:
-            notes.append(f"{len(finished)} of {due} tuning trials of {submission} on {workload} are here and finished")
+    for (submission, workload), trials in sorted(cells.items()):
+        record = trials[0].search
+        assert record is not None
+        choice = choose(record)
+        if choice is None:
+            notes.append(f"the search for the point of {submission} on {workload} is not finished")
             continue
-        choice = choose(finished)
-        made.append(choice)
-        points = [
-            t.spec.hyperparameters for t in scored if (t.spec.submission, t.spec.workload) == (submission, workload)
-        ]
-        if any(point != choice.point for point in points):
+        if any(trial.spec.hyperparameters != choice.point for trial in trials):
             notes.append(
                 f"the fresh seeds of {submission} on {workload} were run with another point than {choice.winner}, "
-                "which the tuning trials here choose; `harness run` runs that one"
+                "which the search here chooses; `harness run` runs that one"
             )
+        elif not _of_these(record, choice, trials):
+            notes.append(
+                f"the search for the point of {submission} on {workload} was of other programs than its fresh seeds"
+            )
+            continue
+        made.append(choice)
     return tuple(made), notes
+
+
+def _of_these(record: SearchRecord, choice: Choice, trials: Sequence[Trial]) -> bool:
+    """Whether the search ran the winner as the program that the fresh seeds ran."""
+    ran = {(run.workload_program, run.program) for run in record.runs if run.hyperparameters == choice.point}
+    return all((trial.spec.workload_program, trial.spec.program) in ran for trial in trials)
 
 
 def redrawn(choices: Iterable[Choice]) -> dict[_Cell, Redrawn]:

@@ -1,4 +1,4 @@
-"""From what the points of a search reached to the better half of them, and to the best. Needs no jax."""
+"""From what the points of a search reached to the better ones of them. Needs no jax."""
 
 from __future__ import annotations
 
@@ -19,25 +19,11 @@ def ranks(values: Sequence[float | None], mode: Mode) -> list[float]:
     return [sum(k < key for k in keys) + (sum(k == key for k in keys) - 1) / 2 for key in keys]
 
 
-def better_half(points: Sequence[T], columns: Sequence[Sequence[float]]) -> list[T]:
-    """Return the half of the points (of an odd number the larger) with the least mean rank over the columns.
+def better(points: Sequence[T], columns: Sequence[Sequence[float]], count: int) -> list[T]:
+    """Return the `count` points with the least mean rank over the columns.
 
     Of equal ones the earlier stays, and the order is kept.
     """
     totals = [sum(column[i] for column in columns) for i in range(len(points))]
-    kept = sorted(range(len(points)), key=lambda i: (totals[i], i))[: -(-len(points) // 2)]
+    kept = sorted(range(len(points)), key=lambda i: (totals[i], i))[:count]
     return [points[i] for i in sorted(kept)]
-
-
-def best(scores: Sequence[float], columns: Sequence[Sequence[float]]) -> int:
-    """Return the index of the lowest score; of equal ones, that of the least mean rank over the columns."""
-    return min(range(len(scores)), key=lambda i: (scores[i], sum(column[i] for column in columns)))
-
-
-def geometric_score(steps: Sequence[int | None], baseline: Sequence[int], budgets: Sequence[int]) -> float:
-    """Return the geometric mean over workloads of steps over the baseline's; a miss counts as twice the budget."""
-    logs = [
-        math.log((2 * budget if own is None else own) / base)
-        for own, base, budget in zip(steps, baseline, budgets, strict=True)
-    ]
-    return math.exp(sum(logs) / len(logs))

@@ -1,15 +1,15 @@
 """The runs of a search on one workload, kept in a record: what is in it is not run again. Needs no jax.
 
-What `scripts/set_targets.py` and `scripts/tune.py` share. A run is known by the programs that ran, its point and its
-seed: what was recorded of another program, or before there were programs, is run anew. The record is written after each
-run, so that a search can be stopped and started at any time.
+What `scripts/set_targets.py`, `scripts/tune.py` and `rules=tuned` share. A run is known by the programs that ran, its
+point and its seed: what was recorded of another program, or before there were programs, is run anew. The record is
+written after each run, so that a search can be stopped and started at any time.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -19,10 +19,13 @@ from harness.machine.hardware import gpu_names
 from harness.program import discovery, processes, submission
 from harness.program.requests import Ends
 from harness.program.workload import WorkloadInfo
+from harness.record import search_record
+from harness.record.search_record import Asked, SearchRecord, SearchRun
 from harness.record.spec import Value
 from harness.search import targets
 from harness.search.sweeps import Sweeps
-from harness.search.targets import Point, StepTime, TargetRun
+from harness.search.targets import Point, StepTime
+from harness.search.two_passes import SEED, Ask, Table, Values, far_enough
 from harness.trial.sweep_messages import Answer, Request
 
 
@@ -33,10 +36,12 @@ class Search:
     Attributes:
       record: the file.
       moved: the hyperparameters in which points differ.
-      ends: of each submission, the dimensions that may be arguments of its program, where they are not its own space.
       cores: of a run, for the record.
       on_run: called with each new run.
       device: where runs run.
+      ends: of each submission, the dimensions that may be arguments of its program, where they are not its own space.
+      wanted: the programs of the one submission that is searched, where its name alone does not tell them.
+      asked: the first line of a record that has one.
     """
 
     folder: discovery.Folder
@@ -44,17 +49,23 @@ class Search:
     record: Path
     moved: tuple[str, ...]
     cores: int
-    on_run: Callable[[TargetRun], None]
+    on_run: Callable[[SearchRun], None]
     device: Device = "cpu"
     ends: Mapping[str, Mapping[str, Ends]] = field(default_factory=dict)
-    runs: list[TargetRun] = field(default_factory=list)
+    wanted: processes.Wanted | None = None
+    asked: Asked | None = None
+    runs: list[SearchRun] = field(default_factory=list)
     step_time: StepTime | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
         """Take up what the record has of the programs as they are now."""
-        runs, step_time = targets.read_record(self.record)
-        known = [run for run in runs if run.program is not None]
+        if self.asked is None:
+            runs, step_time = targets.read_record(self.record)
+        else:
+            runs, step_time = list(found.runs) if (found := search_record.read(self.record)) else [], None
+        wanted = None if self.asked is None else self.asked.points
+        known = [run for run in runs if run.program is not None and (wanted is None or run.hyperparameters in wanted)]
         programs = dict(zip(map(id, known), self.programs([run.point for run in known]), strict=True))
         self.runs = [run for run in known if (run.workload_program, run.program) == programs[id(run)]]
         now = self.folder.source_hash
@@ -76,6 +87,8 @@ class Search:
         return [ids[number] for number in range(len(points))]
 
     def _wanted(self, name: str, points: Sequence[Mapping[str, Value]]) -> processes.Wanted:
+        if self.wanted is not None:
+            return replace(self.wanted, points=tuple(points))
         folder = discovery.find("submissions", name)
         ends = self.ends.get(name)
         ends = processes.ends_of(submission.read_info(folder)) if ends is None else ends
@@ -85,6 +98,9 @@ class Search:
 
     def save(self) -> None:
         """Write the record."""
+        if self.asked is not None:
+            search_record.write(self.record, SearchRecord(self.asked, tuple(self.runs)))
+            return
         self.record.parent.mkdir(parents=True, exist_ok=True)
         new = self.record.with_suffix(".new")
         restamps = targets.read_restamps(self.record)
@@ -99,38 +115,36 @@ class Search:
         tuning: bool,
         until: int,
         target: float | None = None,
-    ) -> list[TargetRun]:
+    ) -> list[SearchRun]:
         """Return the runs of (point, study) pairs as far as step `until`, or the target, running what is missing."""
         programs = self.programs([point for point, _ in points])
         wanted = [
-            Request(name, program, hyperparameters, 0, study, tuning, until, target)
+            Request(name, program, hyperparameters, SEED, study, tuning, until, target)
             for ((name, hyperparameters), study), (_, program) in zip(points, programs, strict=True)
         ]
-        pool.run([request for request in wanted if self._recorded(request) is None], self._enter)
+        own = {program: workload for workload, program in programs}
+
+        def enter(request: Request, answer: Answer) -> None:
+            self._enter(request, answer, own[request.program])
+
+        pool.run([request for request in wanted if self._recorded(request) is None], enter)
         return [run for request in wanted if (run := self._recorded(request)) is not None]
 
-    def _recorded(self, request: Request) -> TargetRun | None:
+    def _recorded(self, request: Request) -> SearchRun | None:
         role = "tuning" if request.tuning else "scoring"
         wanted = role, request.study, request.program, request.hyperparameters
         for run in self.runs:
             if (run.role, run.study, run.program, run.hyperparameters) == wanted:
-                hit = request.target is not None and targets.first_step(run, request.target, self.info.mode)
-                return run if run.status == "diverged" or hit or run.steps[-1] >= request.until else None
+                return run if far_enough(run, request.until, request.target, self.info.mode) else None
         return None
 
-    def _own(self) -> str:
-        """Return the id of the workload's own program."""
-        (found,) = processes.workload_ids([(self.folder, None)], self.device)
-        if isinstance(found, HarnessError):
-            raise found
-        return found
-
-    def _enter(self, request: Request, answer: Answer) -> None:
-        run = TargetRun(
+    def _enter(self, request: Request, answer: Answer, workload_program: str) -> None:
+        sources = self._wanted(request.submission, ()).submission
+        run = SearchRun(
             workload=self.folder.name,
             workload_hash=self.folder.source_hash,
             submission=request.submission,
-            submission_hash=discovery.find("submissions", request.submission).source_hash,
+            submission_hash=sources.source_hash,
             role="tuning" if request.tuning else "scoring",
             hyperparameters=request.hyperparameters,
             seed=request.seed,
@@ -140,7 +154,7 @@ class Search:
             values=answer.values,
             seconds=answer.seconds,
             machine=machine(self.cores, self.device),
-            workload_program=self._own(),
+            workload_program=workload_program,
             program=request.program,
         )
         same = (run.role, run.study, run.point)
@@ -150,12 +164,32 @@ class Search:
             self.on_run(run)
 
 
+def running(name: str, searches: Sequence[Search], pools: Sequence[Sweeps], asked: Sequence[Asked]) -> Ask:
+    """Return the way to the runs of a submission on several workloads, which runs those that are not recorded."""
+
+    def ask(points: Sequence[Values], studies: Sequence[int], until: Sequence[int] | None = None) -> Table:
+        table = []
+        for number, (search, pool, one) in enumerate(zip(searches, pools, asked, strict=True)):
+            runs = search.run_all(
+                pool,
+                [((name, dict(point)), study) for point in points for study in studies],
+                tuning=True,
+                until=one.budget_steps if until is None else until[number],
+                target=one.target if until is None else None,
+            )
+            width = len(studies)
+            table.append([runs[n * width : (n + 1) * width] for n in range(len(points))])
+        return table
+
+    return ask
+
+
 def shown(point: Point, names: Sequence[str]) -> str:
     """Return a point for people: the submission and what the search moves."""
     return " ".join([point[0], *(f"{name}={point[1][name]:g}" for name in names)])
 
 
-def described(run: TargetRun, metric: str, names: Sequence[str]) -> str:
+def described(run: SearchRun, metric: str, names: Sequence[str]) -> str:
     """Return a line on how far a run is."""
     value = "diverged" if run.values[-1] is None else f"{metric} {run.values[-1]:.4f}"
     return f"{run.role} {shown(run.point, names)} study={run.study}: {value} at step {run.steps[-1]}"

@@ -14,11 +14,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import WorkloadError
 from harness.program.workload import Target, WorkloadInfo
 from harness.record import plain_data
+from harness.record.search_record import SearchRun
 from harness.record.spec import Mode, Value
 
 TARGET_AT = 0.9  # of the horizon
@@ -28,42 +29,6 @@ MIN_SEEDS, MIN_POINTS = 10, 10  # scoring seeds, and points of each baseline, fo
 
 Point = tuple[str, dict[str, Value]]
 """A submission's name and its hyperparameters."""
-
-
-@dataclass(frozen=True)
-class TargetRun:
-    """One recorded run of a baseline: a line of results/targets/<workload>.jsonl.
-
-    Attributes:
-      role: "tuning" (chose the point) or "scoring" (set the target, on fresh seeds).
-      study: what its random streams were drawn from, with the seed.
-      status: "running" as far as `steps` go, or "diverged".
-      steps, values: the measurements of the target's metric.
-      seconds: of training and measuring.
-      machine: processor, cores that the run had, and versions.
-      workload_program, program: ids of the programs that ran; None in records that are older than programs.
-    """
-
-    workload: str
-    workload_hash: str
-    submission: str
-    submission_hash: str
-    role: Literal["tuning", "scoring"]
-    hyperparameters: dict[str, Value]
-    seed: int
-    study: int
-    status: str
-    steps: tuple[int, ...]
-    values: tuple[float | None, ...]
-    seconds: float
-    machine: str
-    workload_program: str | None = None
-    program: str | None = None
-
-    @property
-    def point(self) -> Point:
-        """What was run."""
-        return self.submission, self.hyperparameters
 
 
 @dataclass(frozen=True)
@@ -81,11 +46,11 @@ class StepTime:
     machine: str
 
 
-def read_record(path: Path) -> tuple[list[TargetRun], StepTime | None]:
+def read_record(path: Path) -> tuple[list[SearchRun], StepTime | None]:
     """Return the runs and the step time of a record file; nothing where there is none yet."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     lines = [line for line in lines if "restamp" not in line]
-    runs = [plain_data.read(TargetRun, line, str(path), WorkloadError) for line in lines if "role" in line]
+    runs = [plain_data.read(SearchRun, line, str(path), WorkloadError) for line in lines if "role" in line]
     times = [plain_data.read(StepTime, line, str(path), WorkloadError) for line in lines if "role" not in line]
     return runs, times[-1] if times else None
 
@@ -96,13 +61,13 @@ def read_restamps(path: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "restamp" in line]
 
 
-def record_lines(runs: Iterable[TargetRun], step_time: StepTime | None, restamps: Iterable[dict[str, Any]] = ()) -> str:
+def record_lines(runs: Iterable[SearchRun], step_time: StepTime | None, restamps: Iterable[dict[str, Any]] = ()) -> str:
     """Return the text of a record file."""
     lines: list[Any] = [*runs, *([] if step_time is None else [step_time]), *restamps]
     return "".join(json.dumps(plain_data.to_plain(line)) + "\n" for line in lines)
 
 
-def survivors(runs: Sequence[TargetRun], mode: Mode, step: int) -> list[Point]:
+def survivors(runs: Sequence[SearchRun], mode: Mode, step: int) -> list[Point]:
     """Return the points of the better half of tuning runs by the metric at `step`: those no worse than the median.
 
     A run without a finite value there is worse than any that has one.
@@ -114,7 +79,7 @@ def survivors(runs: Sequence[TargetRun], mode: Mode, step: int) -> list[Point]:
     return [run.point for run, kept, v in zip(runs, good, values, strict=True) if kept and math.isfinite(v)]
 
 
-def best_point(runs: Sequence[TargetRun], mode: Mode, horizon: int) -> Point:
+def best_point(runs: Sequence[SearchRun], mode: Mode, horizon: int) -> Point:
     """Return the point of the tuning run with the best final metric; one that diverged or was halved never wins."""
     finals = [(at(run, horizon), run.point) for run in runs if run.role == "tuning"]
     finished = [(value, point) for value, point in finals if value is not None]
@@ -123,7 +88,7 @@ def best_point(runs: Sequence[TargetRun], mode: Mode, horizon: int) -> Point:
     return (min if mode == "min" else max)(finished, key=lambda pair: pair[0])[1]
 
 
-def derive_target(runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, horizon: int, record: str) -> Target:
+def derive_target(runs: Sequence[SearchRun], step_time: StepTime, mode: Mode, horizon: int, record: str) -> Target:
     """Return the target that the scoring runs of the best point set.
 
     Version 1 by at least `MIN_SEEDS` seeds and `MIN_POINTS` points of each baseline, else 0, provisional. Raises
@@ -153,7 +118,7 @@ def derive_target(runs: Sequence[TargetRun], step_time: StepTime, mode: Mode, ho
     )
 
 
-def bounds(scoring: Sequence[TargetRun], mode: Mode, horizon: int) -> dict[str, float]:
+def bounds(scoring: Sequence[SearchRun], mode: Mode, horizon: int) -> dict[str, float]:
     """Return the three values none of which a target may be harder than, by what each is; all runs must be whole."""
     final = [v for run in scoring if (v := at(run, horizon)) is not None]
     marks = [v for run in scoring if (v := at(run, round(TARGET_AT * horizon))) is not None]
@@ -172,7 +137,7 @@ def reach_bound(seeds: int) -> float:
     return 0.05 ** (1 / seeds)
 
 
-def margin_sd(runs: Sequence[TargetRun], target: Target, mode: Mode, horizon: int) -> float:
+def margin_sd(runs: Sequence[SearchRun], target: Target, mode: Mode, horizon: int) -> float:
     """Return how many standard deviations over seeds the target lies on the easy side of the mean final metric."""
     point = best_point(runs, mode, horizon)
     finals = [v for r in runs if r.role == "scoring" and r.point == point and (v := at(r, horizon)) is not None]
@@ -184,7 +149,7 @@ def margin_sd(runs: Sequence[TargetRun], target: Target, mode: Mode, horizon: in
 BEGIN, END = "<!-- target: written by scripts/set_targets.py -->", "<!-- end of target -->"
 
 
-def page(runs: Sequence[TargetRun], target: Target, mode: Mode, metric: str, horizon: int) -> str:
+def page(runs: Sequence[SearchRun], target: Target, mode: Mode, metric: str, horizon: int) -> str:
     """Return what a workload's README says of its target, in Markdown."""
     name, hyperparameters = best_point(runs, mode, horizon)
     scoring = [run for run in runs if run.role == "scoring" and run.point == (name, hyperparameters)]
@@ -239,12 +204,12 @@ def on_page(text: str, section: str) -> str:
     return f"{head.rstrip()}\n\n{section}{tail}"
 
 
-def at(run: TargetRun, step: int) -> float | None:
+def at(run: SearchRun, step: int) -> float | None:
     """Return the metric measured at `step`, or None where the run has none."""
     return dict(zip(run.steps, run.values, strict=True)).get(step)
 
 
-def first_step(run: TargetRun, value: float, mode: Mode) -> int | None:
+def first_step(run: SearchRun, value: float, mode: Mode) -> int | None:
     """Return the first measured step that meets `value`."""
     for step, v in zip(run.steps, run.values, strict=True):
         if v is not None and (v <= value if mode == "min" else v >= value):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.campaign.tuned_point import choose
-from harness.record import run_folder
+from harness.record import run_folder, search_record
 from harness.record.result import Status
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -128,29 +128,36 @@ def test_a_killed_run_takes_its_worker_along_and_goes_on(desk):
 
 
 def test_a_tuned_campaign_goes_on_after_kill_9(desk):
-    words = ("run", "adamw", "workload=quadratic", "rules=tuned", "trials=2", "studies=1")
+    words = ("run", "adamw", "workload=quadratic", "rules=tuned", "trials=3", "studies=1")
     words += ("rules.budget_factor=20", "tensorboard=false", "device=cpu")
     run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    tuning = desk / "runs/quadratic/adamw"
-    while not any(tuning.glob("tuning0-trial1-*/log.jsonl")):
+    file = desk / "runs/quadratic/adamw/search.jsonl"
+    while not file.exists():
         assert run.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
+    before = search_record.read(file).runs
+    assert 1 <= len(before) < 8
     (plans,) = (desk / "runs/plans").iterdir()
-    (first,) = tuning.glob("tuning0-trial0-*/result.json")
-    before = plans.read_bytes(), first.stat().st_mtime_ns
+    points = plans.read_bytes()
     done = harness(*words)
     assert done.returncode == 0, done.stderr
-    assert (plans.read_bytes(), first.stat().st_mtime_ns) == before, "the same points; nothing is run twice"
-    trials = [run_folder.read_trial(path) for path in run_folder.find_trials(desk / "runs")]
-    by_role = {(t.spec.tuning, t.spec.trial): t for t in trials}
-    assert set(by_role) == {(True, 0), (True, 1), (False, 0)}
-    choice = choose([by_role[True, 0], by_role[True, 1]])
-    assert by_role[False, 0].spec.hyperparameters == choice.point
-    points = json.loads(before[0])["studies"][0]
-    assert [by_role[True, i].spec.hyperparameters for i in (0, 1)] == points
+    assert plans.read_bytes() == points, "the same points"
+    record = search_record.read(file)
+    for old in before:
+        (new,) = (run for run in record.runs if (run.study, run.point) == (old.study, old.point))
+        assert new == old or len(new.steps) > len(old.steps), "nothing is run twice as far as it is recorded"
+    (trial,) = [run_folder.read_trial(path) for path in run_folder.find_trials(desk / "runs")]
+    choice = choose(record)
+    assert [len(one.costs) for one in choice.compared].count(3) == 2, "two points on three tuning seeds"
+    assert trial.spec.hyperparameters == choice.point
+    assert not trial.spec.tuning
+    assert [dict(point) for point in record.asked.points] == json.loads(points)["studies"][0]
     assert choice.text in done.stdout
+    assert choice.text not in harness(*words).stdout, "all is there: no search is run, and no trial"
+    scored = json.loads(harness("score", "--json").stdout)
+    assert scored["tuning"][0]["winner"] == choice.winner
 
 
 def test_the_ledger_sums_to_wall_time(make_trial):

@@ -1,7 +1,7 @@
 """One trial as a subprocess on this machine: started, followed through its log, and judged if it leaves no result.
 
 Each trial that is scored has a process of its own, since a compiled program is some 5% faster in one than in another.
-Trials that only tune take turns in one process while their program is the same (`Worker`), which compiles it once.
+Smoke tests take turns in one process while their program is the same (`Worker`), which compiles it once.
 
 The worker lives in a session of its own and holds one end of a pipe: Ctrl-C reaches this process alone, which passes it
 on, and the worker ends when this process does, however that happens.
@@ -95,8 +95,8 @@ class Worker:
 
 
 def keeps(spec: TrialSpec) -> bool:
-    """Whether a trial may share its process: one that only tunes, where compilation is not scored."""
-    return spec.tuning and not spec.score_compile
+    """Whether a trial may share its process: a smoke test, which is never scored, where compilation is not either."""
+    return spec.max_steps is not None and not spec.score_compile
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def points_of(folder: Folder, run: RunSpec) -> hyperparameters.Points:
         ("quick", 1, 1, 1.0, "fastest", None),
         ("external", 3, 5, 1.0, "fastest", ("self", 1.5)),
         ("self", 3, 1, 1.5, "fastest", None),
-        ("tuned", 6, 5, 1.0, "fresh_seeds", None),
+        ("tuned", 7, 5, 1.0, "fresh_seeds", None),
         ("algoperf_v05", 5, 5, 1.0, "fastest", ("algoperf_v05_self", 3.0)),
         ("algoperf_v06", 3, 5, 1.0, "fastest", ("algoperf_v06_self", 1.5)),
         ("speedrun", 8, 1, 1.0, "mean", None),

@@ -1,5 +1,6 @@
-"""Campaigns that tune: tuning trials, the point they choose, fresh seeds of it; stopped anywhere, gone on with, and
-told in the scores. A small script stands in the worker's place: its time to the target follows from its point.
+"""Campaigns that tune: a search, the point it chooses, fresh seeds of it; stopped anywhere, gone on with, and told in
+the scores. Small stand-ins take the places of workers and of the processes of a search: what they answer follows from
+the point.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from typing import Any
 import pytest
 import stand_ins
 
-from harness.campaign import plan
+from harness.campaign import plan, searches
 from harness.campaign.config import compose
 from harness.campaign.launch import local
-from harness.campaign.tuned_point import choose
 from harness.cli import main as cli
-from harness.record import run_folder
-from harness.record.result import Result, Status
+from harness.errors import HarnessError
+from harness.record import published, run_folder, search_record
+from harness.record.result import Status
 from harness.record.run_folder import Trial
-from harness.record.spec import TrialSpec
+from harness.record.search_record import SearchRecord
 from harness.scoring import outcomes, score
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,7 +78,8 @@ from harness.campaign.launch import local
 local.run_trial = functools.partial(local.run_trial, command=(sys.executable, "worker.py"))
 sys.exit(cli.main(sys.argv[1:]))
 """
-WORDS = ("rules=tuned", "trials=3", "studies=2", "workload=task", "device=cpu", "tensorboard=false")
+WORDS = ("rules=tuned", "trials=5", "studies=2", "workload=task", "device=cpu", "tensorboard=false")
+RECORD = Path("runs/task/first/search.jsonl")
 
 
 @pytest.fixture
@@ -93,6 +95,7 @@ def desk(tmp_path: Path, monkeypatch, no_exports) -> Path:
     (tmp_path / "driver.py").write_text(DRIVER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(stand_ins.__file__).parent}")
+    monkeypatch.setattr(stand_ins.Sweeps, "asked", [])
     command = (sys.executable, str(tmp_path / "worker.py"))
     monkeypatch.setattr(local, "run_trial", functools.partial(local.run_trial, command=command))
     return tmp_path
@@ -106,93 +109,138 @@ def read(out: str = "runs") -> list[Trial]:
     return [run_folder.read_trial(path) for path in run_folder.find_trials(Path(out))]
 
 
+def recorded(file: Path = RECORD) -> SearchRecord:
+    found = search_record.read(file)
+    assert found is not None
+    return found
+
+
+def asked() -> list[tuple[float, int, int]]:
+    """What the stand-in was asked for since the last look: learning rate, study, and how far."""
+    found = [(float(one.hyperparameters["lr"]), one.study, one.until) for one in stand_ins.Sweeps.asked]
+    stand_ins.Sweeps.asked.clear()
+    return found
+
+
 def files(out: str) -> dict[str, Any]:
     """What a campaign leaves that does not depend on when it was stopped."""
     specs = {str(p.relative_to(out)): json.loads(p.read_text())["spec"] for p in Path(out).rglob("spec.json")}
     plans = {str(p.relative_to(out)): json.loads(p.read_text()) for p in Path(out, "plans").iterdir()}
-    return specs | plans
+    found = {str(p.relative_to(out)): p.read_text() for p in Path(out).rglob("search.jsonl")}
+    return specs | plans | found
 
 
-def test_tuning_trials_choose_and_fresh_seeds_count(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_of_two_passes_chooses_and_fresh_seeds_count(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("first", "--dry-run") == 0
     out = capsys.readouterr().out
-    assert "5 of 5 trials to run" in out
-    assert "waits for the tuning trials to choose its point" in out
+    assert "search of 5 points  planned" in out
+    assert "waits for the search to choose its point" in out
+    # 5 points to 100, 3 to 200, 2 from there to 300 steps, and both on two more seeds: 2,200 steps of 0.1 s, and 20 s
+    assert "1 search and 2 of 2 trials to run, about 5.7 minutes" in out
+    assert asked() == []
     assert run("first") == 0
     out = capsys.readouterr().out
-    tuning = sorted((t for t in read() if t.spec.tuning), key=lambda t: t.spec.trial)
-    fresh = sorted((t for t in read() if not t.spec.tuning), key=lambda t: t.spec.study)
-    assert [(t.spec.study, t.spec.trial, t.spec.studies, t.spec.trials) for t in tuning] == [
-        (0, i, 1, 3) for i in range(3)
-    ]
-    assert [(t.spec.study, t.spec.trial, t.spec.studies, t.spec.trials) for t in fresh] == [
-        (i, 0, 2, 1) for i in range(2)
-    ]
-    recorded = json.loads(next(Path("runs/plans").glob("first-tuned-*[0-9a-f].json")).read_text())
-    assert [t.spec.hyperparameters for t in tuning] == recorded["studies"][0]
-    best = min(tuning, key=lambda t: outcomes.outcome(t).time("calibrated"))
-    assert all(t.spec.hyperparameters == best.spec.hyperparameters for t in fresh)
+    points = [point["lr"] for point in recorded().asked.points]
+    near = sorted(points, key=lambda lr: abs(stand_ins.math.log10(lr / 0.1)))
+    in_order = [lr for lr in points if lr in near[:2]]
+    assert asked() == [
+        *((lr, 0, 100) for lr in points),
+        *((lr, 0, 200) for lr in points if lr in near[:3]),
+        *((lr, study, 600) for lr in in_order for study in (0, 1, 2)),
+    ], "all on one seed, halved, and the best two on two more"
+    assert {t.spec.tuning for t in read()} == {False}, "no trial runs on a tuning seed"
+    assert [(t.spec.study, t.spec.trial, t.spec.studies, t.spec.trials) for t in read()] == [(0, 0, 2, 1), (1, 0, 2, 1)]
+    assert {t.spec.hyperparameters["lr"] for t in read()} == {near[0]}
+    plans = json.loads(next(Path("runs/plans").glob("first-tuned-*[0-9a-f].json")).read_text())
+    assert [point["lr"] for point in plans["studies"][0]] == points
     (choice,) = json.loads(next(Path("runs/plans").glob("*.choices.json")).read_text())["choices"]
-    assert (choice["winner"], len(choice["compared"])) == (best.spec.trial, 3)
-    assert (
-        choice["why"]
-        == f"reached the target first, in {outcomes.outcome(best).time('calibrated'):.4g} on the calibrated clock"
-    )
-    found = score.score(read())
-    assert [one.winner for one in found.choices] == [best.spec.trial]
-    assert len(found.cells["first"]["task"]) == 2, "the fresh seeds are the studies"
+    assert (choice["winner"], len(choice["compared"])) == (points.index(near[0]), 5)
+    assert [one["status"] for one in choice["compared"]].count("ended at step 100") == 2
+    assert out.count("tuning seed") >= 14, "a line for each run"
     assert "points, chosen on tuning seeds" in out
-    assert "left out: 3 trials run on tuning seeds" in out
+    found = score.score(read())
+    assert [one.winner for one in found.choices] == [choice["winner"]]
+    assert len(found.cells["first"]["task"]) == 2, "the fresh seeds are the studies"
 
     assert run("first") == 0
-    assert "0 of 5 trials to run" in capsys.readouterr().out
+    assert "0 of 2 trials to run" in capsys.readouterr().out
     assert run("first", "studies=3") == 0
-    assert "1 of 6 trials to run" in capsys.readouterr().out, "more seeds of the same point"
+    assert "1 of 3 trials to run" in capsys.readouterr().out, "more seeds of the same point"
+    assert asked() == [], "the search is not run again"
     assert score.score(read()).gaps == ()
 
 
 def test_a_nonce_moves_the_scored_studies_alone(desk: Path) -> None:
-    """Points and tuning trials are those of every other nonce: they are run once, and entered before one is drawn."""
+    """Points and the search are those of every other nonce: they are run once, and entered before one is drawn."""
     run("first")
-    tuned = [t.spec for t in read() if t.spec.tuning]
-    run("first", "seed=77")
-    trials = [t.spec for t in read()]
-    assert [spec for spec in trials if spec.tuning] == tuned
-    assert {spec.seed for spec in tuned} == {0}
-    assert sorted(spec.seed for spec in trials if not spec.tuning) == [0, 0, 77, 77]
+    record, runs = recorded(), asked()
+    assert run("first", "seed=77") == 0
+    assert recorded() == record
+    assert (asked(), {one.seed for one in record.runs}, len(runs)) == ([], {0}, 14)
+    assert sorted(t.spec.seed for t in read()) == [0, 0, 77, 77]
 
 
-def test_tuning_seeds_are_never_scored_ones(desk: Path) -> None:
-    """What streams are drawn from differs (tests/unit/test_seeds.py has the keys), and no tuning trial is scored."""
-    run("first")
-    tuning, fresh = ([t for t in read() if t.spec.tuning == which] for which in (True, False))
-    assert (len(tuning), len(fresh)) == (3, 2)
-    cells = score.score(read()).cells["first"]["task"]
-    assert {one.where for one in cells.values()} == {str(t.path) for t in fresh}
-    assert score.score(tuning).cells == {}
+def test_with_two_points_nothing_is_halved_and_with_one_nothing_is_searched(desk: Path) -> None:
+    assert run("first", "trials=2") == 0
+    assert {until for _, _, until in asked()} == {600}
+    assert len(read()) == 2
+    assert run("second", "hp.lr=0.2") == 0
+    assert asked() == []
+    assert not Path("runs/task/second/search.jsonl").exists()
+    assert {t.spec.hyperparameters["lr"] for t in read() if t.spec.submission == "second"} == {0.2}
+    assert not any(choice.submission == "second" for choice in score.score(read()).choices)
 
 
-def test_the_plan_is_recorded_before_the_first_trial(desk: Path, monkeypatch) -> None:
+def test_the_plan_is_recorded_before_the_first_run(desk: Path, monkeypatch) -> None:
     seen: list[bool] = []
 
     def stop(*_: Any, **__: Any) -> None:
         seen.append(bool(list(Path("runs/plans").glob("first-tuned-*.json"))))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "run_trial", stop)
+    monkeypatch.setattr(searches, "run", stop)
     assert run("first") == 130
     assert seen == [True]
 
 
+def test_stopped_in_the_middle_of_a_search_only_what_is_missing_is_run(desk: Path, monkeypatch) -> None:
+    whole = run("first", "out=whole"), asked()
+    answer = stand_ins.Sweeps.answer
+
+    def stop(self: Any, request: Any) -> Any:
+        if len(self.asked) == 10:
+            raise KeyboardInterrupt
+        return answer(self, request)
+
+    monkeypatch.setattr(stand_ins.Sweeps, "answer", stop)
+    assert run("first") == 130
+    assert len(asked()) == 10
+    assert sorted(run.steps[-1] for run in recorded().runs)[:2] == [100, 100], "nine came to an end and are kept"
+    monkeypatch.setattr(stand_ins.Sweeps, "answer", answer)
+    assert run("first") == whole[0]
+    assert asked() == whole[1][9:]
+    assert recorded() == recorded(Path("whole/task/first/search.jsonl"))
+    assert files("runs") == files("whole"), "the same record, and the same choice"
+
+
 def test_killed_and_typed_again_it_ends_in_the_same(desk: Path) -> None:
-    """kill -9 while a tuning trial or a fresh one runs; it leaves what an uninterrupted campaign leaves."""
+    """kill -9 while the search or a fresh seed runs; it leaves what an uninterrupted campaign leaves."""
     assert run("slow", "out=whole") == 0
     command = [sys.executable, "driver.py", "run", *WORDS, "slow", "out=killed"]
+    record = Path("killed/task/slow/search.jsonl")
     finished: dict[Path, int] = {}
-    for number in (1, 3, 4):
+
+    def runs() -> int:
+        return len(record.read_text().splitlines()) - 1 if record.exists() else 0
+
+    for enough in (
+        lambda: runs() >= 2,
+        lambda: runs() >= 6,
+        lambda: any(Path("killed").glob("task/slow/*/log.jsonl")),
+    ):
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(5000):  # looks, not seconds: the machine may be busy
-            if len(list(Path("killed").glob("task/slow/*/log.jsonl"))) >= number:
+            if enough():
                 break
             assert running.poll() is None
             time.sleep(0.02)
@@ -205,89 +253,99 @@ def test_killed_and_typed_again_it_ends_in_the_same(desk: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert files("killed") == files("whole")
-    assert {t.status for t in read("killed")} <= {Status.TARGET_REACHED, Status.HOPELESS, Status.BUDGET_EXHAUSTED}
 
 
-def test_a_tuning_trial_that_crashed_does_not_hold_up_the_others(
-    desk: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = (desk / "worker.py").read_text()
-    broken = text.replace(
-        "with run_folder.hold", "if spec.tuning and spec.trial == 1:\n    sys.exit('broke')\nwith run_folder.hold"
-    )
-    (desk / "worker.py").write_text(broken)
-    assert run("first") == 1, "a trial failed"
-    assert len(read()) == 5
-    assert run("first", "retry=true") == 1, "it fails again, and the fresh seeds that are there stay"
-    (desk / "worker.py").write_text(text)
-    assert run("first", "retry=true") == 0
-    assert {t.status for t in read()} <= {Status.TARGET_REACHED, Status.HOPELESS, Status.BUDGET_EXHAUSTED}
+def test_the_search_of_a_changed_submission_is_run_anew(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("first") == 0
+    before, first = recorded(), asked()
+    (desk / "submissions/first/submission.py").write_text("changed = True\n")
+    assert run("first", "--dry-run") == 0
+    assert "search of 5 points  planned" in capsys.readouterr().out
+    assert run("first") == 0
+    assert asked() == first
+    assert {run.program for run in recorded().runs}.isdisjoint(run.program for run in before.runs)
 
 
-def test_a_garbled_tuning_result_is_named_and_chooses_nothing(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_submission_that_cannot_be_searched_holds_up_none_of_the_others(desk: Path, monkeypatch, capsys) -> None:
+    answer = stand_ins.Sweeps.answer
+
+    def refuse(self: Any, request: Any) -> Any:
+        if request.submission == "second":
+            raise HarnessError("second: control needs whole trials")
+        return answer(self, request)
+
+    monkeypatch.setattr(stand_ins.Sweeps, "answer", refuse)
+    assert run("first", "second") == 2
+    captured = capsys.readouterr()
+    assert "second: control needs whole trials" in captured.err
+    assert "second on task: its search is not finished" in captured.err
+    assert {t.spec.submission for t in read()} == {"first"}
+
+
+def test_a_garbled_record_is_named_and_chooses_nothing(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("first")
-    damaged = next(Path("runs/task/first").glob("tuning0-trial1-*")) / "result.json"
-    damaged.write_text("{")
+    RECORD.write_text(RECORD.read_text() + "{")
     capsys.readouterr()
     assert run("first", "--dry-run") == 1
-    assert capsys.readouterr().err.count(f"{damaged} cannot be read") == 1
-    assert run("first") == 1
-    err = capsys.readouterr().err
-    assert "first on task: its tuning trials are not finished" in err
+    assert f"{RECORD}: line 11 is damaged; remove the file to search anew" in capsys.readouterr().err
+    RECORD.write_text("{}\n")
+    assert run("first", "--dry-run") == 1
+    assert "the line that says what was asked is missing" in capsys.readouterr().err
 
 
-def test_score_tells_when_the_fresh_seeds_had_another_point(desk: Path) -> None:
+def test_two_processes_do_not_run_the_same_search(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RECORD.parent.mkdir(parents=True)
+    with searches._held(RECORD):
+        assert run("first") == 2
+    assert "search.jsonl is held by another process; wait for it or stop it" in capsys.readouterr().err
+    assert asked() == []
+
+
+def test_a_smoke_test_has_a_search_of_its_own(desk: Path) -> None:
+    assert run("first", "max_steps=120") == 0
+    assert {until for _, _, until in asked()} == {100, 120}
+    assert not RECORD.exists()
+    assert recorded(RECORD.with_name("search-120.jsonl")).asked.budget_steps == 120
+    assert score.score(read()).choices == ()
+
+
+def test_a_plan_for_elsewhere_says_that_the_search_comes_first(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "first", *WORDS, "-o", "plan.json"]
+    assert cli.main(words) == 0
+    captured = capsys.readouterr()
+    assert "1 searches come first" in captured.err
+    assert "0 trials in plan.json" in captured.out
+    run("first")
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    assert "2 trials in plan.json" in capsys.readouterr().out
+
+
+def test_score_tells_when_the_search_is_not_that_of_the_fresh_seeds(desk: Path) -> None:
     run("first")
     trials = read()
-    swapped = [
-        replace(t, spec=replace(t.spec, hyperparameters={"lr": 0.7})) if not t.spec.tuning else t for t in trials
-    ]
+    swapped = [replace(t, spec=replace(t.spec, hyperparameters={"lr": 0.7})) for t in trials]
     assert any("were run with another point than" in note for note in score.score(swapped).notes)
-    without = [t for t in trials if not (t.spec.tuning and t.spec.trial == 0)]
-    found = score.score(without)
-    assert (found.choices, [n for n in found.notes if "tuning trials of" in n]) == (
-        (), ["2 of 3 tuning trials of first on task are here and finished"],
-    )  # fmt: skip
+    other = [replace(t, spec=replace(t.spec, program="another")) for t in trials]
+    found = score.score(other)
+    assert found.choices == ()
+    assert any("was of other programs than its fresh seeds" in note for note in found.notes)
+    short = [replace(t, search=replace(t.search, runs=t.search.runs[:4])) for t in trials if t.search]
+    found = score.score(short)
+    assert found.choices == ()
+    assert any("the search for the point of first on task is not finished" in note for note in found.notes)
 
 
-# ---- the choice
-
-
-def tried(path: Path, number: int, time: float | None, best: float | None, mode: str = "min", **more: Any) -> Trial:
-    spec = TrialSpec(
-        schema=1, workload="w", workload_version=1, workload_hash="a", metric="loss", mode=mode, target=0.5,
-        step_hint=600, batch_size=32, budget_steps=1000, reference_step_s=0.01, submission="s", submission_hash="s1",
-        hyperparameters={"lr": number / 10}, rules="tuned", stop="target", clock="calibrated", score_compile=False,
-        compile_cap_s=60.0, free_batch_size=True, study=0, trial=number, seed=0, tuning=True, device="cpu",
-        deterministic=True,
-    )  # fmt: skip
-    status = more.get("status", Status.BUDGET_EXHAUSTED if time is None else Status.TARGET_REACHED)
-    clocks = {"wall": 1.0, "cpu": 1.0, "calibrated": time, "energy": None}
-    event = {
-        "event": "measurement", "step": 9, "examples": 9, "metrics": {"loss": 0.5}, "scored": clocks, "met": True
-    }  # fmt: skip
-    return Trial(path, spec, status, "", [] if time is None else [event], Result(status, "", spec.id, best=best))
-
-
-@pytest.mark.parametrize(
-    ("mode", "given", "winner", "why"),
-    [
-        ("min", [(9.0, 0.1), (8.0, 0.4), (None, 0.01)], 1, "reached the target first, in 8 on the calibrated clock"),
-        ("min", [(8.0, 0.4), (8.0, 0.1)], 0, "reached the target first, in 8 on the calibrated clock"),
-        ("min", [(None, None), (None, 0.7), (None, 0.6)], 2, "none reached the target; best loss 0.6"),
-        ("max", [(None, None), (None, 0.7), (None, 0.6)], 1, "none reached the target; best loss 0.7"),
-        ("min", [(None, None), (None, None)], 0, "none reached the target or was measured; the first"),
-    ],
-)
-def test_the_winner_by_hand(tmp_path: Path, mode: str, given: list[Any], winner: int, why: str) -> None:
-    choice = choose([tried(tmp_path, i, *one, mode) for i, one in enumerate(given)])
-    assert (choice.winner, choice.why, choice.point) == (winner, why, {"lr": winner / 10})
-    assert [c.time for c in choice.compared] == [time for time, _ in given]
-
-
-def test_a_failed_trial_wins_nothing(tmp_path: Path) -> None:
-    crashed = tried(tmp_path, 0, 1.0, 0.1, status=Status.CRASHED)
-    assert choose([crashed, tried(tmp_path, 1, None, 0.9)]).winner == 1
+def test_published_records_hold_the_search(desk: Path) -> None:
+    run("first")
+    file = desk / "pack.jsonl"
+    published.write(file, read(), "mine")
+    assert score.score(published.read(file)).choices == score.score(read()).choices != ()
+    assert file.read_text().count('{"search":') == 1
+    older = "".join(line for line in file.read_text().splitlines(keepends=True) if not line.startswith('{"search":'))
+    file.write_text(older)
+    assert [trial.search for trial in published.read(file)] == [None, None]
+    assert score.score(published.read(file)).choices == ()
 
 
 # ---- hopeless trials

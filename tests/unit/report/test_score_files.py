@@ -108,9 +108,9 @@ SCHEMA = {
          "seeds": (int, NULL)} | ENDS
     ],
     "tuning": [
-        {"submission": str, "workload": str, "clock": str, "metric": str, "winner": int, "why": str,
-         "compared": [{"trial": int, "id": str, "hyperparameters": {str: object}, "status": str, "time": MAYBE,
-                       "best": MAYBE}]}
+        {"submission": str, "workload": str, "metric": str, "unit": str, "winner": int, "why": str,
+         "compared": [{"trial": int, "hyperparameters": {str: object}, "status": str, "steps": [MAYBE],
+                       "costs": [MAYBE], "best": MAYBE}]}
     ],
     "verdicts": [
         {"submission": str, "workload": str, "metric": str, "target": NUMBER, "runs": int, "expected": int,

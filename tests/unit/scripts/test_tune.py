@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from harness.program import discovery, submission
-from harness.search.targets import Point, TargetRun
+from harness.record.search_record import Asked, SearchRun
+from harness.search.targets import Point
 
 ROOT = Path(__file__).resolve().parents[3]
 GRAMMAR = discovery.workload_info(discovery.find("workloads", "lm_grammar"))
 TARGET = GRAMMAR.target.value
-LOSS = Callable[[dict[str, Any], int], float]
+LOSS = Callable[[dict[str, Any], int, int], float]
 
 
 @pytest.fixture
@@ -27,30 +28,33 @@ def tune(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class MadeUpSearch:
-    """A search on lm_grammar whose runs follow a formula; `asked` holds the points of each request, and its end."""
+    """A search on lm_grammar whose runs follow a formula of point, step and tuning study; `asked` holds the points of
+    each request, and its end.
+    """
 
     def __init__(self, name: str, loss: LOSS, dimensions: int):
         self.info = GRAMMAR
         self.moved = tuple(submission.read_info(discovery.find("submissions", name)).space)[:dimensions]
         self.loss = loss
         self.asked: list[tuple[list[Point], int]] = []
-        self.runs: list[TargetRun] = []
+        self.runs: list[SearchRun] = []
+        self.facts: list[Asked] = []
 
     def run_all(
         self, pool: Any, points: list[tuple[Point, int]], *, tuning: bool, until: int, target: float | None = None
-    ) -> list[TargetRun]:
+    ) -> list[SearchRun]:
         assert tuning
         self.asked.append(([point for point, _ in points], until))
-        found = [self._run(point, until, target) for point, _ in points]
+        found = [self._run(point, study, until, target) for point, study in points]
         self.runs += found
         return found
 
-    def _run(self, point: Point, until: int, target: float | None) -> TargetRun:
+    def _run(self, point: Point, study: int, until: int, target: float | None) -> SearchRun:
         steps = range(6, until + 1, 6)
-        values = [self.loss(point[1], step) for step in steps]
+        values = [self.loss(point[1], step, study) for step in steps]
         hit = next((i for i, v in enumerate(values) if target is not None and v <= target), len(values) - 1)
-        return TargetRun(
-            "lm_grammar", "", point[0], "", "tuning", point[1], 0, 0, "running", tuple(steps)[: hit + 1],
+        return SearchRun(
+            "lm_grammar", "", point[0], "", "tuning", point[1], 0, study, "running", tuple(steps)[: hit + 1],
             tuple(values[: hit + 1]), 1.0, "",
         )  # fmt: skip
 
@@ -59,59 +63,65 @@ def search(
     tune: Any, name: str, loss: LOSS, *, points: int = 8, dimensions: int = 2
 ) -> tuple[MadeUpSearch, Point, list[Any]]:
     made_up = MadeUpSearch(name, loss, dimensions)
-    best, finished = tune.tune(name, [made_up], {"lm_grammar": None}, points)
+    best, made_up.facts, finished = tune.tune(name, [made_up], {"lm_grammar": None}, points)
     return made_up, best, finished
 
 
 def test_the_best_point_by_halving_then_its_schedule_length(tune: Any) -> None:
-    def loss(point: dict[str, Any], step: int) -> float:
+    def loss(point: dict[str, Any], step: int, _: int) -> float:
         return TARGET + abs(point["learning_rate"] - 0.01) + abs(point["horizon"] - 1.25) + 0.5 - step / 1000
 
     made_up, (name, best), finished = search(tune, "adamw", loss)
     counts = [(len(points), until) for points, until in made_up.asked]
-    assert counts == [(8, 150), (4, 300), (2, 1104), (4, 1104), (3, 1104)]
+    assert counts == [(8, 150), (4, 300), (2, 1104), (4, 1104), (3, 1104), (6, 1104)]
     drawn = made_up.asked[0][0]
     assert {point["horizon"] for _, point in drawn} == {1.0}, "all are drawn at one length, whatever the default is"
     assert (name, best["horizon"]) == ("adamw", 1.25)
     assert best["learning_rate"] == min((p["learning_rate"] for _, p in drawn), key=lambda lr: abs(lr - 0.01))
-    lengths = [f.point[1]["horizon"] for f in finished]
+    lengths = [point["horizon"] for asked, _ in made_up.asked[2:5] for _, point in asked]
     assert lengths == [1.0, 1.0, 0.6, 0.8, 1.25, 1.5, 1.25, 1.25, 1.25]
-    assert {f.point[1]["learning_rate"] for f in finished[2:6]} == {best["learning_rate"]}
+    assert {point["learning_rate"] for _, point in made_up.asked[3][0]} == {best["learning_rate"]}
     rates = {point["learning_rate"] for _, point in made_up.asked[1][0]}
-    assert {f.point[1]["learning_rate"] for f in finished[6:]} == rates - {best["learning_rate"]}
+    assert {point["learning_rate"] for _, point in made_up.asked[4][0]} == rates - {best["learning_rate"]}
+    assert [len(one.runs[0]) for one in finished] == [3, 3, *[1] * 7], "the best two ran on two more tuning seeds"
+    assert finished[0].point == best
 
 
 def test_what_the_last_halving_ended_may_win_at_another_length(tune: Any) -> None:
     made_up, (_, best), _ = search(
-        tune, "adamw", lambda p, step: 1.0 - step / 1500 + 5 * abs(p["learning_rate"] - (0.01 if step < 400 else 0.005))
+        tune,
+        "adamw",
+        lambda p, step, _: 1.0 - step / 1500 + 5 * abs(p["learning_rate"] - (0.01 if step < 400 else 0.005)),
     )
     assert best["learning_rate"] not in {p["learning_rate"] for _, p in made_up.asked[2][0]}
 
 
 def test_where_all_miss_the_better_final_metric_is_taken(tune: Any) -> None:
-    made_up, (_, best), finished = search(tune, "sgd_momentum", lambda p, step: 2.0 + p["learning_rate"] - 1e-4 * step)
-    assert {f.score for f in finished} == {4.0}
+    made_up, (_, best), finished = search(
+        tune, "sgd_momentum", lambda p, step, _: 2.0 + p["learning_rate"] - 1e-4 * step
+    )
+    assert {tune.score(one, made_up.facts, [made_up]) for one in finished} == {"2.000 (1 missed)"}
     assert best["learning_rate"] == min(p["learning_rate"] for _, p in made_up.asked[0][0])
     assert best["horizon"] == 1.0, "equal in everything: the earlier"
 
 
 def test_a_method_without_a_schedule_has_no_length_to_find(tune: Any) -> None:
-    made_up, _, finished = search(tune, "schedule_free_adamw", lambda p, step: 2.0 - step * p["learning_rate"])
-    assert [len(points) for points, _ in made_up.asked] == [8, 4, 2, 2]
+    made_up, _, finished = search(tune, "schedule_free_adamw", lambda p, step, _: 2.0 - step * p["learning_rate"])
+    assert [len(points) for points, _ in made_up.asked] == [8, 4, 2, 2, 6]
     assert len(finished) == 4
 
 
 def test_with_one_dimension_all_else_is_at_its_default_and_the_defaults_run_too(tune: Any) -> None:
     defaults = submission.read_info(discovery.find("submissions", "muon")).defaults
     made_up, (_, best), finished = search(
-        tune, "muon", lambda p, step: 2.0 - step * p["learning_rate"] / 10, points=4, dimensions=1
+        tune, "muon", lambda p, step, _: 2.0 - step * p["learning_rate"] / 10, points=4, dimensions=1
     )
-    assert [len(points) for points, _ in made_up.asked] == [4, 2, 1, 2]
+    assert [len(points) for points, _ in made_up.asked] == [4, 2, 1, 6]
     drawn = [point for _, point in made_up.asked[0][0]]
     assert all(point | {"learning_rate": 0} == defaults | {"learning_rate": 0} for point in drawn)
     assert best["learning_rate"] == max(point["learning_rate"] for point in drawn)
-    assert finished[-1].point == ("muon", defaults)
-    page = tune.page("muon", "cpu", [made_up], 4, finished)
+    assert made_up.asked[2][0] == [("muon", defaults)], "on the same seed as the others, and it may be a finalist"
+    page = tune.page("muon", "cpu", [made_up], 4, made_up.facts, finished)
     assert "4 points over learning_rate; " in page
     assert "python scripts/tune.py muon suite=cpu --points 4 --dimensions 1`" in page
 
@@ -135,7 +145,9 @@ def test_defaults_and_page_are_written_and_nothing_else(
 ) -> None:
     source = discovery.find("submissions", "muon").path
     folder = shutil.copytree(source, tmp_path / "submissions" / "muon")
-    made_up, best, finished = search(tune, "muon", lambda p, step: 2.0 - step * p["learning_rate"] / 10 * p["horizon"])
+    made_up, best, finished = search(
+        tune, "muon", lambda p, step, _: 2.0 - step * p["learning_rate"] / 10 * p["horizon"]
+    )
     monkeypatch.setattr(tune, "ROOT", tmp_path)
     monkeypatch.setattr(tune.discovery, "find", lambda kind, name: discovery.Folder("submissions", name, folder))
     tune.write_defaults("muon", best, made_up.moved)
@@ -143,7 +155,7 @@ def test_defaults_and_page_are_written_and_nothing_else(
     changed = ("learning_rate", "adam_learning_rate", "horizon")
     assert new.defaults == old.defaults | {name: best[1][name] for name in changed}
     assert new.space == old.space
-    page = tune.page("muon", "demo", [made_up], 8, finished)
+    page = tune.page("muon", "demo", [made_up], 8, made_up.facts, finished)
     once = tune.on_page("# muon\n\nText.\n", "demo", page)
     assert once.startswith("# muon\n\nText.\n\n## Tuning\n")
     assert tune.on_page(once + "\nMore.\n", "demo", page) == once + "\nMore.\n", "in its place"

@@ -35,7 +35,6 @@ def program(monkeypatch):
     def say(name, own="own"):
         ids = lambda wanted, *_: [Found(own, tuple(name for _ in each.points)) for each in wanted]  # noqa: E731
         monkeypatch.setattr(processes, "program_ids", ids)
-        monkeypatch.setattr(processes, "workload_ids", lambda wanted, *_: [own for _ in wanted])
 
     return say
 

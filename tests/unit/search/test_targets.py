@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from harness.errors import WorkloadError
 from harness.program import discovery
 from harness.program.workload import Target, read_target
+from harness.record.search_record import SearchRun
 from harness.search.targets import (
     StepTime,
-    TargetRun,
     best_point,
     derive_target,
     ease,
@@ -33,8 +33,8 @@ HORIZON = 200
 STEPS = (100, 180, 200)
 
 
-def run(role: str, values, *, lr: float = 0.1, steps=STEPS, seed: int = 0, name: str = "adamw") -> TargetRun:
-    return TargetRun(
+def run(role: str, values, *, lr: float = 0.1, steps=STEPS, seed: int = 0, name: str = "adamw") -> SearchRun:
+    return SearchRun(
         workload="w", workload_hash="h", submission=name, submission_hash="s", role=role,
         hyperparameters={"learning_rate": lr, "weight_decay": 0.1}, seed=seed, study=0, status="running", steps=steps,
         values=tuple(values), seconds=1.0, machine="m",
