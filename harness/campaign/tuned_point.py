@@ -133,5 +133,5 @@ def _why(asked: Asked, candidate: Candidate, unit: str) -> str:
         return f"reached the target in {hits[middle]:.4g} {unit}, the median of {count} tuning seeds"
     tail = f" in {count - len(hits)} of {count} tuning seeds" if hits else ""
     if candidate.best is not None:
-        return f"missed the target{tail}, as the others did; median best {asked.metric} {candidate.best:.4g}"
-    return "missed the target, as the others did, and was not measured; the first"
+        return f"missed the target{tail}, as the other finalist did; median best {asked.metric} {candidate.best:.4g}"
+    return "missed the target, as the other finalist did, and was not measured; the first"

@@ -66,7 +66,7 @@ def test_where_both_miss_the_median_of_the_best_metric_decides() -> None:
     misses = {0.1: (None, None, None), 0.2: (None, None, 300)}
     choice = chosen(misses, {0.1: (0.6, 0.61, 0.9), 0.2: (0.55, 0.8, 0.4)})
     assert (choice.winner, choice.compared[0].best, choice.compared[1].best) == (1, 0.61, 0.55)
-    assert choice.why == "missed the target in 2 of 3 tuning seeds, as the others did; median best loss 0.55"
+    assert choice.why == "missed the target in 2 of 3 tuning seeds, as the other finalist did; median best loss 0.55"
     choice = chosen(dict.fromkeys((0.1, 0.2), (None,) * 3), dict.fromkeys((0.1, 0.2), (0.6,) * 3))
     assert (choice.winner, choice.unit) == (0, "steps"), "of equal ones the first"
 
@@ -167,6 +167,16 @@ def test_a_finalist_that_was_begun_anew_changes_nothing() -> None:
     again = [replace(run, steps=(50, *run.steps), values=(0.99, *run.values)) for run in five()]
     once = choose(SearchRecord(FIVE, tuple(five())))
     assert choose(SearchRecord(FIVE, tuple(again))) == once
+
+
+def test_a_point_that_another_request_took_further_is_ended_where_it_was() -> None:
+    further = [
+        replace(run, steps=(100, 200, 300), values=(0.9, 0.2, 0.2)) if run.hyperparameters["lr"] == 0.4 else run
+        for run in five()
+    ]
+    choice = choose(SearchRecord(FIVE, tuple(further)))
+    assert choice is not None
+    assert choice.compared[3].status == "ended at step 100"
 
 
 def test_without_a_target_the_metric_chooses() -> None:

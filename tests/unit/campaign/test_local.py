@@ -422,3 +422,37 @@ def test_what_happens_after_the_end_changes_no_status(planned, run, fault):
     trial = run(script, trial=hasty)
     assert trial.status == Status.TARGET_REACHED
     assert trial.reason.startswith("met; then ")
+
+
+KEPT = """
+    import json
+    number = int(sys.argv[sys.argv.index("--more") + 1]) if "--more" in sys.argv else None
+    while True:
+        (path / "worker.log").touch()
+        with run_folder.hold(path) as folder:
+            spec, _ = run_folder.read_spec(path)
+            folder.append("attempt", attempt=os.getpid())
+            end(folder, "horizon_reached")
+        if number is None:
+            break
+        os.write(number, (json.dumps({"code": 0}) + "\\n").encode())
+        path = Path(sys.stdin.readline().rstrip())
+        if not path.name:
+            break
+    """
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "score_compile", "shared"), [(5, False, True), (5, True, False), (None, False, False)]
+)
+def test_only_smoke_tests_of_one_program_share_a_process(run, planned, max_steps, score_compile, shared):
+    """A scored trial has a process of its own, for a compiled program is faster in one than in another."""
+    pids = []
+    with local.worker() as worker:
+        for study in range(2):
+            spec = dataclasses.replace(planned.spec, study=study, max_steps=max_steps, score_compile=score_compile)
+            one = dataclasses.replace(planned, spec=spec, path=planned.root / spec.folder)
+            trial = run(KEPT, trial=one, worker=worker)
+            assert trial.status == Status.HORIZON_REACHED
+            pids += [event["attempt"] for event in trial.events if event["event"] == "attempt"]
+    assert len(set(pids)) == (1 if shared else 2)

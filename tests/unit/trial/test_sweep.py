@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -132,6 +133,16 @@ def test_a_process_that_ends_is_told() -> None:
         pool._processes[0].kill()
         with pytest.raises(HarnessError, match="a sweep process ended"):
             pool.run([request(25)])
+
+
+def test_a_process_ends_in_the_middle_of_a_run_when_whoever_asked_is_gone() -> None:
+    with sweeps.started(QUADRATIC, 1) as pool:
+        (process,) = pool._processes
+        pool.run([request(25)])
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(plain_data.to_plain(request(10**9))) + "\n")
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
 
 
 def test_requests_travel_as_plain_values() -> None:
