@@ -14,7 +14,7 @@ from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
 from harness.record.spec import TrialSpec
 
-OVERHEAD_S: dict[Device, float] = {"cpu": 20.0, "gpu": 60.0}  # starting, compiling, evaluating: a first guess
+OVERHEAD_S: dict[Device, float] = {"cpu": 8.0, "gpu": 60.0}  # starting, compiling, evaluating: a first guess
 
 Alike = tuple[str, str | None, Device, str, int | None, int | None]
 

@@ -11,6 +11,7 @@ from harness.campaign.plan import Plan, PlannedTrial
 from harness.campaign.searches import PlannedSearch
 from harness.campaign.tuned_point import Choice
 from harness.errors import HarnessError
+from harness.record import run_folder
 from harness.record.search_record import SearchRun
 
 
@@ -26,7 +27,8 @@ def run_plan(
     """Run what a plan leaves to run and return the plan as it stands then.
 
     Searches come first; the plan of the submissions `names` is made again once they have chosen. `on_run` is called
-    with each run of a search. What cannot be run is handed to `on_problem` and stops none of the others.
+    with each run of a search. What cannot be run is handed to `on_problem` and stops none of the others. Finished trials
+    are not run again; they count as asked for now, so that `harness score` shows them and not an experiment in between.
     """
     plan.record(planned)
     for search in planned.due:
@@ -38,6 +40,9 @@ def run_plan(
         planned = plan.make_plan(planned.run, list(names))
         on_choices(planned.choices)
         plan.record(planned)
+    for trial in planned.trials:
+        if not trial.runnable:
+            run_folder.ask_again(trial.path)
     for problem in gpus.run_all(planned.runnable, run_one):
         on_problem(problem)
     return planned

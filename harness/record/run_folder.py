@@ -14,7 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,14 @@ def hold(path: Path) -> Iterator[RunFolder]:
             yield folder
         finally:
             folder.close()
+
+
+def ask_again(path: Path) -> None:
+    """Note that a trial was asked for now: of several with the same study and trial number the last one asked for
+    counts. A folder that cannot be written stays as it is.
+    """
+    with suppress(OSError):
+        os.utime(path / "spec.json")
 
 
 def holder(path: Path) -> str | None:

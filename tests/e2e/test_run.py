@@ -60,6 +60,7 @@ def test_from_a_folder_to_a_table(desk):
     assert "0 of 2 trials to run" in again.stdout
     assert again.returncode == 1, "the broken one still counts"
     assert "submission.py:4: SyntaxError" in again.stderr
+    assert "not run: " in again.stderr.splitlines()[-1], "the end of the output tells what has no row in the table"
     assert (mine / "result.json").stat().st_mtime_ns == finished
 
     add_submission(desk, "newcomer", ROOT / "tests/algorithms/sam")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, RunFolderError
+from harness.record import run_folder
 from harness.record.readings import Calibration
 from harness.record.result import Result, Status
 from harness.record.run_folder import Trial
@@ -324,6 +325,14 @@ def test_an_older_hyperparameter_point_is_superseded(tmp_path: Path) -> None:
             f"left out: {old.path} ran with learning_rate=0.1 earlier; {new.path} (newer) is scored; "
             f"`harness score {old.path}` shows it"
         ) in found.notes
+
+
+def test_the_point_that_was_asked_for_last_counts(tmp_path: Path) -> None:
+    defaults = trial(tmp_path, 5.0, written=1.0)
+    experiment = trial(tmp_path, 8.0, hyperparameters={"learning_rate": 0.1}, written=2.0)
+    assert selection.select([defaults, experiment]).trials == (experiment,)
+    run_folder.ask_again(defaults.path)
+    assert selection.select([defaults, experiment]).trials == (defaults,)
 
 
 def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
