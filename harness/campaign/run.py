@@ -27,8 +27,9 @@ def run_plan(
     """Run what a plan leaves to run and return the plan as it stands then.
 
     Searches come first; the plan of the submissions `names` is made again once they have chosen. `on_run` is called
-    with each run of a search. What cannot be run is handed to `on_problem` and stops none of the others. Finished trials
-    are not run again; they count as asked for now, so that `harness score` shows them and not an experiment in between.
+    with each run of a search. What cannot be run is handed to `on_problem` and stops none of the others. Finished
+    trials do not run again; they count as asked for now, so that `harness score` shows them and no experiment of
+    between.
     """
     plan.record(planned)
     for search in planned.due:

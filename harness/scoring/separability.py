@@ -80,6 +80,8 @@ def pair_tests(times: StudyTimes, score_S: FloatArray, ratio_BSW: FloatArray | N
     tests = [PairTest(a, b, _rounded(float(score_S[a] - score_S[b]))) for a, b in pairs]
     if ratio_BSW is None:
         return tests
+    scored_SWK = times.times_SWK[:, : len(times.workloads)]
+    degrees_SW = np.where(np.any(np.isinf(scored_SWK), -1), np.inf, n_SW - 1)  # a miss or a hit has a bounded variance
     part_BSW = np.maximum(0.0, R_MAX - ratio_BSW) / ((R_MAX - 1.0) * n_SW.shape[1])
     draws_SB = np.ascontiguousarray(part_BSW.sum(-1).T)
     variance_SW = part_BSW.var(0)
@@ -88,19 +90,15 @@ def pair_tests(times: StudyTimes, score_S: FloatArray, ratio_BSW: FloatArray | N
         if known[row]:
             difference_B = draws_SB[a] - draws_SB[b]
             error = float(difference_B.std())
-            p = p_value(tests[row].difference, error, difference_B, variance_SW[[a, b]], n_SW[[a, b]])
+            degrees = satterthwaite(variance_SW[[a, b]], degrees_SW[[a, b]], n_SW[[a, b]])
+            p = p_value(tests[row].difference, error, difference_B, degrees, n_SW[[a, b]])
             seeds = seeds_needed(tests[row].difference, error, float(n_SW[[a, b]].mean()), ALPHA / sum(known))
             tests[row] = replace(tests[row], error=error, p=p, seeds=seeds)
     return holm(tests)
 
 
-def p_value(
-    difference: float, error: float, difference_B: FloatArray, variance_2W: FloatArray, n_2W: IntArray
-) -> float:
-    """Return the two-sided p of a difference of scores with the draws `difference_B`.
-
-    `variance_2W` is that of each cell's part of its score over the draws, of `n_2W` studies.
-    """
+def p_value(difference: float, error: float, difference_B: FloatArray, degrees: float, n_2W: IntArray) -> float:
+    """Return the two-sided p of a difference of scores; `difference_B` are its draws, `n_2W` the studies of each cell."""
     if difference == 0.0:
         return 1.0
     ways = math.prod(math.comb(int(n_a + n_b), int(n_a)) for n_a, n_b in n_2W.T)
@@ -109,10 +107,15 @@ def p_value(
         from scipy import special  # slow to import, and only tests need it
 
         least = max(least, 2.0 * float(np.mean(difference_B * difference <= 0.0)))
-        degrees = variance_2W.sum() ** 2 / np.sum(variance_2W**2 / (n_2W - 1))
-        degrees = np.clip(degrees, (n_2W - 1).min(), (n_2W - 1).sum())
         least = max(least, 2.0 * float(special.stdtr(degrees, -abs(difference) / error)))
     return min(1.0, max(least, _LEAST_P))
+
+
+def satterthwaite(variance_2W: FloatArray, degrees_2W: FloatArray, n_2W: IntArray) -> float:
+    """Return the degrees of freedom of the sum of the cells' parts of a score, from the variance of each."""
+    spread = float(np.sum(variance_2W**2 / degrees_2W))
+    most = float((n_2W - 1).sum())
+    return min(most, float(variance_2W.sum()) ** 2 / spread) if spread > 0.0 else most
 
 
 def _rounded(difference: float) -> float:
