@@ -98,7 +98,7 @@ def pair_tests(times: StudyTimes, score_S: FloatArray, ratio_BSW: FloatArray | N
 
 
 def p_value(difference: float, error: float, difference_B: FloatArray, degrees: float, n_2W: IntArray) -> float:
-    """Return the two-sided p of a difference of scores; `difference_B` are its draws, `n_2W` the studies of each cell."""
+    """Return the two-sided p of a difference of scores, whose draws are `difference_B`; `n_2W` studies in each cell."""
     if difference == 0.0:
         return 1.0
     ways = math.prod(math.comb(int(n_a + n_b), int(n_a)) for n_a, n_b in n_2W.T)
