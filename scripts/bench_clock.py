@@ -4,8 +4,9 @@
 
 Every figure of the clock is of whole trials, `harness run` in a process each, and is the ratio that their records hold.
 
-- `periodic`: AdamW that does heavy work on every 4th, 50th and 200th step. The truth is measured apart: its program
-  and AdamW's train in turn in one process, as many steps each; seconds over seconds, the mean over as many processes.
+- `periodic`: AdamW that does heavy work on every 4th, 50th and 200th step. The truth is known from the plant: its steps
+  are timed one by one in a process apart, and what a heavy step takes longer than a light one, shared out over all, is
+  what it costs beside its own light steps, which are AdamW's; the mean over as many processes.
 - `itself`: the yardstick's own step as a submission, on all six CPU workloads; it should cost 1.
 - `state`: a submission with a state four times that of AdamW, against its wall time measured in turn.
 - `noise`: the yardstick's own step on one workload, on the machine as it is, and while another process burns a core.
@@ -24,6 +25,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.machine.allocator import keep_memory
 
@@ -158,8 +160,43 @@ def truth(folders: list[Path], workload: str, block: int, rounds: int, processes
     return [statistics.mean(column) for column in zip(*found, strict=True)]
 
 
-def in_turn(workload: str, block: int, rounds: int, folders: list[str]) -> list[float]:
-    """Train each submission for `block` steps at a time, in turn; the first round warms up."""
+def of_plant(folder: Path, every: int, workload: str, steps: int, processes: int) -> float:
+    """Return the mean cost of the plant's steps over that of its light ones; the mean over processes."""
+    command = [sys.executable, __file__, "--one-by-one", workload, str(every), str(steps), str(folder)]
+    found = []
+    for _ in range(processes):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
+        found.append(float(done.stdout.splitlines()[-1]))
+    return statistics.mean(found)
+
+
+def one_by_one(workload: str, every: int, steps: int, folder: str) -> float:
+    """Time so many steps of a plant, of which one in `every` is heavy; the first period warms up."""
+    import jax
+
+    ((step, given, state),), train = programs_of(workload, [folder])
+    light_s = heavy_s = 0.0
+    light = heavy = 0
+    for number in range(every + steps):
+        if number % CHUNK == 0:
+            order = jax.block_until_ready(step.order(state, given))
+        start = time.perf_counter()
+        state, _ = step(state, given, train, order)
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - start
+        if number < every:
+            continue
+        if number % every == 0:
+            heavy, heavy_s = heavy + 1, heavy_s + seconds
+        else:
+            light, light_s = light + 1, light_s + seconds
+    return 1.0 + (heavy_s / heavy / (light_s / light) - 1.0) / every
+
+
+def programs_of(workload: str, folders: list[str]) -> tuple[list[list[Any]], Any]:
+    """Return of each submission its compiled step, what it is handed and its first state; and the training arrays."""
     import jax
     import jax.numpy as jnp
 
@@ -173,16 +210,23 @@ def in_turn(workload: str, block: int, rounds: int, folders: list[str]) -> list[
     splits = data.load()
     train, validation = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    steps, inputs, states = [], [], []
+    made = []
     for folder in folders:
         source = discovery.find("submissions", folder)
         hp = dict(read_info(source).defaults)
         (program,) = processes.submission_programs(place, source, [hp], data.info.budget_steps)
         programs = compile_programs(data, own, program, train, validation, platform="cpu")
         given = Inputs(keys, tuple(jnp.float32(hp[name]) for name in programs.contract.arguments))
-        steps.append(programs.steps[data.info.batch_size])
-        inputs.append(given)
-        states.append(programs.init(given))
+        made.append([programs.steps[data.info.batch_size], given, programs.init(given)])
+    return made, train
+
+
+def in_turn(workload: str, block: int, rounds: int, folders: list[str]) -> list[float]:
+    """Train each submission for `block` steps at a time, in turn; the first round warms up."""
+    import jax
+
+    made, train = programs_of(workload, folders)
+    steps, inputs, states = (list(column) for column in zip(*made, strict=True))
     seconds = [0.0] * len(folders)
     for number in range(rounds + 1):
         for i, (step, given) in enumerate(zip(steps, inputs, strict=True)):
@@ -222,10 +266,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of training in a trial (default: 15)")
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), help="of the part `itself`")
     parser.add_argument("--in-turn", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--one-by-one", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.in_turn:
         workload, block, rounds, *folders = args.in_turn
         print(json.dumps(in_turn(workload, int(block), int(rounds), folders)))
+        return
+    if args.one_by_one:
+        workload, every, steps, folder = args.one_by_one
+        print(one_by_one(workload, int(every), int(steps), folder))
         return
     parts = args.parts or ["periodic", "itself", "state", "noise"]
     print(
@@ -239,10 +288,10 @@ def main() -> None:
             return [trial(folder, workload, steps_for(workload, args.seconds), root) for _ in range(count)]
 
         if "periodic" in parts:
-            plants = [periodic(every).write(root) for every in (4, 50, 200)]
-            known = truth([itself, *plants], "lm_grammar", 200, 3, args.processes)
-            for folder, true in zip(plants, known[1:], strict=True):
-                row(folder.name, "lm_grammar", true, charged(folder, "lm_grammar"))
+            for every in (4, 50, 200):
+                plant = periodic(every).write(root)
+                true = of_plant(plant, every, "lm_grammar", max(600, 6 * every), args.processes)
+                row(plant.name, "lm_grammar", true, charged(plant, "lm_grammar"))
         if "itself" in parts:
             for workload in args.workloads:
                 row("itself", workload, 1.0, charged(itself, workload))
