@@ -19,9 +19,10 @@ examples:
   harness score --json                        for programs; --csv scores.csv for spreadsheets
   harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
 
-With 6 studies or more an interval stands beside each number, with 2 to 5 the range of the studies; from 5 on a test tells
-pairs apart, and ranks are sets of those it does not. AlgoPerf's logs are scored by its written rules, with --algoperf-compat by the arithmetic of its code, which
-the published boards were made with. harness/scoring/README.md has the rules, the statistics and the JSON.
+With 6 studies or more an interval stands beside each number, with 2 to 5 the range of the studies; from 5 on a test
+tells pairs apart, and ranks are sets of those it does not. AlgoPerf's logs are scored by its written rules, with
+--algoperf-compat by the arithmetic of its code, which the published boards were made with. harness/scoring/README.md
+has the rules, the statistics and the JSON.
 """
 
 
