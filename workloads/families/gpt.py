@@ -56,7 +56,7 @@ class GPT(nnx.Module):
     def embedded(self, inputs_BT: jax.Array) -> jax.Array:
         """Return the tokens' vectors, with learned positions if there are any, float32[B, T, D]."""
         if self.positions is None:
-            return self.tokens.embedding[...][inputs_BT]  # a call would mask tokens out of range, which there are none of
+            return self.tokens.embedding[...][inputs_BT]  # without the mask for tokens out of range of `nnx.Embed`
         positions_1TD = self.positions(jnp.arange(inputs_BT.shape[1]))[None]
         return self.tokens(inputs_BT) + positions_1TD
 
