@@ -10,6 +10,7 @@ from typing import Any
 
 import in_process
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def test_no_float32_logits_of_a_whole_batch(small_chunks):
 def test_attention_falls_back_and_says_why(monkeypatch):
     attention.choose.cache_clear()
     assert attention.choose(512, 4, 128, causal=True) == attention.Choice("xla", "no GPU")
+    assert attention.choose(512, 4, 128, causal=True, dtype="float32").implementation == "plain"
     assert (attention.trouble("cudnn", 16, 2, 8, causal=True) or "").split(":")[0] in (
         "RuntimeError",
         "JaxRuntimeError",
@@ -218,12 +220,17 @@ def test_losses_and_gradients_are_those_of_float32(name, with_data, monkeypatch)
     found = []
     for workload in (rounded, exact):
         (loss, _), grads = jax.jit(WorkloadLoss(workload).value_and_grad)(params, model_state, batch, KEY)
-        found.append((loss, jax.jit(workload.evaluate)(params, model_state, part)["loss"], jax.tree.leaves(grads)))
+        found.append((loss, jax.jit(workload.evaluate)(params, model_state, part)["loss"], grads))
     (loss, measured, grads), (exact_loss, exact_measured, exact_grads) = found
-    np.testing.assert_allclose([loss, measured], [exact_loss, exact_measured], rtol=0.01)
-    for own, other in zip(grads, exact_grads, strict=True):
-        assert own.dtype == jnp.float32
-        assert float(jnp.linalg.norm(own - other) / jnp.linalg.norm(other)) < 0.05, own.shape
+    np.testing.assert_allclose([loss, measured], [exact_loss, exact_measured], rtol=1e-3)
+    assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+    whole, exact_whole = (jax.flatten_util.ravel_pytree(g)[0] for g in (grads, exact_grads))
+    assert relative(whole, exact_whole) < 0.02  # 0.005 to 0.007
+    assert max(jax.tree.leaves(jax.tree.map(relative, grads, exact_grads))) < 0.1  # 0.06: a bias of norm 4e-4
+
+
+def relative(own: jax.Array, other: jax.Array) -> float:
+    return float(jnp.linalg.norm(own - other) / jnp.linalg.norm(other))
 
 
 def test_bits_per_byte_do_not_depend_on_the_tokenizer(with_data):
