@@ -1,4 +1,5 @@
-"""Attention by `jax.nn.dot_product_attention`: cuDNN's fused kernels where they work on this device, else XLA.
+"""Attention: in float32 by plain products, in bf16 by `jax.nn.dot_product_attention`, which takes cuDNN's fused kernels
+where they work on this device, else XLA's products.
 
 Shapes: B examples, T positions, H heads, K width of a head.
 """
@@ -13,7 +14,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-Implementation = Literal["cudnn", "xla"]
+from .spec import Dtype
+
+Implementation = Literal["plain", "cudnn", "xla"]
 
 MIN_LENGTH = 128  # positions; below, the T x T weights are small and XLA's plain products do
 TOLERANCE = 0.05  # of the largest value: bf16 has 8 bits, and the two round in different places
@@ -31,13 +34,15 @@ class Choice:
 
 
 @functools.cache
-def choose(length: int, heads: int, width: int, *, causal: bool) -> Choice:
-    """Return the implementation for `heads` heads of `width` on `length` positions, after trying cuDNN out.
+def choose(length: int, heads: int, width: int, *, causal: bool, dtype: Dtype = "bfloat16") -> Choice:
+    """Return the implementation for `heads` heads of `width` on `length` positions, in bf16 after trying cuDNN out.
 
     The environment variable HARNESS_ATTENTION=xla forgoes cuDNN, whose kernels can be differentiated once and in
     reverse only: a submission that takes Hessian-vector products needs XLA's. HARNESS_ATTENTION=cudnn takes it untried:
     programs are exported with both, and the trial tries them out (`harness.trial.ways`).
     """
+    if dtype == "float32":
+        return Choice("plain", "float32")
     if length < MIN_LENGTH:
         return Choice("xla", f"{length} positions are too few to gain")
     if (asked := os.environ.get("HARNESS_ATTENTION")) in ("xla", "cudnn"):
@@ -76,27 +81,34 @@ def trouble(implementation: Implementation, length: int, heads: int, width: int,
     return None
 
 
-def attend(
-    q_BTHK: jax.Array, k_BTHK: jax.Array, v_BTHK: jax.Array, *, causal: bool, implementation: Implementation
-) -> jax.Array:
-    """Return bf16[B, T, H, K]: softmax(q k' / sqrt(K)) v, the softmax in float32."""
-    return jax.nn.dot_product_attention(q_BTHK, k_BTHK, v_BTHK, is_causal=causal, implementation=implementation)
-
-
-def rotary(x_BTHK: jax.Array) -> jax.Array:
-    """Return x turned by its position (Su et al. 2021, arXiv:2104.09864), in float32: values i and i + K/2 are a pair,
-    with frequencies that fall geometrically from 1 to 1/10000.
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, implementation: Implementation) -> jax.Array:
+    """Return softmax(q k' / sqrt(K)) v, the softmax in float32, as the arguments are: [B, T, H, K], for "plain" float32
+    [B, H, T, K].
     """
-    T, K = x_BTHK.shape[1], x_BTHK.shape[3]
+    if implementation != "plain":
+        return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation=implementation)
+    T, K = q.shape[2:]
+    logits_BHTT = jnp.einsum("bhtk,bhsk->bhts", q, k) * K**-0.5
+    if causal:
+        causal_11TT = jnp.tril(jnp.ones((T, T), bool))[None, None]
+        logits_BHTT = jnp.where(causal_11TT, logits_BHTT, -jnp.inf)
+    return jnp.einsum("bhts,bhsk->bhtk", jax.nn.softmax(logits_BHTT), v)
+
+
+def rotary(x: jax.Array, axis: int = 1) -> jax.Array:
+    """Return x, [B, T, H, K] or with `axis` 2 [B, H, T, K], turned by its position (Su et al. 2021, arXiv:2104.09864),
+    in float32: values i and i + K/2 are a pair, with frequencies that fall geometrically from 1 to 1/10000.
+    """
+    T, K = x.shape[axis], x.shape[3]
     angles_TK = jnp.arange(T)[:, None] * (10_000.0 ** (-jnp.arange(K // 2) / (K // 2)))[None]
-    cos, sin = jnp.cos(angles_TK)[None, :, None], jnp.sin(angles_TK)[None, :, None]
-    one, two = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+    cos, sin = (jnp.expand_dims(wave(angles_TK), (0, 3 - axis)) for wave in (jnp.cos, jnp.sin))
+    one, two = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
 
 
-def unit(x_BTHK: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """Return each head's vector over its root mean square, in float32: QK-norm (Henry et al. 2020, arXiv:2010.04245)
-    without gains.
+def unit(x: jax.Array, eps: float = 1e-6) -> jax.Array:
+    """Return each head's vector, along the last axis, over its root mean square, in float32: QK-norm (Henry et al.
+    2020, arXiv:2010.04245) without gains.
     """
-    x_BTHK = x_BTHK.astype(jnp.float32)
-    return x_BTHK * jax.lax.rsqrt(jnp.square(x_BTHK).mean(axis=-1, keepdims=True) + eps)
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + eps)

@@ -1,5 +1,7 @@
 """Layers and losses of the families: NNX modules whose parameters carry their roles (`harness.program.nnx_adapter`).
 
+Parameters, normalisations and losses are float32; products are in the `dtype` of the specification.
+
 Shapes: B examples, T positions, D width, H heads, K width of a head, F hidden width of the MLP, N classes.
 """
 
@@ -16,7 +18,9 @@ from flax import nnx
 from harness.api import Key, ParamKind
 from harness.program.nnx_adapter import matrix, vector
 
-from .spec import Activation, Norm
+from . import attention
+from . import spec as specs
+from .spec import Activation, Dtype, Norm
 
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -29,13 +33,18 @@ _SECOND_MOMENT: dict[Activation, float] = {"relu": 0.5, "relu2": 1.5, "gelu": 0.
 
 
 def linear(
-    n: int, m: int, std: float, rngs: nnx.Rngs, kind: ParamKind = ParamKind.MATRIX, *, bias: bool = False
-) -> nnx.Linear:
-    """Return a layer with a normal (n, m) kernel of this standard deviation, and a bias where asked for."""
+    n: int, m: int, std: float, rngs: nnx.Rngs, kind: ParamKind = ParamKind.MATRIX,
+    *, bias: bool = False, dtype: Dtype = "float32",
+) -> nnx.Linear:  # fmt: skip
+    """Return a layer with a normal float32 (n, m) kernel of this standard deviation, and a bias where asked for.
+
+    It multiplies in `dtype`, which is the dtype of its output.
+    """
     return nnx.Linear(
         n,
         m,
         use_bias=bias,
+        dtype=dtype,
         kernel_init=nnx.initializers.normal(std),
         kernel_metadata=matrix(kind),
         bias_metadata=vector(ParamKind.BIAS),
@@ -87,27 +96,40 @@ class GroupNorm(nnx.Module):
         return x_BHWC * gain_BC[:, None, None] + shift_BC[:, None, None]
 
 
-class Attention(nnx.Module):
-    """Self-attention with one fused projection to queries, keys and values."""
+def normalised(norm: nnx.Module, x: jax.Array, dtype: Dtype) -> jax.Array:
+    """Return norm(x) in `dtype`, computed in float32."""
+    return norm(x.astype(jnp.float32)).astype(dtype)
 
-    def __init__(self, width: int, heads: int, out_std: float, scale: float, rngs: nnx.Rngs, *, causal: bool):
+
+class Attention(nnx.Module):
+    """Self-attention with one fused projection; with `rotary` positions on normalised queries and keys."""
+
+    def __init__(
+        self, width: int, heads: int, out_std: float, scale: float, rngs: nnx.Rngs,
+        *, dtype: Dtype, causal: bool, rotary: bool, implementation: attention.Implementation,
+    ):  # fmt: skip
         info = matrix(in_axes=(0,), out_axes=(2,), stack_axes=((1, "qkv"),))
         init = nnx.initializers.normal(scale * width**-0.5)
         self.qkv = nnx.LinearGeneral(
-            width, (3, width), use_bias=False, kernel_init=init, kernel_metadata=info, rngs=rngs
+            width, (3, width), use_bias=False, dtype=dtype, kernel_init=init, kernel_metadata=info, rngs=rngs
         )
-        self.out = linear(width, width, scale * out_std * width**-0.5, rngs)
-        self.heads, self.causal = heads, causal
+        self.out = linear(width, width, scale * out_std * width**-0.5, rngs, dtype=dtype)
+        self.heads, self.causal, self.rotary, self.dtype = heads, causal, rotary, dtype
+        self.implementation: attention.Implementation = implementation
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         B, T, D = x_BTD.shape
-        q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).reshape(B, T, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
-        logits_BHTT = jnp.einsum("bhtk,bhsk->bhts", q_BHTK, k_BHTK) * (D // self.heads) ** -0.5
-        if self.causal:
-            causal_11TT = jnp.tril(jnp.ones((T, T), bool))[None, None]
-            logits_BHTT = jnp.where(causal_11TT, logits_BHTT, -jnp.inf)
-        y_BHTK = jnp.einsum("bhts,bhsk->bhtk", jax.nn.softmax(logits_BHTT), v_BHTK)
-        return self.out(y_BHTK.transpose(0, 2, 1, 3).reshape(B, T, D))
+        qkv_BT3D, heads = self.qkv(x_BTD), (self.heads, D // self.heads)
+        if self.implementation == "plain":  # positions are the third axis, else the second
+            q, k, v = qkv_BT3D.reshape(B, T, 3, *heads).transpose(2, 0, 3, 1, 4)
+        else:
+            q, k, v = (part.reshape(B, T, *heads) for part in jnp.unstack(qkv_BT3D, axis=2))
+        if self.rotary:
+            axis = 2 if self.implementation == "plain" else 1
+            q, k = (attention.rotary(attention.unit(part), axis).astype(self.dtype) for part in (q, k))
+        y = attention.attend(q, k, v, causal=self.causal, implementation=self.implementation)
+        y_BTHK = y.transpose(0, 2, 1, 3) if self.implementation == "plain" else y
+        return self.out(y_BTHK.reshape(B, T, D))
 
 
 class Block(nnx.Module):
@@ -117,20 +139,23 @@ class Block(nnx.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, layers: int, norm: Norm, activation: Activation, scale: float, rngs: nnx.Rngs,
-        *, causal: bool = False,
+        self, spec: specs.GPT | specs.MAE, width: int, heads: int, layers: int, rngs: nnx.Rngs,
+        *, implementation: attention.Implementation, causal: bool = False, rotary: bool = False,
     ):  # fmt: skip
-        out_std = (2 * layers) ** -0.5
-        self.norm1 = normalisation(norm, width, rngs)
-        self.attention = Attention(width, heads, out_std, scale, rngs, causal=causal)
-        self.norm2 = normalisation(norm, width, rngs)
-        self.up = linear(width, 4 * width, scale * width**-0.5, rngs)
-        self.down = linear(4 * width, width, scale * out_std * (_SECOND_MOMENT[activation] * 4 * width) ** -0.5, rngs)
-        self.activation = activation
+        scale, out_std, dtype = spec.init_scale, (2 * layers) ** -0.5, spec.dtype
+        down_std = scale * out_std * (_SECOND_MOMENT[spec.activation] * 4 * width) ** -0.5
+        self.norm1 = normalisation(spec.norm, width, rngs)
+        self.attention = Attention(
+            width, heads, out_std, scale, rngs, dtype=dtype, causal=causal, rotary=rotary, implementation=implementation
+        )
+        self.norm2 = normalisation(spec.norm, width, rngs)
+        self.up = linear(width, 4 * width, scale * width**-0.5, rngs, dtype=dtype)
+        self.down = linear(4 * width, width, down_std, rngs, dtype=dtype)
+        self.activation, self.dtype = spec.activation, spec.dtype
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
-        h_BTF = ACTIVATIONS[self.activation](self.up(self.norm2(x_BTD)))
+        x_BTD = x_BTD + self.attention(normalised(self.norm1, x_BTD, self.dtype))
+        h_BTF = ACTIVATIONS[self.activation](self.up(normalised(self.norm2, x_BTD, self.dtype)))
         return x_BTD + self.down(h_BTF)
 
 

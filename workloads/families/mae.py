@@ -19,28 +19,33 @@ from harness.api import Batch, Key, ModelState, ParamKind, Params
 from harness.program.nnx_adapter import Model, embedding
 from harness.program.workload import Data, Workload
 
+from . import attention, flops
 from . import spec as specs
-from .layers import Block, linear, normalisation
+from .layers import Block, linear, normalisation, normalised
 
-EVALUATION_CHUNK = 100  # images run at a time: the activations stay in the cache of a CPU
+EVALUATION_CHUNK: dict[specs.Dtype, int] = {"float32": 100, "bfloat16": 1000}
+"""Images run at a time: the activations stay in the cache of a CPU, or fill a GPU."""
 VARIANCE_EPS = 1e-6  # added to a patch's variance, as in the paper's code
 
 
 class MAE(nnx.Module):
-    """Encoder on the visible patches, decoder on all: sine-cosine positions, pre-norm blocks, linear prediction."""
+    """Encoder on the visible patches, decoder on all: sine-cosine positions, pre-norm blocks, linear prediction.
 
-    def __init__(self, spec: specs.MAE, rngs: nnx.Rngs):
-        values, scale = spec.patch**2 * spec.channels, spec.init_scale
+    `ways`: the implementations of attention in encoder and decoder.
+    """
 
-        def blocks(layers: int, width: int, heads: int) -> nnx.List:
-            return nnx.List(
-                [Block(width, heads, layers, spec.norm, spec.activation, scale, rngs) for _ in range(layers)]
-            )
+    def __init__(self, spec: specs.MAE, rngs: nnx.Rngs, ways: tuple[attention.Implementation, ...]):
+        values, scale, dtype = spec.patch**2 * spec.channels, spec.init_scale, spec.dtype
 
-        self.embed = linear(values, spec.width, scale * values**-0.5, rngs, ParamKind.EMBEDDING, bias=True)
-        self.encoder = blocks(spec.layers, spec.width, spec.heads)
+        def blocks(layers: int, width: int, heads: int, way: attention.Implementation) -> nnx.List:
+            return nnx.List([Block(spec, width, heads, layers, rngs, implementation=way) for _ in range(layers)])
+
+        std = scale * values**-0.5
+        self.embed = linear(values, spec.width, std, rngs, ParamKind.EMBEDDING, bias=True, dtype=dtype)
+        self.encoder = blocks(spec.layers, spec.width, spec.heads, ways[0])
         self.encoder_norm = normalisation(spec.norm, spec.width, rngs)
-        self.bridge = linear(spec.width, spec.decoder_width, scale * spec.width**-0.5, rngs, bias=True)
+        std = scale * spec.width**-0.5
+        self.bridge = linear(spec.width, spec.decoder_width, std, rngs, bias=True, dtype=dtype)
         self.mask_token = nnx.Embed(
             1,
             spec.decoder_width,
@@ -48,10 +53,11 @@ class MAE(nnx.Module):
             embedding_metadata=embedding(),
             rngs=rngs,
         )
-        self.decoder = blocks(spec.decoder_layers, spec.decoder_width, spec.decoder_heads)
+        self.decoder = blocks(spec.decoder_layers, spec.decoder_width, spec.decoder_heads, ways[1])
         self.decoder_norm = normalisation(spec.norm, spec.decoder_width, rngs)
         std = 0.1 * scale * spec.decoder_width**-0.5
-        self.head = linear(spec.decoder_width, values, std, rngs, ParamKind.HEAD, bias=True)
+        self.head = linear(spec.decoder_width, values, std, rngs, ParamKind.HEAD, bias=True, dtype=dtype)
+        self.dtype = dtype
 
     def __call__(self, visible_BVX: jax.Array, positions: tuple[jax.Array, ...]) -> jax.Array:
         """Return the predictions of the masked patches, float32[B, P - V, X].
@@ -59,17 +65,18 @@ class MAE(nnx.Module):
         `positions`: those of encoder [B, P, D] and decoder, in the order of the mask.
         """
         B, V, _ = visible_BVX.shape
-        encoder_BPD, decoder_BPD = positions
+        encoder_BPD, decoder_BPD = (table.astype(self.dtype) for table in positions)
         x_BVD = self.embed(visible_BVX) + encoder_BPD[:, :V]
         for block in self.encoder:
             x_BVD = block(x_BVD)
-        x_BVD = self.bridge(self.encoder_norm(x_BVD))
+        x_BVD = self.bridge(normalised(self.encoder_norm, x_BVD, self.dtype))
         masked = decoder_BPD.shape[1] - V
-        mask_BMD = jnp.broadcast_to(self.mask_token.embedding[...], (B, masked, x_BVD.shape[-1]))
+        # Broadcast in float32, so that the gradient is summed over all places in float32.
+        mask_BMD = jnp.broadcast_to(self.mask_token.embedding[...], (B, masked, x_BVD.shape[-1])).astype(self.dtype)
         x_BPD = jnp.concatenate([x_BVD, mask_BMD], axis=1) + decoder_BPD
         for block in self.decoder:
             x_BPD = block(x_BPD)
-        return self.head(self.decoder_norm(x_BPD[:, V:]))
+        return self.head(normalised(self.decoder_norm, x_BPD[:, V:], self.dtype)).astype(jnp.float32)
 
 
 def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) -> Workload:
@@ -79,7 +86,14 @@ def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) 
     `order`, the patches of each image with the visible ones first (`batches.fixed_orders`).
     `scaled(images)` makes the model's input from images as they are stored.
     """
-    model = Model(lambda rngs: MAE(spec, rngs))
+    encoder, decoder = (
+        attention.choose(length, heads, width // heads, causal=False, dtype=spec.dtype)
+        for length, heads, width in (
+            (spec.visible, spec.heads, spec.width),
+            (spec.patches, spec.decoder_heads, spec.decoder_width),
+        )
+    )
+    model = Model(lambda rngs: MAE(spec, rngs, (encoder.implementation, decoder.implementation)))
     tables = [sine_cosine(spec.size // spec.patch, width) for width in (spec.width, spec.decoder_width)]
 
     def losses(
@@ -89,7 +103,7 @@ def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) 
         visible_BVX, masked_BMX = jnp.split(patches_BPX, [spec.visible], axis=1)
         positions = tuple(jnp.asarray(table)[order_BP] for table in tables)
         predicted_BMX = model.bind(params, model_state, train=train)(visible_BVX, positions)
-        return jnp.square(predicted_BMX - normalised(masked_BMX)).mean(axis=(1, 2))
+        return jnp.square(predicted_BMX - standardised(masked_BMX)).mean(axis=(1, 2))
 
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool
@@ -104,7 +118,7 @@ def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) 
             return losses(params, model_state, image, order, False)[0]
 
         examples = {name: arrays[name] for name in ("image", "order")}
-        return {"loss": jax.lax.map(loss_of, examples, batch_size=EVALUATION_CHUNK).mean()}
+        return {"loss": jax.lax.map(loss_of, examples, batch_size=EVALUATION_CHUNK[spec.dtype]).mean()}
 
     return Workload(
         info=data.info,
@@ -115,6 +129,8 @@ def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) 
         shapes=data.shapes,
         loss=loss,
         evaluate=evaluate,
+        choices={"encoder attention": str(encoder), "decoder attention": str(decoder)},
+        flops=flops.mae(spec),
     )
 
 
@@ -132,7 +148,7 @@ def patchify(images_BHWC: jax.Array, size: int) -> jax.Array:
     return cut.reshape(B, rows * columns, size * size * C)
 
 
-def normalised(patches_BPX: jax.Array) -> jax.Array:
+def standardised(patches_BPX: jax.Array) -> jax.Array:
     """Return each patch less its mean, over its standard deviation."""
     mean = patches_BPX.mean(axis=-1, keepdims=True)
     variance = patches_BPX.var(axis=-1, keepdims=True)

@@ -11,6 +11,9 @@ from typing import Literal, TypeVar
 
 Activation = Literal["relu", "relu2", "gelu", "silu"]
 Norm = Literal["rms", "layer", "batch", "group"]
+Dtype = Literal["float32", "bfloat16"]
+"""What products and convolutions are computed in. Parameters, normalisations, losses and sums over examples and
+positions are float32 in both."""
 
 INIT_FACTOR = 2.0  # of the variant "init"
 _OTHER_NORM: dict[Norm, Norm] = {"rms": "layer", "layer": "rms", "batch": "group", "group": "batch"}
@@ -26,6 +29,8 @@ class GPT:
       length: positions of a window.
       layers, width, heads: of the transformer; the width of a head stays `width / heads` in every variant.
       init_scale: factor on the standard deviation of every initial weight.
+      rotary: rotary positions on normalised queries and keys, in place of learned positions.
+      chunked: for a large vocabulary. The output layer has no bias, and the loss computes it for some tokens at a time.
     """
 
     vocabulary: int
@@ -36,6 +41,9 @@ class GPT:
     norm: Norm = "rms"
     activation: Activation = "relu2"
     init_scale: float = 1.0
+    dtype: Dtype = "float32"
+    rotary: bool = False
+    chunked: bool = False
 
     def widened(self) -> GPT:
         """Half as many heads again, of the same width."""
@@ -63,6 +71,7 @@ class ResNet:
     groups: int = 8
     activation: Activation = "relu"
     init_scale: float = 1.0
+    dtype: Dtype = "float32"
 
     def widened(self) -> ResNet:
         """Half as many channels again."""
@@ -94,6 +103,7 @@ class MAE:
     norm: Norm = "rms"
     activation: Activation = "relu2"
     init_scale: float = 1.0
+    dtype: Dtype = "float32"
 
     @property
     def patches(self) -> int:

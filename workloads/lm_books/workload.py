@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from harness.api import LossKind
@@ -22,8 +24,8 @@ from harness.program.workload import (
 
 from ..families.spec import GPT, varied
 
-MODEL = GPT(vocabulary=8192, length=512, layers=8, width=512, heads=4)
-SMALL_MODEL = GPT(vocabulary=8192, length=64, layers=2, width=64, heads=2)
+MODEL = GPT(vocabulary=8192, length=512, layers=8, width=512, heads=4, dtype="bfloat16", rotary=True, chunked=True)
+SMALL_MODEL = replace(MODEL, length=64, layers=2, width=64, heads=2)
 SLICE = 512  # windows: 262,144 tokens
 SMALL_SLICE = 32
 
@@ -59,9 +61,9 @@ def data(variant: str | None = None) -> Data:
 
 def load(variant: str | None = None) -> Workload:
     """Return the workload, a held-out variant, or the small form, with its model."""
-    from ..families import gpt_bf16
+    from ..families import gpt
 
-    return gpt_bf16.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant))
+    return gpt.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant))
 
 
 def splits(length: int = MODEL.length, *, small: bool = False) -> Splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,12 +30,9 @@ if TYPE_CHECKING:
 
 MODEL = MAE(
     size=32, channels=3, patch=4, visible=16, layers=12, width=384, heads=6,
-    decoder_layers=4, decoder_width=192, decoder_heads=3,
+    decoder_layers=4, decoder_width=192, decoder_heads=3, dtype="bfloat16",
 )  # fmt: skip
-SMALL_MODEL = MAE(
-    size=32, channels=3, patch=4, visible=16, layers=2, width=32, heads=2,
-    decoder_layers=1, decoder_width=32, decoder_heads=2,
-)  # fmt: skip
+SMALL_MODEL = replace(MODEL, layers=2, width=32, heads=2, decoder_layers=1, decoder_width=32, decoder_heads=2)
 VALIDATION, SLICE = 10_000, 5_000  # images
 SMALL_SLICE = 256
 MASK_SEED = 20  # of the validation and test images' masks, which are drawn once and for all
@@ -83,9 +81,9 @@ def data(variant: str | None = None) -> Data:
 
 def load(variant: str | None = None) -> Workload:
     """Return the workload, a held-out variant, or the small form, with its model."""
-    from ..families import mae_bf16
+    from ..families import mae
 
-    return mae_bf16.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant), scaled)
+    return mae.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant), scaled)
 
 
 def splits(*, small: bool = False) -> Splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +28,8 @@ from ..families.spec import ResNet, varied
 if TYPE_CHECKING:
     import jax
 
-MODEL = ResNet(channels=3, classes=10, widths=(64, 128, 256, 512), blocks=2, norm="batch")
-SMALL_MODEL = ResNet(channels=3, classes=10, widths=(8, 16), blocks=1, norm="batch")
+MODEL = ResNet(channels=3, classes=10, widths=(64, 128, 256, 512), blocks=2, dtype="bfloat16")
+SMALL_MODEL = replace(MODEL, widths=(8, 16), blocks=1)
 SIZE, SMALL_SIZE = 32, 16  # pixels; the small form sees the middle of each image
 VALIDATION, SLICE = 10_000, 5_000  # images
 SMALL_SLICE = 256
@@ -82,11 +83,9 @@ def data(variant: str | None = None) -> Data:
 
 def load(variant: str | None = None) -> Workload:
     """Return the workload, a held-out variant, or the small form, with its model."""
-    from ..families import resnet_bf16
+    from ..families import resnet
 
-    small = variant == SMALL
-    model, size = (SMALL_MODEL, SMALL_SIZE) if small else (varied(MODEL, variant), SIZE)
-    return resnet_bf16.make(data(variant), model, size, scaled)
+    return resnet.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant), scaled)
 
 
 def splits(*, small: bool = False) -> Splits:

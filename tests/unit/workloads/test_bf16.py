@@ -10,6 +10,7 @@ from typing import Any
 
 import in_process
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from harness.program.loss import WorkloadLoss
 from harness.program.workload import SMALL, Data
 from harness.trial.programs import Inputs, compile_yardstick, variables_function
 from workloads.families import attention, batches, flops, spec, vocabulary
-from workloads.families.bf16 import over_chunks
 from workloads.families.layers import cross_entropy
 
 KEY = jax.random.key(0)
@@ -92,6 +92,7 @@ def test_no_float32_logits_of_a_whole_batch(small_chunks):
 def test_attention_falls_back_and_says_why(monkeypatch):
     attention.choose.cache_clear()
     assert attention.choose(512, 4, 128, causal=True) == attention.Choice("xla", "no GPU")
+    assert attention.choose(512, 4, 128, causal=True, dtype="float32").implementation == "plain"
     assert (attention.trouble("cudnn", 16, 2, 8, causal=True) or "").split(":")[0] in (
         "RuntimeError",
         "JaxRuntimeError",
@@ -198,10 +199,38 @@ def test_products_are_in_bf16(name, with_data):
         assert {one.dtype, other.dtype} == {jnp.dtype(jnp.bfloat16)}, (one, other)
 
 
-def test_over_chunks_is_the_function_of_all():
-    x = jnp.arange(10.0)
-    for size in (3, 5, 10, 20):
-        np.testing.assert_array_equal(over_chunks(lambda a: a["x"] ** 2, {"x": x}, size), x**2)
+@pytest.mark.parametrize("name", FOLDERS)
+def test_losses_and_gradients_are_those_of_float32(name, with_data, monkeypatch):
+    """The same parameters and batch in both: what differs is the rounding of products, to 8 bits."""
+    with_data(discovery.workload_info(FOLDERS[name]).datasets)
+    module = discovery.load(FOLDERS[name])
+    rounded = module.load(SMALL)
+    monkeypatch.setattr(module, "SMALL_MODEL", dataclasses.replace(module.SMALL_MODEL, dtype="float32"))
+    exact = module.load(SMALL)
+    assert (rounded.param_info, jax.eval_shape(rounded.init, KEY)) == (
+        exact.param_info,
+        jax.eval_shape(exact.init, KEY),
+    )
+    params, model_state = exact.init(KEY)
+    # Gains that start at 0 hide the gradients behind them.
+    params = jax.tree.map(lambda p: p + 0.02 * jax.random.normal(KEY, p.shape), params)
+    splits = exact.splits()
+    batch = exact.batch({k: v[:32] for k, v in splits.train.items()}, jnp.arange(32), KEY)
+    part = {k: jnp.asarray(v[:32]) for k, v in splits.validation_slice.items()}
+    found = []
+    for workload in (rounded, exact):
+        (loss, _), grads = jax.jit(WorkloadLoss(workload).value_and_grad)(params, model_state, batch, KEY)
+        found.append((loss, jax.jit(workload.evaluate)(params, model_state, part)["loss"], grads))
+    (loss, measured, grads), (exact_loss, exact_measured, exact_grads) = found
+    np.testing.assert_allclose([loss, measured], [exact_loss, exact_measured], rtol=1e-3)
+    assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+    whole, exact_whole = (jax.flatten_util.ravel_pytree(g)[0] for g in (grads, exact_grads))
+    assert relative(whole, exact_whole) < 0.02  # 0.005 to 0.007
+    assert max(jax.tree.leaves(jax.tree.map(relative, grads, exact_grads))) < 0.1  # 0.06: a bias of norm 4e-4
+
+
+def relative(own: jax.Array, other: jax.Array) -> float:
+    return float(jnp.linalg.norm(own - other) / jnp.linalg.norm(other))
 
 
 def test_bits_per_byte_do_not_depend_on_the_tokenizer(with_data):
