@@ -105,7 +105,9 @@ def test_what_goes_wrong_in_control_is_recorded_with_its_cause(make_trial, run_w
     }
     path = TESTS / "faults/bad_control"
     for text, trial in zip(
-        says.values(), run_worker(*(make_trial("quadratic", path, hp={"fault": fault}) for fault in says)), strict=True
+        says.values(),
+        run_worker(*(make_trial("quadratic", path, stop="horizon", hp={"fault": fault}) for fault in says)),
+        strict=True,
     ):
         assert trial.status == Status.CRASHED, trial.reason
         assert text in trial.reason

@@ -229,14 +229,14 @@ def test_expected_seconds_come_from_the_baseline_and_then_from_earlier_trials(pl
     def expected(*words: str) -> float | None:
         return make("second", "workload=task_a", *words).trials[0].expected_s
 
-    assert expected() == pytest.approx(300 * 0.1 + 20)
-    assert expected("stop=horizon") == pytest.approx(400 * 0.1 + 20)
-    assert expected("max_steps=10") == pytest.approx(10 * 0.1 + 20)
+    assert expected() == pytest.approx(300 * 0.1 + 8)
+    assert expected("stop=horizon") == pytest.approx(400 * 0.1 + 8)
+    assert expected("max_steps=10") == pytest.approx(10 * 0.1 + 8)
     for seed, wall_s in enumerate((70.0, 80.0, 200.0)):
         finish(make("first", "workload=task_a", f"seed={seed}").trials[0], wall_s=wall_s)
     finish(make("first", "workload=task_a", "seed=9").trials[0], Status.CRASHED, wall_s=1.0)
     assert expected() == 80.0
-    assert expected("stop=horizon") == pytest.approx(60)  # those were another kind of run
+    assert expected("stop=horizon") == pytest.approx(48)  # those were another kind of run
 
 
 def test_what_is_printed(place):
@@ -244,13 +244,13 @@ def test_what_is_printed(place):
     made = make("workload=task_a")
     assert plan_table.rows(made) == [
         ("task_a", "first", "0/0", "crashed", "-"),
-        ("task_a", "second", "0/0", "planned", "0.8"),
+        ("task_a", "second", "0/0", "planned", "0.6"),
     ]
     assert (
-        plan_table.total(made) == "1 of 2 trials to run, about 0.8 minutes; 1 failed earlier: retry=true runs it again"
+        plan_table.total(made) == "1 of 2 trials to run, about 0.6 minutes; 1 failed earlier: retry=true runs it again"
     )
     again = make("workload=task_a", "retry=true")
-    assert plan_table.rows(again)[0][3:] == ("crashed, again", "0.8")
+    assert plan_table.rows(again)[0][3:] == ("crashed, again", "0.6")
     assert plan_table.total(again) == "2 of 2 trials to run, about 1.7 minutes"
     unknown = dataclasses.replace(again.trials[0], expected_s=None)
     assert plan_table.total(plan.Plan(again.run, (unknown, again.trials[1]), ())).endswith(

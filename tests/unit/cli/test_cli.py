@@ -231,7 +231,7 @@ def run(*words: str) -> int:
 def test_run_prints_the_plan_runs_what_remains_and_shows_the_scores(place, printed, capsys):
     assert run("good", "diverge") == 0  # a diverged trial is a result, not a failure
     out = capsys.readouterr().out
-    assert "2 of 2 trials to run, about 1.7 minutes" in out
+    assert "2 of 2 trials to run, about 1.3 minutes" in out
     assert "task / good 0/0: training\ntask / good 0/0: target_reached (as told)\n" in out
     assert "\x1b" not in out
     assert "\r" not in out

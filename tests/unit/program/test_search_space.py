@@ -11,7 +11,7 @@ import pytest
 from harness.errors import SubmissionError
 from harness.program.search_space import corner_points, draw_points
 from harness.program.submission import Dimension, SubmissionInfo
-from harness.search.halving import best, better_half, geometric_score, ranks
+from harness.search.halving import better, ranks
 
 INFO = SubmissionInfo(
     name="mine", description="", authors=("me",), licence="MIT", tuning="external",
@@ -82,19 +82,8 @@ def test_ranks_by_hand() -> None:
 
 def test_the_better_half_by_mean_rank_over_workloads() -> None:
     points = ["a", "b", "c", "d", "e"]
-    assert better_half(points, [[0, 1, 2, 3, 4], [4, 3, 0, 1, 2]]) == ["a", "b", "c"], (
+    assert better(points, [[0, 1, 2, 3, 4], [4, 3, 0, 1, 2]], 3) == ["a", "b", "c"], (
         "sums 4 4 2 4 6: a and b come first"
     )
-    assert better_half(points[:4], [[3, 2, 1, 0]]) == ["c", "d"]
-    assert better_half(["only"], [[0]]) == ["only"]
-
-
-def test_between_points_that_miss_alike_the_final_metric_decides() -> None:
-    assert best([4.0, 4.0, 4.0], [[2, 0, 1], [1, 2, 0]]) == 2
-    assert best([4.0, 4.0], [[0, 1], [1, 0]]) == 0
-    assert best([4.0, 3.9], [[0, 1], [0, 1]]) == 1
-
-
-def test_the_score_by_hand() -> None:
-    assert geometric_score([50, 200], [100, 100], [200, 200]) == pytest.approx(1.0)  # a half and twice
-    assert geometric_score([100, None], [100, 100], [200, 200]) == pytest.approx(2.0)  # a miss: 400 / 100
+    assert better(points[:4], [[3, 2, 1, 0]], 2) == ["c", "d"]
+    assert better(["only"], [[0]], 1) == ["only"]
