@@ -251,10 +251,10 @@ def test_what_is_printed(place):
     )
     again = make("workload=task_a", "retry=true")
     assert plan_table.rows(again)[0][3:] == ("crashed, again", "0.6")
-    assert plan_table.total(again) == "2 of 2 trials to run, about 1.7 minutes"
+    assert plan_table.total(again) == "2 of 2 trials to run, about 1.3 minutes"
     unknown = dataclasses.replace(again.trials[0], expected_s=None)
     assert plan_table.total(plan.Plan(again.run, (unknown, again.trials[1]), ())).endswith(
-        "0.8 minutes and 1 of unknown length"
+        "0.6 minutes and 1 of unknown length"
     )
 
 
