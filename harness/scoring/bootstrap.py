@@ -69,10 +69,11 @@ def interval(draws_B: FloatArray, estimate: FloatArray) -> tuple[FloatArray, Flo
     README.md has a table of how often either holds the true score. The ends of the percentile interval are draws, so
     that infinity is safe.
     """
-    ordered = np.sort(draws_B, axis=0)
-    tail = int((1.0 - LEVEL) / 2.0 * len(ordered))
-    low, high = ordered[tail], ordered[len(ordered) - 1 - tail]
-    middle = ordered[len(ordered) // 2]
+    number = len(draws_B)
+    tail = int((1.0 - LEVEL) / 2.0 * number)
+    places = (tail, number // 2, number - 1 - tail)
+    ordered = np.partition(draws_B, places, axis=0)
+    low, middle, high = (ordered[place] for place in places)
     known = np.isfinite(middle) & np.isfinite(estimate)
     bias = np.subtract(middle, estimate, out=np.zeros_like(middle), where=known)
     return np.minimum(low, low - 2.0 * bias), np.maximum(high, high - 2.0 * bias)

@@ -142,6 +142,8 @@ def _newest_sources(trials: list[Trial], notes: list[str], unscored: Collection[
         scored = [t for t in trials if t.spec.workload not in unscored]
         return sorted(_newest_sources(scored, notes, ()) + _newest_sources(shown, notes, ()), key=_order)
     version = _versions(trials)
+    if version is _source:  # each submission has one source alone
+        return trials
     newest = {name: _newest(group) for name, group in _grouped(trials, _submission).items()}
     kept = [t for t in trials if version(t) == version(newest[t.spec.submission])]
     old = _grouped((t for t in trials if version(t) != version(newest[t.spec.submission])), _submission)
