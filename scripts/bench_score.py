@@ -3,8 +3,8 @@
     python scripts/bench_score.py [--records 10000] [--logs TAR --targets FILE]
 
 The records are 50 measurements each, of 20 submissions on 10 workloads in 10 studies of several trials; one in twenty
-misses its target, so that both tests of pairs are used. Scored are all clocks that were measured, with 2,000 bootstrap
-draws on each. What it must stay under: 5 s for 10,000 records on 2 cores, 15 s for the 3,700 logs of AlgoPerf v0.5.
+misses its target, so that draws hold misses. Scored are all clocks that were measured, with 2,000 bootstrap draws on
+each. The first call loads scipy. What it is to stay under: 0.5 s for 10,000 records on 2 cores.
 """
 
 from __future__ import annotations
