@@ -4,9 +4,10 @@
 
 Every figure of the clock is of whole trials, `harness run` in a process each, and is the ratio that their records hold.
 
-- `periodic`: AdamW that does heavy work on every 4th, 50th and 200th step. The truth is known from the plant: its steps
-  are timed one by one in a process apart, and what a heavy step takes longer than a light one, shared out over all, is
-  what it costs beside its own light steps, which are AdamW's; the mean over as many processes.
+- `periodic`: AdamW that takes more AdamW steps, and throws them away, on every 4th, 50th and 200th step. The truth is
+  known from the plant: half a step more for each in the mean, times what a further step costs in the plant's loop. That
+  is measured in turn with the plain one, with ten more on every step.
+- `late`: the same with one more step on every step of the second half, when a clock that was set at the start is set.
 - `itself`: the yardstick's own step as a submission, on all six CPU workloads; it should cost 1.
 - `state`: a submission with a state four times that of AdamW, against its wall time measured in turn.
 - `noise`: the yardstick's own step on one workload, on the machine as it is, and while another process burns a core.
@@ -43,16 +44,20 @@ from harness.optim.optax_adapter import from_optax
 def build(task, hp):
     base = from_optax(optax.adamw(hp["learning_rate"], weight_decay=0.01))
 
-    def heavy(x):
-        return jax.lax.fori_loop(0, hp["products"], lambda _, x: jnp.tanh(x @ x), x)
-
     def step(loss, state, batch, key):
-        new, metrics = base.step(loss, state._replace(opt_state=state.opt_state[0]), batch, key)
-        x = jax.lax.cond(state.step % hp["every"] == 0, heavy, lambda x: x, state.opt_state[1])
-        return new._replace(opt_state=(new.opt_state, x)), metrics
+        state = state._replace(opt_state=state.opt_state[0])
+        new, metrics = base.step(loss, state, batch, key)
+
+        def heavy():
+            more = jax.lax.fori_loop(0, hp["more"], lambda _, state: base.step(loss, state, batch, key)[0], state)
+            return jax.tree.leaves(more.params)[0].ravel()[0]
+
+        due = (state.step >= hp["start"]) & (state.step % hp["every"] == 0)
+        kept = jax.lax.cond(due, heavy, lambda: 0.0)
+        return new._replace(opt_state=(new.opt_state, kept)), metrics
 
     def init(params, key):
-        return base.init(params, key), jnp.eye(256) / 16
+        return base.init(params, key), jnp.float32(0)
 
     return Algorithm(init=init, step=step)
 """
@@ -85,6 +90,7 @@ def build(task, hp):
 """
 PLAIN = f"import optax\n\n\ndef build(task, hp):\n    return {ADAMW}\n"
 BURN = "while True: pass"
+MORE = 10  # further steps, on every step, of the plant that tells what one costs
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,10 @@ class Planted:
         return folder
 
 
-def periodic(every: int, products: int = 30) -> Planted:
-    """AdamW with heavy work on every so many steps, `products` of two matrices a step in the mean."""
-    values = f"learning_rate: 0.001, every: {every}, products: {products * every}"
-    return Planted(f"every{every}", PERIODIC, f"{{{values}}}")
+def periodic(every: int, more: int, start: int = 0) -> Planted:
+    """AdamW with so many more steps on every so many, from one on."""
+    name = f"late{start}" if start else f"every{every}"
+    return Planted(name, PERIODIC, f"{{learning_rate: 0.001, every: {every}, more: {more}, start: {start}}}")
 
 
 ITSELF = Planted("itself", PLAIN)
@@ -158,41 +164,6 @@ def truth(folders: list[Path], workload: str, block: int, rounds: int, processes
             raise SystemExit(done.stderr[-3000:])
         found.append(json.loads(done.stdout.splitlines()[-1]))
     return [statistics.mean(column) for column in zip(*found, strict=True)]
-
-
-def of_plant(folder: Path, every: int, workload: str, steps: int, processes: int) -> float:
-    """Return the mean cost of the plant's steps over that of its light ones; the mean over processes."""
-    command = [sys.executable, __file__, "--one-by-one", workload, str(every), str(steps), str(folder)]
-    found = []
-    for _ in range(processes):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(done.stderr[-3000:])
-        found.append(float(done.stdout.splitlines()[-1]))
-    return statistics.mean(found)
-
-
-def one_by_one(workload: str, every: int, steps: int, folder: str) -> float:
-    """Time so many steps of a plant, of which one in `every` is heavy; the first period warms up."""
-    import jax
-
-    ((step, given, state),), train = programs_of(workload, [folder])
-    light_s = heavy_s = 0.0
-    light = heavy = 0
-    for number in range(every + steps):
-        if number % CHUNK == 0:
-            order = jax.block_until_ready(step.order(state, given))
-        start = time.perf_counter()
-        state, _ = step(state, given, train, order)
-        jax.block_until_ready(state)
-        seconds = time.perf_counter() - start
-        if number < every:
-            continue
-        if number % every == 0:
-            heavy, heavy_s = heavy + 1, heavy_s + seconds
-        else:
-            light, light_s = light + 1, light_s + seconds
-    return 1.0 + (heavy_s / heavy / (light_s / light) - 1.0) / every
 
 
 def programs_of(workload: str, folders: list[str]) -> tuple[list[list[Any]], Any]:
@@ -261,22 +232,17 @@ def row(name: str, workload: str, true: float | None, found: list[Charged]) -> N
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="periodic, itself, state, noise (default: all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="periodic, late, itself, state, noise (default: all)")
     parser.add_argument("--processes", type=int, default=3, help="trials behind each row (default: 3)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of training in a trial (default: 15)")
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), help="of the part `itself`")
     parser.add_argument("--in-turn", nargs="+", help=argparse.SUPPRESS)
-    parser.add_argument("--one-by-one", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.in_turn:
         workload, block, rounds, *folders = args.in_turn
         print(json.dumps(in_turn(workload, int(block), int(rounds), folders)))
         return
-    if args.one_by_one:
-        workload, every, steps, folder = args.one_by_one
-        print(one_by_one(workload, int(every), int(steps), folder))
-        return
-    parts = args.parts or ["periodic", "itself", "state", "noise"]
+    parts = args.parts or ["periodic", "late", "itself", "state", "noise"]
     print(
         "| program | workload | truth | charged | off | scatter | processes | yardstick's share |\n" + "|---" * 8 + "|"
     )
@@ -287,11 +253,15 @@ def main() -> None:
         def charged(folder: Path, workload: str, count: int = args.processes) -> list[Charged]:
             return [trial(folder, workload, steps_for(workload, args.seconds), root) for _ in range(count)]
 
-        if "periodic" in parts:
-            for every in (4, 50, 200):
-                plant = periodic(every).write(root)
-                true = of_plant(plant, every, "lm_grammar", max(600, 6 * every), args.processes)
-                row(plant.name, "lm_grammar", true, charged(plant, "lm_grammar"))
+        if {"periodic", "late"} & set(parts):
+            known = truth([itself, periodic(1, MORE).write(root)], "lm_grammar", 50, 3, args.processes)
+            further = (known[1] - 1) / MORE
+            print(f"a further step in the plant's loop: {further:.3f} of a step", file=sys.stderr, flush=True)
+            plants = [periodic(every, every // 2) for every in (4, 50, 200)] if "periodic" in parts else []
+            half = steps_for("lm_grammar", args.seconds) // 2
+            plants += [periodic(1, 1, half)] if "late" in parts else []
+            for plant in plants:  # all of them half a step more in the mean
+                row(plant.name, "lm_grammar", 1 + further / 2, charged(plant.write(root), "lm_grammar"))
         if "itself" in parts:
             for workload in args.workloads:
                 row("itself", workload, 1.0, charged(itself, workload))

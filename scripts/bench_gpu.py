@@ -24,6 +24,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ from bench.journal import Journal
 from bench.table import show
 
 from harness.campaign.device import resolve_device
+from harness.campaign.entries import folder_name
 from harness.errors import HarnessError
+from harness.machine.hardware import gpu_names
 from harness.program import discovery
+from harness.program.workload import SMALL as SMALL_FORM
 from harness.record.spec import DeviceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +44,7 @@ CHILD = Path(__file__).resolve().parent / "bench" / "child.py"
 ROWS = ("a", "b", "c", "d", "e", "g")
 WORKLOADS = ("lm_books", "resnet18_cifar10", "mae_small_cifar10")
 FULL = {"seconds": 10.0, "matrix": 8192, "rounds": 25, "repeats": 5, "steps": 160}
+TOLD = 40  # lines of what a child that failed said
 SMALL = {"seconds": 1.0, "matrix": 256, "rounds": 3, "repeats": 2, "steps": 16}
 
 
@@ -48,7 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="the small forms, on a CPU, to try the code out")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help="of a b c d e g")
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS, metavar="NAME")
+    parser.add_argument("--workloads", nargs="+", default=WORKLOADS, metavar="NAME", help="default: the suite gpu")
     parser.add_argument("--out", type=Path, help="folder of the record (results/DEVICE; --small: runs/bench-small)")
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has torch (default: this one)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
@@ -63,10 +68,10 @@ def main() -> int:
         show(Journal.recorded(out / "bench.jsonl"), args.workloads)
         return 0
     device = "cpu" if args.small else resolve_device(DeviceConfig("gpu"))
-    told = measure("device", "lm_books", args.small, device, {})
-    name = "cpu" if args.small else told["device"].split()[-1].lower()  # NVIDIA H200: h200
-    out = args.out or (ROOT / "runs/bench-small" if args.small else ROOT / "results" / name)
-    journal = Journal(out / "bench.jsonl", {"small": args.small, **told})
+    told = {"device": "cpu" if args.small else gpu_names().split(", ")[0], "jax": metadata.version("jax")}
+    out = args.out or (ROOT / "runs/bench-small" if args.small else ROOT / "results" / folder_name(told["device"]))
+    context: dict[str, Any] = {"small": args.small, **told}
+    journal = Journal(out / "bench.jsonl", context)
     options = (SMALL if args.small else FULL) | {"torch_python": args.torch_python}
     failed = 0
     for row in args.rows:
@@ -76,7 +81,7 @@ def main() -> int:
                 continue
             if time.monotonic() - began > 60 * args.minutes:
                 print("out of time; the same command goes on from here", file=sys.stderr)
-                show(journal, args.workloads)
+                show(journal, args.workloads, args.rows)
                 return 3
             start = time.monotonic()
             print(f"({row}) {workload} ...", file=sys.stderr, flush=True)
@@ -87,17 +92,19 @@ def main() -> int:
                 failed += 1
                 continue
             journal.add(row, workload, sources, values, time.monotonic() - start)
-    show(journal, args.workloads)
+    show(journal, args.workloads, args.rows)
     return min(failed, 1)
 
 
 def measure(row: str, workload: str, small: bool, device: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return what a child process measures. Raises RuntimeError with the end of what it said where it fails."""
-    command = [sys.executable, str(CHILD), row, workload, "small" if small else "-", device, json.dumps(options)]
+    held = discovery.workload_info(discovery.find("workloads", workload)).variants
+    variant = SMALL_FORM if small and SMALL_FORM in held else "-"  # a toy is small as it is
+    command = [sys.executable, str(CHILD), row, workload, variant, device, json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise RuntimeError(lines[-1] if lines else f"exit code {done.returncode}")
+        raise RuntimeError("\n".join(lines[-TOLD:]) if lines else f"exit code {done.returncode}")
     values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return values
 

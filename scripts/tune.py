@@ -63,8 +63,8 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
     args = parser.parse_args()
     try:
-        run = config.compose([word for word in args.words if "=" in word])
-        names = [word for word in args.words if "=" not in word]
+        names, overrides = config.split(args.words)
+        run = config.compose(overrides)
         if not names:
             raise ConfigError("no submission named; for example: python scripts/tune.py muon suite=demo")
         workloads = run.suite.workloads if run.workload is None else tuple(run.workload.split(","))

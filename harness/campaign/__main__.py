@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from harness.campaign import plan_file
-from harness.errors import HarnessError
+from harness.errors import HarnessError, of_machine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,6 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {of_machine(error)}", file=sys.stderr, flush=True)
+        return of_machine(error).exit_code
     except KeyboardInterrupt:
         print("interrupted; type the same again to go on", file=sys.stderr, flush=True)
         return 130

@@ -19,7 +19,18 @@ from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
 
 GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig}
 SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
-_POSITIVE = ("budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps")
+_POSITIVE = ("budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours")
+
+
+def split(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return (names, overrides): a path may hold `=`, and the key of key=value holds no slash."""
+    names: list[str] = []
+    overrides: list[str] = []
+    for word in words:
+        key, equals, _ = word.partition("=")
+        is_path = "/" in key and not key.startswith("hydra/")
+        (overrides if equals and not is_path else names).append(word)
+    return names, overrides
 
 
 def compose(overrides: Iterable[str]) -> RunSpec:
@@ -124,6 +135,11 @@ def _check_values(run: RunSpec) -> None:
             f"variant={run.variant} rules={rules.name}: held-out variants are never tuned on; choose a point with "
             "hp.NAME=VALUE, and rules=quick"
         )
+    if run.variant is not None and rules.counts == "mean":
+        raise ConfigError(
+            f"variant={run.variant} rules={rules.name}: the mean is tested against a target, and held-out variants "
+            "have none; choose rules=quick, with studies=8 for as many seeds"
+        )
     if not 0 <= run.seed < 2**32:
         raise ConfigError(f"configuration: seed: expected 0 <= seed < 2**32, got {run.seed}")
     for group, chosen in ("suite", run.suite), ("rules", run.rules):
@@ -131,8 +147,9 @@ def _check_values(run: RunSpec) -> None:
             raise ConfigError(
                 f"configs/{group}: a file says name: {chosen.name}, but is not called so; make them equal"
             )
-    if run.workload is not None and not all(map(str.strip, run.workload.split(","))):
-        raise ConfigError(f"configuration: workload: expected names separated by commas, got '{run.workload}'")
+    for key, names in ("workload", run.workload), ("variant", run.variant):
+        if names is not None and not all(map(str.strip, names.split(","))):
+            raise ConfigError(f"configuration: {key}: expected names separated by commas, got '{names}'")
 
 
 def _hydra(chosen: Mapping[str, str]) -> Any:

@@ -1,6 +1,6 @@
 """Who is on a board before its seeds are drawn: programs are entered and committed first, then one nonce.
 
-    results/<device>/<suite>-<rules>.entries.json
+    results/<machine>/<suite>-<rules>.entries.json
 
 The nonce is the `seed=` of every study that is scored. It is drawn once, after the programs are fixed and committed, so
 that nobody can have tuned on these seeds; all submissions share it, so that tests are paired. Points and searches do
@@ -14,10 +14,11 @@ import re
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness.campaign import config
 from harness.campaign.device import resolve_device
@@ -26,8 +27,9 @@ from harness.campaign.pairing import Pairing
 from harness.campaign.plan import submission_folders
 from harness.errors import ConfigError, HarnessError, RunFolderError
 from harness.machine import hardware
+from harness.machine.flags import Device
 from harness.program import discovery, processes, submission
-from harness.record import plain_data
+from harness.record import pack, plain_data, published
 from harness.record.run_folder import Trial
 from harness.record.spec import TrialSpec, Value
 
@@ -59,7 +61,8 @@ class Entries:
     """What an entries file holds.
 
     Attributes:
-      suite, rules, device: of which board; the device is the name of its folder.
+      suite, rules, device: of which board; the device is the name of its folder (`folder_of`).
+      platform: what runs it; None in files from when all processors shared the folder `cpu`.
       entries: by workload, then submission.
       nonce, drawn: the seed of all studies that are scored, and when it was drawn (UTC); None before.
     """
@@ -70,6 +73,7 @@ class Entries:
     entries: tuple[Entry, ...]
     nonce: int | None = None
     drawn: str | None = None
+    platform: Device | None = None
     schema: int = SCHEMA
 
     @property
@@ -80,19 +84,49 @@ class Entries:
     @property
     def command(self) -> str:
         """What runs the board."""
-        device = "cpu" if self.device == "cpu" else "gpu"
+        device = self.platform or ("cpu" if self.device == "cpu" else "gpu")
         words = [*self.submissions, f"rules={self.rules}", f"suite={self.suite}", f"device={device}"]
-        return f"harness run {' '.join(words)} seed={self.nonce} out=runs/{self.suite}-{self.rules}"
+        return f"harness run {' '.join(words)} seed={self.nonce} out=runs-{self.suite}-{self.rules}"
 
 
 def file_of(records: Path) -> Path:
-    """Return the entries file that lies beside a file of published records."""
-    return records.with_name(f"{records.stem}.entries.json")
+    """Return the entries file that lies beside a file of published records, or a pack."""
+    stem = records.name.removesuffix(".jsonl").removesuffix(pack.SUFFIX)
+    return records.with_name(f"{stem}.entries.json")
 
 
 def folder_name(card: str) -> str:
-    """Return the folder of a card's records by its name."""
-    return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
+    """Return the folder of a card's records by its name: its model where that can be told ("NVIDIA H100 80GB HBM3" is
+    `h100`), else the whole name.
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", card.lower()) if word and word != "nvidia"]
+    model = next((word for word in words if re.fullmatch(r"[a-z]+\d+[a-z]*", word)), None)
+    return model or "-".join(words)
+
+
+def folder_of(device: Device, machine: Mapping[str, Any]) -> str:
+    """Return the folder of a machine's boards, by what trials that are compared share of it: processor and cores, or
+    the card.
+    """
+    if device == "gpu":
+        return folder_name(str(machine.get("device") or "gpu"))
+    told = f"{machine.get('cpu')} {machine.get('cores')} cores"
+    return re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
+
+
+def place_of(results: Path, device: Device, machine: Mapping[str, Any], stem: str) -> Path:
+    """Return the folder of a machine's board `<suite>-<rules>`: that of the machine. A board of this machine that was
+    begun when all processors shared `results/cpu` stays there.
+    """
+    shared = results / "cpu"
+    own = folder_of(device, machine)
+    if device == "cpu" and (shared / f"{stem}.jsonl").exists():
+        held = (trial.result.fingerprint for trial in published.read(shared / f"{stem}.jsonl") if trial.result)
+        if own in {folder_of(device, fingerprint) for fingerprint in held if fingerprint}:
+            return shared
+    elif device == "cpu" and (shared / f"{stem}.entries.json").exists():
+        return shared
+    return results / own
 
 
 def read(file: Path) -> Entries:
@@ -126,9 +160,10 @@ def enter(
         if run.rules.counts != "fresh_seeds":
             raise ConfigError(f"rules {rules} draw no fresh seeds, so nobody enters before; --add publishes its runs")
         platform = resolve_device(run.device)
-        place = "cpu" if platform == "cpu" else folder_name(hardware.gpu_names().split(", ")[0])
-        file = results / place / f"{suite}-{rules}.entries.json"
-        held = read(file) if file.exists() else Entries(suite, rules, place, ())
+        machine = hardware.machine() | {"device": hardware.gpu_names().split(", ")[0]}
+        place = place_of(results, platform, machine, f"{suite}-{rules}")
+        file = place / f"{suite}-{rules}.entries.json"
+        held = read(file) if file.exists() else Entries(suite, rules, place.name, (), platform=platform)
         _check_open(held, file)
         workloads = [discovery.find("workloads", name) for name in run.suite.workloads]
         pairings = []

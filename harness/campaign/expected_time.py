@@ -46,7 +46,8 @@ def _guess(spec: TrialSpec, info: WorkloadInfo) -> float | None:
         steps = min(steps or spec.max_steps, spec.max_steps)
     if not steps or not info.target.reference_step_s:
         return None
-    return steps * info.target.reference_step_s + OVERHEAD_S[spec.device]
+    step_s = info.target.reference_step_s * spec.batch_size / info.batch_size  # a variant's batch may be larger
+    return steps * step_s + OVERHEAD_S[spec.device]
 
 
 def expected_s(spec: TrialSpec, info: WorkloadInfo, earlier: Mapping[Alike, list[float]]) -> float | None:

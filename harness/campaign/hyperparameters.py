@@ -73,6 +73,10 @@ def points_of(folder: Folder, info: SubmissionInfo, rules: Rules, run: RunSpec) 
         default = choose_point(folder, info, run.hp)
     except SubmissionError as error:  # the user's slip
         raise ConfigError(str(error)) from None
+    searched = set(info.space) if rules.points == "search" else set()
+    if lacking := [name for name in info.required if name not in {*run.hp, *searched}]:
+        typed = " ".join(f"hp.{name}={default[name]}" for name in lacking)
+        raise ConfigError(f"{folder.name} has no default for {', '.join(lacking)}; give one, as in {typed}")
     blank = Points(folder.name, folder.source_hash, rules.name, SEARCH_SEED, dict(run.hp), "", ())
     lists = 1 if rules.counts == "fresh_seeds" else rules.studies
     origin = "the defaults"

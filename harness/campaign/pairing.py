@@ -87,6 +87,7 @@ class Pairing:
             counts=rules.counts,
             steps=steps,
             studies=rules.studies,
+            by_hand=any(self.about.defaults[name] != value for name, value in self.points.fixed.items()),
             trials=1 if rules.counts == "fresh_seeds" else self.points.trials,
             workload_program=self.found.workload if self.found else None,
             program=self._program(point),

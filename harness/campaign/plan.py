@@ -23,8 +23,9 @@ from harness.data import store
 from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
 from harness.machine.flags import Device
-from harness.program import discovery, processes, submission
+from harness.program import discovery, processes, ramps, submission
 from harness.program import store as program_store
+from harness.program.workload import SMALL, UNCHANGED, asked_variants
 from harness.record import plain_data, run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
 from harness.record.spec import Options, RunSpec, TrialSpec, Value
@@ -78,6 +79,8 @@ class Plan:
       later: what follows once searches are finished.
       points: of each submission.
       searches: for the points of fresh seeds, finished or not.
+      notes: what is odd and keeps nothing from running.
+      added: a submission that nobody named: held-out variants are compared with it.
     """
 
     run: RunSpec
@@ -86,6 +89,8 @@ class Plan:
     later: tuple[Later, ...] = ()
     points: tuple[Points, ...] = ()
     searches: tuple[PlannedSearch, ...] = ()
+    notes: tuple[str, ...] = ()
+    added: str | None = None
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -114,7 +119,15 @@ def make_plan(
     WorkloadError where a trial would end at a target that is not set.
     """
     folders = submission_folders(names)
-    workloads = [(folder, discovery.workload_info(folder, run.variant)) for folder in _workload_folders(run)]
+    workloads = [
+        (folder, discovery.workload_info(folder, variant))
+        for folder in _workload_folders(run)
+        for variant in _variants(run, folder)
+    ]
+    compared = any(info.variant == UNCHANGED for _, info in workloads)
+    added = None if not compared or targets.REFERENCE in {folder.name for folder in folders} else targets.REFERENCE
+    if added:
+        folders.append(discovery.find("submissions", added))
     unset = [info for _, info in workloads if info.target.value is None]
     needs_target = run.rules.stop == "target" or run.rules.counts == "mean"
     if needs_target and unset and run.variant is None and run.max_steps is None:
@@ -122,7 +135,7 @@ def make_plan(
         command = targets.set_target_command(*unset)
         raise WorkloadError(f"{which}: no target is set; run `{command}`, or choose stop=horizon")
     if elsewhere and run.device.platform == "auto":
-        raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu or h200")
+        raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu, h100 or h200")
     device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)
     earlier = expected_time.earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []
@@ -131,10 +144,20 @@ def make_plan(
         try:
             about = submission.read_info(folder)
             rules = rules_for(run.rules, about)
-            entries.append((folder, about, rules, points_of(folder, about, rules, run)))
+            own = replace(run, hp={}) if folder.name == added else run  # hp.NAME is for those that are named
+            entries.append((folder, about, rules, points_of(folder, about, rules, own)))
         except (SubmissionError, RunFolderError) as error:
             problems.append(error)
-    plan = Plan(run, (), (), points=tuple(points for *_, points in entries))
+        except ConfigError as error:  # of its hyperparameters
+            if len(folders) == 1:
+                raise
+            apart = f"hp. goes to every submission of a command, so type one for {folder.name} and one for the others"
+            raise ConfigError(f"{folder.name}: {error}; {apart}") from None
+    odd = [line for _, about, _, of in entries for line in submission.outside(about, of.studies[0][0], of.fixed)]
+    takers = [about.name for _, about, _, of in entries if of.fixed]
+    if len(takers) > 1:
+        odd.append(f"hp. goes to every submission of a command, here to {', '.join(takers)}; type one command for each")
+    plan = Plan(run, (), (), points=tuple(points for *_, points in entries), notes=tuple(odd), added=added)
     pairings = [
         Pairing(run, rules, device, place, info, folder, about, points)
         for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries)
@@ -153,11 +176,14 @@ def _extended(
 ) -> Plan:
     """Return the plan with the trials of one submission on one workload, and what they lead to."""
 
+    held_out = pairing.info.variant not in (None, SMALL)  # a step of it takes about as long as the workload's own
+    known = discovery.workload_info(pairing.place) if held_out else pairing.info
+
     def planned(specs: list[TrialSpec]) -> list[PlannedTrial]:
         found = []
         for spec in specs:
             try:
-                found.append(_planned(pairing, spec, specs, expected_time.expected_s(spec, pairing.info, earlier)))
+                found.append(_planned(pairing, spec, specs, expected_time.expected_s(spec, known, earlier)))
             except RunFolderError as error:
                 problems.append(error)
         return found
@@ -304,6 +330,18 @@ def _workload_folders(run: RunSpec) -> list[discovery.Folder]:
     return _once(discovery.find("workloads", name.strip()) for name in names)
 
 
+def _variants(run: RunSpec, folder: discovery.Folder) -> tuple[str | None, ...]:
+    """Return what runs of a workload: itself, or variants. Beside held-out ones runs what they are compared with, but
+    in smoke tests, which end before there is anything to compare.
+    """
+    if run.variant is None:
+        return (None,)
+    asked = asked_variants(discovery.workload_info(folder), run.variant)
+    if asked == (SMALL,) or run.max_steps is not None:
+        return asked
+    return tuple(dict.fromkeys((UNCHANGED, *asked)))
+
+
 def submission_folders(names: list[str]) -> list[discovery.Folder]:
     """Return the folders of these submissions; without a name all that are found."""
     if not names:
@@ -315,7 +353,7 @@ def submission_folders(names: list[str]) -> list[discovery.Folder]:
     for name in names:
         if name in workloads and name not in discovery.find_all("submissions"):
             raise ConfigError(f"'{name}' is a workload; choose it with workload={name}")
-    return _once(discovery.find("submissions", name) for name in names)
+    return _once(ramps.find(name) for name in names)
 
 
 def _once(folders: Iterable[discovery.Folder]) -> list[discovery.Folder]:

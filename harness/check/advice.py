@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.program.discovery import files_of, metadata
+
 _COUNTS = {"batch_size", "step_hint", "budget_steps", "num_train_examples"}
 _DEVICES = {"default_backend", "devices", "local_devices", "device_count", "local_device_count"}
 _SMALL, _TELLING = 8, 1000
@@ -22,18 +24,21 @@ def advise(folder: Path, workloads: Collection[str] = (), hyperparameters: Colle
     """
     found: list[str] = []
     words: set[str] = set()
-    for file in sorted(folder.rglob("*.py")):
+    for file in files_of(folder):
+        if file.suffix != ".py":
+            continue
         try:
             tree = ast.parse(file.read_bytes())
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             return []
         reader = _File(file.relative_to(folder).as_posix(), tree, frozenset(workloads))
         reader.visit(tree)
         found += reader.found
         words |= set(_words(tree))
+    where, _ = metadata(folder)
     if "**" not in words:
         found += [
-            f"submission.yaml: nothing reads the hyperparameter '{name}'; use it in build, or remove it"
+            f"{Path(where).name}: nothing reads the hyperparameter '{name}'; use it in build, or remove it"
             for name in hyperparameters
             if name not in words
         ]

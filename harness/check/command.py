@@ -21,7 +21,7 @@ from harness.check import static
 from harness.check.export import Made, demo, export, export_anew, toys
 from harness.check.findings import Finding, Report, print_json, print_report
 from harness.machine import children
-from harness.program import discovery
+from harness.program import discovery, ramps
 from harness.program.child import environment
 from harness.program.submission import SubmissionInfo
 from harness.report.tables import print_line
@@ -37,7 +37,7 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
 
     Raises ConfigError for an unknown name.
     """
-    folders = [discovery.find("submissions", name) for name in names]
+    folders = [ramps.find(name) for name in names]
     reports = []
     for number, folder in enumerate(folders):
         if as_json:
@@ -45,7 +45,8 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
             continue
         if number:
             print_line()
-        print_line(f"checking {folder.name} ({folder.path})")
+        made_of = (folder.path / discovery.ORIGIN).is_file()
+        print_line(f"checking {folder.name} ({discovery.entry(folder.path) if made_of else folder.path})")
         reports.append(check(folder, say=_timed(), hang_s=hang_s))
         print_report(reports[-1])
     if as_json:
@@ -58,12 +59,13 @@ def debug(names: Sequence[str], workload: str | None = None) -> int:
     or the exit code of the first that fails. Nothing is checked or scored. Raises ConfigError for an unknown name.
     """
     place = discovery.find("workloads", workload) if workload else toys()[0]
-    for folder in [discovery.find("submissions", name) for name in names]:
-        print_line(f"{folder.name} on {place.name}: in one process, for debugging; nothing is checked")
+    for name, folder in [(name, ramps.find(name)) for name in names]:
+        print_line(f"{name} on {place.name}: in one process, for debugging; nothing is checked")
         sys.stdout.flush()
         command = children.command("harness.program.debug", str(folder.path), str(place.path))
         if code := subprocess.run(command, env=environment(), check=False).returncode:
             return code
+        print_line(f"what Python keeps between steps shows in `harness check {name}` alone, without --debug")
     return 0
 
 
@@ -82,6 +84,10 @@ def _timed() -> Say:
 def check(folder: discovery.Folder, *, say: Say = lambda text: None, hang_s: float = HANG_S) -> Report:
     """Return everything that is found about one submission."""
     info, findings = static.look_at(folder)
+    if info is not None and info.required:
+        at = [f"{name}={info.defaults[name]}" for name in info.required]
+        told = f"no default: checked at {' '.join(at)}; `harness run` asks for {' '.join(f'hp.{one}' for one in at)}"
+        findings.append(Finding("metadata", told, warning=True))
     found: list[Made | Finding] = list(findings)
     ran = {"metadata", "size", "advice"}
     if info is not None:
@@ -107,6 +113,7 @@ def check(folder: discovery.Folder, *, say: Say = lambda text: None, hang_s: flo
         tuple(one for one in found if isinstance(one, Finding)),
         frozenset(ran),
         tuple(one.facts() for one in found if isinstance(one, Made)),
+        (folder.path / discovery.ORIGIN).is_file(),
     )
 
 

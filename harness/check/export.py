@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from harness.campaign import config
 from harness.check.findings import Facts, Finding
 from harness.errors import ConfigError, HarnessError
@@ -51,8 +49,9 @@ class Made:
 
 def toys() -> list[Folder]:
     """Return the workloads that are not scored, the smallest first: small ones, for tests."""
-    found = discovery.find_all("workloads").values()
-    unscored = [place for place in found if not discovery.workload_info(place).scored]
+    unscored = [
+        discovery.find("workloads", name) for name, info in discovery.usable_workloads().items() if not info.scored
+    ]
     return sorted(unscored, key=lambda place: (place.name != FIRST, place.name))
 
 
@@ -61,7 +60,7 @@ def demo() -> list[Folder]:
     files = config.options("suite").get("demo")
     if not files:
         raise ConfigError("configs/suite/demo.yaml is missing; it comes with the harness")
-    suite = plain_data.read(Suite, yaml.safe_load(files[0].read_text()), str(files[0]))
+    suite = plain_data.read(Suite, plain_data.read_yaml(files[0]), str(files[0]))
     return [discovery.find("workloads", name) for name in suite.workloads]
 
 
@@ -85,7 +84,7 @@ def export_anew(folder: Folder, info: SubmissionInfo, made: Made) -> Iterator[Fi
     points = [info.defaults, *_space(folder, info, arguments)]
     wanted = _wanted(folder, info, made.workload, points)
     again, *space = processes.ids_anew(wanted, arguments)
-    where = f"{folder.path}/submission.py"
+    where = discovery.entry(folder.path)
     if isinstance(again, HarnessError) or again != made.program.id:
         came = f"none: {again}" if isinstance(again, HarnessError) else "another"
         yield Finding(

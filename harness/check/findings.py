@@ -60,6 +60,7 @@ class Report:
     findings: tuple[Finding, ...]
     ran: frozenset[str]
     programs: tuple[Facts, ...] = ()
+    made_of: bool = False  # a single file or a function, which has no submission.yaml and no README of its own
 
     @property
     def passed(self) -> bool:
@@ -84,7 +85,8 @@ class Report:
 
 def print_report(report: Report) -> None:
     """Print a table of the checks, one of the programs, the findings below, and a last line."""
-    print_table(["check", "result", "what"], [[name, report.mark(name), what] for name, what in CHECKS.items()])
+    checks = {**CHECKS, "metadata": "what it states: defaults, search space"} if report.made_of else CHECKS
+    print_table(["check", "result", "what"], [[name, report.mark(name), what] for name, what in checks.items()])
     if report.programs:
         print_line()
         rows = [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from harness.check.advice import advise
 from harness.check.findings import Finding
-from harness.errors import SubmissionError
+from harness.errors import ConfigError, SubmissionError
 from harness.program import discovery, submission
 from harness.program.discovery import Folder
 from harness.program.submission import SubmissionInfo
+from harness.record import plain_data
 
 MAX_BYTES = 256 * 1024
 MIN_README_WORDS = 20
@@ -23,33 +22,35 @@ def look_at(folder: Folder) -> tuple[SubmissionInfo | None, list[Finding]]:
     try:
         info, problems = submission.read_info(folder), []
     except SubmissionError as error:
-        info, problems = None, [str(error)]
-    problems += [*_empty(folder), *_metadata(folder, info), *_readme(folder.path / "README.md")]
+        info, problems = None, str(error).splitlines()
+    problems += [*_empty(folder), *_metadata(folder, info)]
+    if not (folder.path / discovery.ORIGIN).is_file():  # a single file or a function has no page
+        problems += _readme(folder.path / "README.md")
     found = [Finding("metadata", problem) for problem in problems]
     return info, [*found, *_size(folder.path), *_advice(folder, info)]
 
 
 def _empty(folder: Folder) -> list[str]:
     """Fields that are there and say nothing, whatever else is wrong with the file."""
-    file = folder.path / "submission.yaml"
+    file, said = discovery.metadata(folder.path)
     try:
-        data = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError):
+        data = plain_data.read_yaml(folder.path / "submission.yaml")
+    except ConfigError:
         return []
     empty = [name for name in SAID if isinstance(data, dict) and name in data and not data[name]]
-    return [f"{file}: '{name}' is empty; say it" for name in empty]
+    return [f"{file}: '{said(name)}' is empty; say it" for name in empty]
 
 
 def _metadata(folder: Folder, info: SubmissionInfo | None) -> list[str]:
     if info is None:
         return []
-    where, problems = f"{folder.path}/submission.yaml", []
+    (where, said), problems = discovery.metadata(folder.path), []
     if "\n" in info.description.strip():
         problems.append(f"{where}: 'description' has several lines; keep it to one, and the rest to README.md")
     if info.tuning == "external" and not info.space and not info.points:
         problems.append(
-            f"{where}: tuning is 'external' but there is nothing to tune over; give `space:` or `points:`, or say "
-            "`tuning: self`"
+            f"{where}: tuning is 'external' but there is nothing to tune over; give `{said('space')}:` or `points:`, "
+            "or say `tuning: self`"
         )
     for name, d in info.space.items():
         default = info.defaults[name]
@@ -73,7 +74,7 @@ def _readme(readme: Path) -> list[str]:
 
 
 def _size(path: Path) -> list[Finding]:
-    sizes = {p: p.stat().st_size for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    sizes = {p: p.stat().st_size for p in discovery.files_of(path)}
     total = sum(sizes.values())
     if total <= MAX_BYTES:
         return []
@@ -88,6 +89,6 @@ def _size(path: Path) -> list[Finding]:
 
 
 def _advice(folder: Folder, info: SubmissionInfo | None) -> list[Finding]:
-    scored = [name for name, place in discovery.find_all("workloads").items() if discovery.workload_info(place).scored]
+    scored = [name for name, info in discovery.usable_workloads().items() if info.scored]
     hyperparameters = info.defaults if info else ()
     return [Finding("advice", text, warning=True) for text in advise(folder.path, scored, hyperparameters)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.parser import command_parser
+from harness.cli.parser import add_json, command_parser
 
 HELP = """\
 Reads the folder, makes its programs for small copies of the models (toys) and the suite `demo`, at the defaults and
@@ -23,8 +23,8 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     made = command_parser("check", "Check submissions before they are run.", HELP)
-    made.add_argument("names", nargs="+", metavar="NAME | PATH", help="submissions, or paths to their folders")
-    made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    made.add_argument("names", nargs="+", metavar="NAME | PATH", help="submissions, as `harness run` takes them")
+    add_json(made)
     made.add_argument("--debug", action="store_true", help="train a little in one process, with prints, instead")
     made.add_argument("--workload", metavar="NAME", help="what --debug trains on; the smallest toy if not given")
     return made

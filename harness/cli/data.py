@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.parser import command_parser
+from harness.cli.parser import add_json, aside, command_parser, print_json
 
 HELP = """\
 list shows what there is and how it stands; get downloads and prepares, once; verify hashes everything anew.
@@ -27,10 +27,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("names", nargs="*", metavar="NAME", help="data sets (list and verify: default all)")
     made.add_argument("--all", action="store_true", help="get all")
     made.add_argument("--mirror", metavar="DIR|URL", help="get from a folder or an address with the files' layout")
+    add_json(made)
     return made
 
 
 def call(args: argparse.Namespace) -> int:
     from harness.report import datasets
 
-    return datasets.run(args.action, args.names, everything=args.all, mirror=args.mirror)
+    with aside(args.json):
+        done = datasets.run(args.action, args.names, everything=args.all, mirror=args.mirror)
+    if args.json:
+        print_json(datasets.as_json(done))
+    elif args.action == "list":
+        datasets.print_list(done)
+    return datasets.exit_code(done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.parser import command_parser
+from harness.cli.parser import add_json, aside, command_parser, print_json
 
 HELP = """\
 examples:
@@ -18,6 +18,7 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("doctor", "Look at this machine, and measure its baseline.", HELP)
     made.add_argument("overrides", nargs="*", metavar="key=value", help="suite, workload, device, as for `harness run`")
     made.add_argument("--calibrate", action="store_true", help="measure the baseline's step time on each workload")
+    add_json(made)
     return made
 
 
@@ -25,4 +26,10 @@ def call(args: argparse.Namespace) -> int:
     from harness.campaign import config
     from harness.report import doctor
 
-    return doctor.run(config.compose(args.overrides), args.calibrate)
+    request = config.compose(args.overrides)
+    if not args.json:
+        return doctor.run(request, args.calibrate)
+    with aside(args.json):
+        found = doctor.look(request, args.calibrate)
+    print_json(doctor.as_json(found))
+    return doctor.exit_code(found)

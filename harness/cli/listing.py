@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.parser import command_parser
+from harness.cli.parser import add_json, command_parser, print_json
 
 
 def parser() -> argparse.ArgumentParser:
-    return command_parser("list", "List the submissions, workloads, suites and rules that are found.")
+    made = command_parser("list", "List the submissions, workloads, suites and rules that are found.")
+    add_json(made)
+    return made
 
 
-def call(_: argparse.Namespace) -> int:
-    from harness.report.listing import print_list
+def call(args: argparse.Namespace) -> int:
+    from harness.report import listing
 
-    print_list()
+    found = listing.listed()
+    if args.json:
+        print_json(found)
+    else:
+        listing.print_list(found)
     return 0

@@ -1,4 +1,5 @@
-"""The command line: `harness run | plan | list | show | new | check | score | data | doctor`.
+"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, verify, publish, merge,
+data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 from harness import __version__
 from harness.cli.parser import print_error
-from harness.errors import ConfigError, HarnessError, suggest
+from harness.errors import ConfigError, HarnessError, of_machine, suggest
 
 INTERRUPTED = 130
 
@@ -24,6 +25,12 @@ COMMANDS = {
     "new": "new",
     "check": "check",
     "score": "score",
+    "report": "report",
+    "compare": "compare",
+    "watch": "watch",
+    "verify": "verify",
+    "publish": "publish",
+    "merge": "merge",
     "data": "data",
     "doctor": "doctor",
 }
@@ -42,6 +49,12 @@ commands:
   new      write a submission to start from
   check    check a submission before it is run
   score    score run folders
+  report   make a page of scores, curves and records
+  compare  say in a few lines how two submissions compare
+  watch    watch a campaign that runs elsewhere
+  verify   find out whether records hold; train them again
+  publish  pack records, programs and sources in one file
+  merge    join packs of one machine
   data     get the data sets that workloads need
   doctor   look at this machine; measure its baseline
 
@@ -52,8 +65,8 @@ examples:
   harness score                   show the scores again
 
 `harness COMMAND --help` shows more. Everywhere: --debug shows tracebacks, --version the version.
-Exit codes: 0 done (a missed target is a result too), 1 a trial failed or check has findings, 2 bad input, 3 data
-missing, 130 interrupted.
+Exit codes: 0 done (a missed target is a result too), 1 a trial failed, or the machine (a full disk), or check has
+findings, 2 bad input, 3 data missing, 130 interrupted.
 """
 
 
@@ -73,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `harness list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        problem = of_machine(error)
+        problem.__cause__ = error
+        print_error(problem, debug)
+        return problem.exit_code
     return code
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from harness.errors import ConfigError, HarnessError
 
@@ -24,6 +27,21 @@ def command_parser(name: str, description: str, examples: str = "") -> argparse.
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_json(made: argparse.ArgumentParser) -> None:
+    """Give a command its `--json`."""
+    made.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
+
+
+def aside(as_json: bool) -> contextlib.AbstractContextManager[object]:
+    """Within the block, what is printed for people goes to standard error where standard output is to hold JSON."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line; paths become text."""
+    print(json.dumps(data, allow_nan=False, default=str))
 
 
 def print_error(error: HarnessError, debug: bool = False, *, kind: str = "error") -> None:

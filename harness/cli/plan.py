@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.parser import command_parser, print_error, print_export
+from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
 from harness.errors import HarnessError
 
 HELP = """\
@@ -14,11 +14,10 @@ examples:
   python -m harness.campaign plan.json --out runs     on the other machine, in a copy of the project's folder
   harness score runs                                  wherever the run folders end up
 
-The words are those of `harness run`; device=cpu, gpu or h200 must be named. The other machine needs jax, flax, optax,
-orbax-checkpoint, scipy and PyYAML, no Hydra, and the data (HARNESS_DATA names their folder). Submissions and workloads
-are looked for by name there and must be exported as the same programs: same sources but for comments, same versions of
-jax, flax and optax. Finished trials are not run again, so an interrupted plan
-goes on.
+The words are those of `harness run`; device=cpu, gpu, h100 or h200 must be named. The other machine needs jax, flax,
+optax, orbax-checkpoint, scipy and PyYAML, no Hydra, and the data (HARNESS_DATA names their folder). It looks for
+submissions and workloads by name, and must export the same programs: same sources but for comments, same versions of
+jax, flax and optax. It does not rerun finished trials, so an interrupted plan goes on.
 """
 
 
@@ -26,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("plan", "Write the trials of a run to a file, for a machine without a configuration.", HELP)
     made.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="as for `harness run`")
     made.add_argument("-o", "--output", type=Path, metavar="FILE", help="the file (default: show the plan)")
+    add_json(made)
     return made
 
 
@@ -33,10 +33,13 @@ def call(args: argparse.Namespace) -> int:
     from harness.campaign import config, plan, plan_file
     from harness.report import plan_table
 
-    names = [word for word in args.words if "=" not in word]
-    request = config.compose([word for word in args.words if "=" in word])
+    names, overrides = config.split(args.words)
+    request = config.compose(overrides)
     planned = plan.make_plan(request, names, elsewhere=args.output is not None, on_export=print_export)
-    plan_table.print_plan(planned)
+    if not args.json:
+        plan_table.print_plan(planned)
+    for note in planned.notes:
+        print_error(HarnessError(note), kind="note")
     for problem in planned.problems:
         print_error(problem)
     if args.output is not None:
@@ -49,5 +52,9 @@ def call(args: argparse.Namespace) -> int:
                 ),
                 kind="note",
             )
-        print(f"{count} trials in {args.output}; run them with: python -m harness.campaign {args.output} --out runs")
+        with aside(args.json):
+            command = f"python -m harness.campaign {args.output} --out runs"
+            print(f"{count} trials in {args.output}; run them with: {command}")
+    if args.json:
+        print_json(plan_table.as_json(planned) | {"file": args.output})
     return 1 if planned.problems else 0

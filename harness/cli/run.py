@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import argparse
 import functools
+from typing import TYPE_CHECKING, Any
 
-from harness.cli.parser import command_parser, print_error, print_export
-from harness.errors import HarnessError
+from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
+from harness.errors import ConfigError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.record.spec import RunSpec
 
 HELP = """\
-SUBMISSION is the name of a folder in ./submissions, or a path to one. With none named, every submission that is found
-runs whose trials are not finished: so put a folder there and type `harness run`. Finished trials are not run again;
-interrupted ones go on where they were.
+SUBMISSION is the name of a folder in ./submissions, a path to one, a single file (mine.py, or mine where no folder is
+called so), or a function that makes an optimizer (optax.contrib.muon, package.module:function), with hyperparameters
+from its signature. With none named, every submission that is found runs whose trials are not finished: so put a folder
+there and type `harness run`. The harness does not rerun finished trials; interrupted ones go on where they were.
 
 examples:
   harness run adamw nadamw                      compare two on the demo suite
   harness run ./my_optimizer workload=lm_grammar
+  harness run mine.py                           one file, with DEFAULTS = {"learning_rate": 0.001} in it
+  harness run optax.contrib.muon hp.learning_rate=0.02 hp.schedule=linear
   harness run adamw workload=lm_grammar,resnet_digits seed=1
-  harness run adamw hp.learning_rate=0.003      another hyperparameter
+  harness run adamw hp.learning_rate=0.003      another hyperparameter, of every submission in the command
   harness run adamw muon rules=tuned            for results: tuned, then 7 fresh seeds, with intervals
   harness run adamw rules=speedrun steps=600    are 600 steps enough? 8 runs, and a test of their mean
   harness run adamw stop=horizon clock=wall     to the last step; rank by wall time
   harness run adamw max_steps=20 out=/tmp/runs  a smoke test
-  harness run adamw variant=wide                the same tasks with wider models: held-out variants, not scored
+  harness run muon profile=true                 where its time goes: a trace, and the dearest operations
+  harness run muon variant=all                  held-out variants: how its gap to adamw moves on each; not scored
+  harness run muon variant=wide,norm            two of them
+  harness run rules=tuned max_hours=8           end after 8 hours as at Ctrl-C; the same command goes on
   harness run --dry-run                         what would run, and how long
+  harness run adamw muon rules=tuned --collect  the scores of what is there so far; runs nothing
 
-keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, checkpoint_s,
-hang_s, retry, tensorboard, stop, clock, studies, trials, steps, and fields of the groups, as in rules.budget_factor=2
+Without rules= it is quick: one seed, at the defaults, which is a first look.
+
+keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, max_hours,
+checkpoint_s, hang_s, retry, tensorboard, profile, stop, clock, studies, trials, steps, and fields of the groups, as in
+rules.budget_factor=2
 """
 
 
@@ -34,31 +48,58 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("run", "Run submissions on workloads, one trial after another, then show the scores.", HELP)
     made.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="see below")
     made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    made.add_argument("--collect", action="store_true", help="score what is there so far, and stop")
+    add_json(made)
     return made
 
 
 def call(args: argparse.Namespace) -> int:
-    from harness.campaign import config, plan
+    from harness.campaign import config
+    from harness.campaign.run import within
+
+    names, overrides = config.split(args.words)
+    request = config.compose(overrides)
+    if args.collect:
+        from harness.report import collect, outcome
+
+        if args.dry_run:
+            raise ConfigError("--collect and --dry-run both stop before anything runs; give one of them")
+        if args.json:
+            print_json(outcome.as_json(collect.collected(request, names), so_far=True))
+        else:
+            collect.print_collected(request, names)
+        return 0
+    with within(request.max_hours, lambda text: print_error(HarnessError(text), kind="note")), aside(args.json):
+        code, found = _run(request, names, dry_run=args.dry_run, as_json=args.json)
+    if args.json:
+        print_json(found)
+    return code
+
+
+def _run(request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool) -> tuple[int, dict[str, Any]]:
+    """Return the exit code, and what `--json` prints."""
+    from harness.campaign import plan
     from harness.campaign.run import run_plan
     from harness.machine import children
-    from harness.report import live, plan_table, run_summary
+    from harness.report import live, outcome, plan_table, profiles, run_summary
+    from harness.report.ladder import Ladder
 
-    names = [word for word in args.words if "=" not in word]
-    request = config.compose([word for word in args.words if "=" in word])
-    preview = args.dry_run and request.device.platform != "auto"  # of a device that need not be here
+    preview = dry_run and request.device.platform != "auto"  # of a device that need not be here
     planned = plan.make_plan(request, names, elsewhere=preview, on_export=print_export)
     if told := children.ambient():
         text = f"{', '.join(told)}: not handed to trials; the harness sets jax's options itself"
         print_error(HarnessError(text), kind="note")
     plan_table.print_plan(planned, everything=not names)
+    for note in planned.notes:
+        print_error(HarnessError(note), kind="note")
     for problem in planned.problems:
         print_error(problem)
     code = 1 if planned.problems else 0
     obstacles = plan.obstacles(planned)
-    if args.dry_run:
+    if dry_run:
         for obstacle in obstacles:
             print_error(obstacle, kind="note")
-        return code
+        return code, plan_table.as_json(planned) | {"obstacles": list(map(str, obstacles))}
     if obstacles:
         raise obstacles[0]
 
@@ -67,7 +108,8 @@ def call(args: argparse.Namespace) -> int:
         print_error(problem)
         code = max(code, problem.exit_code)
 
-    run_one = functools.partial(live.run_trial, tensorboard=request.tensorboard)
+    ladder = Ladder()
+    run_one = functools.partial(live.run_trial, tensorboard=request.tensorboard, ladder=ladder)
     planned = run_plan(
         planned,
         names,
@@ -75,5 +117,10 @@ def call(args: argparse.Namespace) -> int:
         on_run=live.show_run,
         on_problem=on_problem,
         on_choices=plan_table.print_choices,
+        on_trials=ladder.expect,
     )
-    return max(code, 0 if run_summary.print_summary(planned) else 1)
+    complete = run_summary.print_summary(planned, tables=not as_json)
+    trials = run_summary.trials_of(planned)
+    traced = profiles.print_profiles(trials, on_problem) if request.profile else []
+    found = outcome.as_json(trials, problems=planned.problems, notes=planned.notes) if as_json else {}
+    return max(code, 0 if complete else 1), found | {"profiles": traced}

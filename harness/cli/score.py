@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.parser import command_parser, print_error
+from harness.cli.parser import add_json, command_parser, print_error
 from harness.errors import ConfigError
 
 HELP = """\
@@ -15,7 +15,8 @@ examples:
   harness score runs/lm_grammar               those of one workload
   harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
   harness score results/cpu                   published records, as the leaderboard has them
-  harness score results/cpu/demo-quick.jsonl runs   your own runs among published ones of the same machine
+  harness score mine.tar.xz runs             your own runs among published ones of the same machine and version
+  harness score --variants                    held-out variants: how the gap to adamw moves; no scores
   harness score --json                        for programs; --csv scores.csv for spreadsheets
   harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
 
@@ -35,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
         help="run folders, folders that hold them (default: runs), or published records; one set of logs",
     )
     made.add_argument("--rules", metavar="NAME", help="only the runs by this ruleset")
-    made.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    made.add_argument("--variants", action="store_true", help="show the runs of held-out variants instead of scores")
+    add_json(made)
     made.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
     made.add_argument(
         "--clock",
@@ -56,18 +58,28 @@ def parser() -> argparse.ArgumentParser:
 
 
 def call(args: argparse.Namespace) -> int:
-    from harness.report import score_sources
+    from harness.report import score_sources, variants
 
     if args.format == "algoperf":
+        if args.variants:
+            raise ConfigError("harness score: --variants is for run folders, not for AlgoPerf's logs")
         return _score_logs(args)
     for flag in ("targets", "self_tuning", "algoperf_compat"):
         if getattr(args, flag):
             raise ConfigError(f"harness score: --{flag.replace('_', '-')} goes with --format algoperf")
+    if args.variants and (given := [name for name in _OF_SCORES if getattr(args, name)]):
+        raise ConfigError(f"harness score: --{given[0].replace('_', '-')} goes with scores, and --variants shows none")
     sources = score_sources.read([Path(name) for name in args.runs or ["runs"]], args.rules)
     for problem in sources.problems:
         print_error(problem)
-    score_sources.print_all(sources, **_options(args))
+    if args.variants:
+        variants.print_variants(sources.trials, json=args.json)
+    else:
+        score_sources.print_all(sources, **_options(args))
     return 1 if sources.problems else 0
+
+
+_OF_SCORES = ("csv", "clock", "baseline", "pairs", "allow_missing")
 
 
 def _score_logs(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.parser import command_parser
+from harness.cli.parser import add_json, command_parser, print_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -12,11 +12,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "name", metavar="NAME", help="name of a submission, workload, suite or ruleset, or path of a folder"
     )
+    add_json(made)
     return made
 
 
 def call(args: argparse.Namespace) -> int:
-    from harness.report.listing import print_show
+    from harness.report import showing
 
-    print_show(args.name)
+    found = showing.called(args.name)
+    if args.json:
+        print_json({"found": [showing.as_json(one) for one in found]})
+    else:
+        showing.print_all(found)
     return 0

@@ -82,7 +82,7 @@ _ALL = (
         source="https://doi.org/10.24432/C50P49",
         licence="CC BY 4.0",
         citation="Alpaydin and Kaynak (1998), Optical recognition of handwritten digits",
-        sha256="fb1c0bf557028e1a7bf76dac8a0b28bb0c28d94a847d8a7cf24e913a5739e10d",
+        sha256="d1ae153bd86ca43a40e617b72e0647981263a21403a45190594fad80f41c8068",
         prepared_bytes=116_805,
         prepare=digits.arrays,
     ),

@@ -26,14 +26,10 @@ def configure_jax(device: Device, *, compile_cache: bool) -> None:
 
 
 def fingerprint() -> dict[str, Any]:
-    """Return git commit, package versions, processor, device and flags, as JSON values. Needs jax to be imported for
+    """Return package versions, processor, device and flags, as JSON values. Needs jax to be imported for
     the device.
     """
-    return (
-        hardware.machine()
-        | {"git": hardware.git(), "packages": hardware.packages(), "flags": hardware.flags()}
-        | _device()
-    )
+    return hardware.machine() | {"packages": hardware.packages(), "flags": hardware.flags()} | _device()
 
 
 def peak_bytes() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,10 @@ Device = Literal["cpu", "gpu"]
 Autotune = Literal["read", "update"]
 
 _OURS = ("--xla_gpu_per_fusion_autotune_cache_dir", "--xla_gpu_experimental_autotune_cache_mode")
+
+EIGEN_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+"""Of a CPU under jax 0.10: XLA leaves convolutions to Eigen, and products and sums to YNNPACK as before. YNNPACK takes
+every gradient of a kernel, and is slower at it there, not in jax 0.11 (workloads/families/README.md)."""
 
 PLATFORMS: dict[Device, str] = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
 
@@ -42,7 +47,9 @@ def environment(
     `deterministic`: on a GPU, take only operations that give the same bits each time, at some cost in speed; a CPU's
     always do.
     """
-    flags = without_caches(given.get("XLA_FLAGS", "")).split()
+    flags = [flag for flag in without_caches(given.get("XLA_FLAGS", "")).split() if flag != EIGEN_CONVOLUTIONS]
+    if device == "cpu" and metadata.version("jaxlib").startswith("0.10."):
+        flags.append(EIGEN_CONVOLUTIONS)
     if device == "gpu":
         autotune_cache().mkdir(parents=True, exist_ok=True)
         flags.append(f"--xla_gpu_per_fusion_autotune_cache_dir={autotune_cache()}")

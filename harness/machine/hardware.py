@@ -92,13 +92,29 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def git() -> dict[str, Any] | None:
-    """Return the commit that the harness is of, and whether files differ from it; None outside a repository."""
+def git(submission: Path) -> dict[str, Any] | None:
+    """Return the commit that the harness is of, and whether a trial of the submission in this folder is "dirty": files
+    of the harness, or of that folder, are not in this commit as they are here. None outside a repository.
+    """
     root = str(Path(__file__).resolve().parents[2])
     commit = run("git", "-C", root, "rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(run("git", "-C", root, "status", "--porcelain", "--untracked-files=no"))}
+    dirty = bool(run("git", "-C", root, "status", "--porcelain", "--untracked-files=no"))
+    return {"commit": commit, "dirty": dirty or committed(submission) != {"commit": commit, "dirty": False}}
+
+
+def committed(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of the repository that a folder lies in, and whether the folder is dirty: it holds a file that
+    is changed, untracked or ignored, bytecode aside, or no file that is tracked. None outside a repository.
+    """
+    commit = run("git", "-C", str(folder), "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    tracked = run("git", "-C", str(folder), "ls-files", "--", ".")
+    state = run("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=all", "--ignored", "--", ".")
+    odd = [line for line in (state or "").splitlines() if not line.rstrip("/").endswith(("__pycache__", ".pyc"))]
+    return {"commit": commit, "dirty": not tracked or state is None or bool(odd)}
 
 
 def run(*command: str) -> str | None:

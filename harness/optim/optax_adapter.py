@@ -17,7 +17,8 @@ from harness.errors import SubmissionError
 def from_optax(transform: optax.GradientTransformation) -> Algorithm:
     """Return the algorithm that takes one gradient a step and applies `transform`'s update.
 
-    A transform that accepts extra arguments is given `value`, the loss, and those of `grad`, `key` it names.
+    It may be anything with `init` and `update`. One that accepts extra arguments is given `value`, the loss, and
+    those of `grad`, `key` it names.
     """
     accepts = _extra_arguments(transform)
 
@@ -47,14 +48,21 @@ def _explained() -> Iterator[None]:
             raise
         raise SubmissionError(
             f"optax's transformation is handed gradients, its state, the parameters as the model has them and the "
-            f"loss's value, and cannot work with these ({type(error).__name__}: {error}); return a "
+            f"loss's value, and cannot work with these ({type(error).__name__}: {error}); "
+            f"{next((mend for sign, mend in _MENDS.items() if sign in str(error)), '')}return a "
             "harness.api.Algorithm whose step hands it what it needs"
         ) from error
 
 
+_MENDS = {
+    "'value_fn'": "leave the line search out, as in optax.lbfgs(learning_rate, linesearch=None), or ",
+    "'fast'": "hand optax.lookahead's slow weights on in the state of the optimizer: ",
+    "obj_fn": "estimate the curvature without it, or ",
+}
+
+
 def _extra_arguments(transform: optax.GradientTransformation) -> frozenset[str]:
-    if not isinstance(transform, optax.GradientTransformationExtraArgs):
-        return frozenset()
+    """Return what `update` takes beside gradients, state and parameters: its signature tells, its class need not."""
     named = inspect.signature(transform.update).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in named.values()):  # optax.chain hands on what its parts take
         return frozenset({"value"})

@@ -48,7 +48,7 @@ def build_algorithm(folder: discovery.Folder, task: TaskView, hyperparameters: M
 
     Raises SubmissionError with file and cause for whatever goes wrong in it.
     """
-    where = f"{folder.path}/submission.py"
+    where = discovery.entry(folder.path)
     function = getattr(discovery.load(folder), "build", None)
     if not callable(function):
         raise SubmissionError(
@@ -67,11 +67,11 @@ def build_algorithm(folder: discovery.Folder, task: TaskView, hyperparameters: M
         if isinstance(error, KeyError) and error.args and error.args[0] not in hyperparameters:
             blamed += f"; {suggest(str(error.args[0]), hyperparameters, 'hp has')}"
         raise SubmissionError(blamed) from error
-    if isinstance(made, optax.GradientTransformation):
-        return optax_adapter.from_optax(made)
     if isinstance(made, Algorithm):
         return made
+    if not isinstance(made, type) and all(callable(getattr(made, name, None)) for name in ("init", "update")):
+        return optax_adapter.from_optax(made)
     raise SubmissionError(
         f"{where}: build must return an optax.GradientTransformation or a harness.api.Algorithm, "
-        f"got {type(made).__name__}"
+        f"got {type(made).__name__}{f'; call it: return {made.__name__}(...)' if inspect.isroutine(made) else ''}"
     )

@@ -14,12 +14,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, SubmissionError
+from harness.errors import HarnessError, MachineError, SubmissionError
 from harness.machine import children
 from harness.program import confinement
 from harness.program.manifest import MAX_ANSWER_BYTES, MAX_EXPORT_S
 from harness.program.sandbox import Bounds
 from harness.record import plain_data
+
+STOPPED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""By which somebody ends a process, or the kernel for memory: nothing is wrong with what it worked on."""
+
+
+_alive = set["Child"]()
+
+
+def end_all() -> None:
+    """End all that work now, so that the threads that wait for their answers end: the user has interrupted them."""
+    for each in list(_alive):
+        each._kill()
 
 
 class Child:
@@ -45,11 +57,13 @@ class Child:
             cwd="/" if confined else None,
             start_new_session=True,
         )
+        _alive.add(self)
         if self._bounds is not None:
             self._write(confinement.first_line(self._bounds))
         return self
 
     def __exit__(self, *_: object) -> None:
+        _alive.discard(self)
         self._kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
@@ -96,9 +110,12 @@ class Child:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - MAX_ANSWER_BYTES))
         printed = self._log.read().decode(errors="replace")
         last = [line for line in printed.splitlines() if line.strip()][-1:] or ["it printed nothing"]
-        return f"exit code {code}: {last[0][:1000]}"
+        return f"exit code {code}: {shown(last[0][:1000])}"
 
     def _failure(self, why: str) -> HarnessError:
+        if -(self._process.poll() or 0) in STOPPED_BY_OTHERS:
+            text = f"{self._where}: the process that makes its program was ended from outside ({why})"
+            return MachineError(f"{text}; type the same again")
         own = self._module == "harness.program.export" and (Path(self._where) / "submission.py").is_file()
         kind = SubmissionError if own else HarnessError
         return kind(f"{self._where}: the process that makes its program ended: {why}")
@@ -123,8 +140,13 @@ def read_answer(line: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
         answer = json.loads(line) if len(line) <= MAX_ANSWER_BYTES else None
         if isinstance(answer, dict) and isinstance(answer.get("error", 0), str | None):
-            return answer
+            return answer | {"error": answer["error"] and shown(answer["error"])}
     raise NoAnswerError(f"it answered {line[:80]!r}, which is no answer")
+
+
+def shown(text: str) -> str:
+    """Return a text without the characters by which it would steer the terminal that shows it."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def read_line(file: int, seconds: float) -> bytes:

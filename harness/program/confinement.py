@@ -83,15 +83,16 @@ def of_submission(
     held = {*packages, *(own / room for room in _ROOMS)}
     around = _standard()
     for folder in {submission, *workloads}:
-        outside = {file for file in discovery.imported(folder.rglob("*.py")) if not file.is_relative_to(folder)}
+        inside = discovery.files_of(folder)
+        outside = {file for file in discovery.imported(inside, folder.parent) if not file.is_relative_to(folder)}
         held |= outside
         around |= {folder.parent} if outside else set()
     around |= {path.parent for path in held}
     readable = {path.relative_to(site).parts[0] for site in _sites() for path in packages if path.is_relative_to(site)}
     return sandbox.Bounds(
         **kernel(),
-        read=sorted(map(str, _python() | held | {submission, *workloads})),
-        look=sorted(map(str, around)),
+        read=sorted(map(str, _python() | held | {*discovery.sources(submission), *workloads})),
+        look=sorted(map(str, around | {submission})),
         write=sorted(map(str, write)),
         hidden=sorted(_modules() - {name.partition(".")[0] for name in readable}),
         memory_bytes=MAX_EXPORT_BYTES,
@@ -108,8 +109,8 @@ def versions(submission: Path, requires: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             meant = metadata.packages_distributions().get(name)  # a module's name in place of the package's
             mend = f"pip calls it {meant[0]}" if meant else f"install it with: pip install {name}"
-            where = f"{submission}/submission.yaml: requires"
-            raise SubmissionError(f"{where}: '{name}' is not installed; {mend}") from None
+            where, said = discovery.metadata(submission)
+            raise SubmissionError(f"{where}: {said('requires')}: '{name}' is not installed; {mend}") from None
     return found
 
 

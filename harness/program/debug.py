@@ -3,7 +3,7 @@
     python -m harness.program.debug SUBMISSION WORKLOAD
 
 builds at the defaults and trains for STEPS steps, jitted, as no trial does: nothing here is exported, confined, checked
-or scored. `harness check NAME --debug` starts it.
+or scored, and state that Python keeps goes unnoticed; the last line says so. `harness check NAME --debug` starts it.
 """
 
 from __future__ import annotations

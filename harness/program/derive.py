@@ -15,22 +15,22 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, SubmissionError
+from harness.errors import HarnessError, SubmissionError, of_machine
 from harness.machine.flags import Device
 from harness.machine.lifetime import end_with_parent
-from harness.program import operations, store
+from harness.program import limits, operations, store
 from harness.program.identity import identity
+from harness.program.limits import CUDNN, batch_size
 from harness.program.manifest import (
-    MAX_CONSTANT_BYTES,
     MAX_ERROR,
     MAX_PROGRAM_BYTES,
+    MAX_RECALIBRATION_BATCHES,
     Contract,
     Facts,
     Leaf,
@@ -39,16 +39,6 @@ from harness.program.manifest import (
 from harness.program.requests import DeriveRequest, read_declared
 from harness.record import plain_data
 from harness.record.files import write_atomic
-
-ALLOWED_CALLS = re.compile(
-    r"Sharding|SPMDFullToShardShape|SPMDShardToFullShape|annotate_device_placement|cu_threefry2x32(_ffi)?"
-    r"|(lapack_[sdcz]|cusolver_|cublas_)\w+|(ducc|cu)_fft\w*|mhlo\.\w+|TopK|ApproxTopK|__cudnn\$fmha\w*"
-)
-"""Operations of jax itself that become a custom call: linear algebra, Fourier transforms, random bits, attention."""
-CUDNN = ".cudnn"  # ends the name of a function whose attention is cuDNN's
-FEWER = 0.98  # of one gradient's operations: a step that takes fewer is flagged
-FORWARD = 1.05  # times the operations of running the loss forward that `eval_variables` may take on its batches
-PER_VALUE = 100  # operations for each value of the state that it may take besides
 
 
 def main() -> int:
@@ -66,6 +56,8 @@ def main() -> int:
             answer["id"] = derive(Path(request.folder), workload_of(request), request).id
         except HarnessError as error:
             answer["error"] = str(error)[:MAX_ERROR]
+        except OSError as error:  # a full disk, say
+            answer["error"] = str(of_machine(error))[:MAX_ERROR]
         except (LookupError, TypeError, ValueError, RecursionError) as error:  # what is declared is anything
             told = f"{type(error).__name__}: {error}"[:MAX_ERROR]
             answer["error"] = f"what the exporter declares or wrote is no program's: {told}"
@@ -107,16 +99,15 @@ def derive(folder: Path, workload: store.Program | None, request: DeriveRequest)
         contract = _submission_contract(plain, declared, workload.manifest.contract, source)
         if ways:
             _submission_contract(ways, declared, workload.manifest.contract, source)
-        _check_limits(facts, workload.manifest)
-        _check_calls(facts)
-        for name in ("eval_variables", f"eval_variables{CUDNN}"):
-            if name in facts:
-                _check_evaluation(facts[name], contract, workload.manifest)
+        own = Function("yardstick_step", workload.functions["yardstick_step"])
+        for way in filter(None, (plain, ways)):
+            limits.check({f.name: facts[f.name] for f in way.values()}, contract, workload.manifest)
+            limits.check_structure([f.text for f in way.values()], own.text)
     manifest = Manifest(
         id=identity(contract, {name: function.text for name, function in functions.items()}),
         contract=contract,
         functions=facts,
-        flagged=tuple(flags(facts, contract, workload.manifest)) if workload else (),
+        flagged=(*limits.flags(facts, workload.manifest), *limits.of_averages(facts, contract)) if workload else (),
         declared={
             name: value
             for name, value in declared.items()
@@ -167,6 +158,7 @@ class Function:
             flops=cost.get("flops"),
             bytes=cost.get("bytes accessed"),
             products=counted.products,
+            least=counted.least,
             exact=counted.exact,
             constant_bytes=counted.constant_bytes,
             custom_calls=tuple(sorted(counted.custom_calls)),
@@ -180,19 +172,6 @@ class Function:
         arguments, keywords = jax.tree.unflatten(self.exported.in_tree, shapes)
         traced = jax.jit(self.exported.call).trace(*arguments, **keywords)
         return traced.lower(lowering_platforms=self.exported.platforms).cost_analysis() or {}
-
-
-def flags(facts: dict[str, Facts], contract: Contract, workload: Manifest) -> Iterable[str]:
-    """Yield what a reader of a score has to know: a step that computes less than one gradient, say."""
-    size, gradient = _batch_size(workload.contract), workload.functions["yardstick_step"].products
-    for batch_size in contract.batch_sizes:
-        asked = gradient * batch_size / size  # AdamW adds none to those of the gradient
-        found = facts[f"step_{batch_size}"]
-        if found.products < FEWER * asked:
-            yield (
-                f"a step of {batch_size} examples takes {found.products / asked:.2f} of the products of one gradient "
-                f"on them{'' if found.exact else ', loops of unknown length counted once'}"
-            )
 
 
 def _workload_contract(declared: dict[str, Any], platform: Device) -> Contract:
@@ -216,8 +195,16 @@ def _submission_contract(
     sizes = tuple(map(int, declared["batch_sizes"]))
     candidates, recalibration = int(declared["candidates"]), int(declared["recalibration_batches"])
     metrics = tuple(sorted(map(str, declared["metrics"])))
+    if not 0 <= recalibration <= MAX_RECALIBRATION_BATCHES or candidates < 1 or min(sizes, default=1) < 1:
+        raise SubmissionError(
+            f"recalibration_batches is {recalibration}, candidates {candidates}, batch_sizes {sizes}; expected are 0 "
+            f"to {MAX_RECALIBRATION_BATCHES}, and at least 1 of the others"
+        )
+    names = [*(leaf.name for leaf in state), "step", "examples"]  # by which a checkpoint holds them
+    if len(set(names)) < len(names):
+        raise SubmissionError("two arrays of the state have one name, or one is called step or examples")
     expected = {"init_opt", *(f"step_{size}" for size in sizes)}
-    if not sizes or _batch_size(workload) not in sizes or set(functions) - {"eval_variables"} != expected:
+    if not sizes or batch_size(workload) not in sizes or set(functions) - {"eval_variables"} != expected:
         raise SubmissionError(f"the program has the functions {sorted(functions)}, expected are {sorted(expected)}")
     key, count = Leaf("key", (2,), "uint32"), Leaf("count", (), "int32")
     arguments = tuple(map(str, declared["arguments"]))
@@ -262,56 +249,8 @@ def _same(function: Function, what: str, expected: Sequence[Leaf]) -> None:
             )
 
 
-def _check_limits(facts: dict[str, Facts], workload: Manifest) -> None:
-    """Constants are no place for data, and `eval_variables` none for training."""
-    allowed = workload.functions["yardstick_step"].constant_bytes + MAX_CONSTANT_BYTES
-    for name, fact in facts.items():
-        if fact.constant_bytes > allowed:
-            raise SubmissionError(
-                f"{name} holds {fact.constant_bytes} bytes of constants; the workload's own step holds "
-                f"{allowed - MAX_CONSTANT_BYTES}, and at most {MAX_CONSTANT_BYTES} more are allowed: compute what you "
-                "need, or keep it in the optimizer's state"
-            )
-
-
-def _check_calls(facts: dict[str, Facts]) -> None:
-    for name, fact in facts.items():
-        if odd := [call for call in fact.custom_calls if not ALLOWED_CALLS.fullmatch(call)]:
-            raise SubmissionError(
-                f"{name} calls {', '.join(odd)}, which is no operation of jax that a program may hold; compute it in "
-                "jax itself"
-            )
-
-
-def _check_evaluation(function: Facts, contract: Contract, workload: Manifest) -> None:
-    """Refuse an `eval_variables` that takes more than running the loss forward over its batches does, as a gradient."""
-    state = _size((*contract.params, *contract.opt_state, *contract.model_state))
-    forward = workload.functions["loss"].products * contract.recalibration_batches
-    allowed = FORWARD * forward + PER_VALUE * state
-    if function.products > allowed or not function.exact:
-        took = f"{function.products:.3g}" if function.exact else "products in a loop of unknown length,"
-        raise SubmissionError(
-            f"eval_variables takes {took} operations; running the loss forward over its "
-            f"{contract.recalibration_batches} batches takes {allowed:.3g} at most: it may take no gradient"
-        )
-
-
 def _leaves(plain: Iterable[Any]) -> tuple[Leaf, ...]:
     return tuple(plain_data.read(Leaf, leaf, "declared.json") for leaf in plain)
-
-
-def _batch_size(contract: Contract) -> int:
-    return contract.batch[0].shape[0]
-
-
-def _size(leaves: Iterable[Leaf]) -> int:
-    total = 0
-    for leaf in leaves:
-        count = 1
-        for extent in leaf.shape:
-            count *= extent
-        total += count
-    return total
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ files.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.errors import HarnessError, SubmissionError
+from harness.errors import HarnessError, SubmissionError, of_machine
 from harness.machine.lifetime import end_with_parent
 from harness.program import discovery
 from harness.program.manifest import MAX_ERROR, MAX_EXPORT_BYTES, Way
@@ -62,7 +63,7 @@ def done(job: Job, submission: str | None, load: Callable[..., Any]) -> str | No
             with no_devices(source.path):
                 declared = export_submission(workload, source, job, job.platform, writer(job.out, job.way))
         name = "declared.json" if job.way == "xla" else f"declared.{job.way}.json"
-        (Path(job.out) / name).write_text(json.dumps(plain_data.to_plain(declared)))
+        written(Path(job.out) / name, json.dumps(plain_data.to_plain(declared)).encode())
     except HarnessError as problem:
         return str(problem)
     except MemoryError:
@@ -78,9 +79,19 @@ def writer(out: str, way: Way = "xla") -> Callable[[str, bytes], None]:
     suffix = "" if way == "xla" else f".{way}"
 
     def write(name: str, data: bytes) -> None:
-        (Path(out) / f"{name}{suffix}.mlir").write_bytes(data)
+        written(Path(out) / f"{name}{suffix}.mlir", data)
 
     return write
+
+
+def written(file: Path, data: bytes) -> None:
+    """Write a file of the store. Raises HarnessError where its disk is full: no fault of the submission's."""
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise of_machine(error, str(file)) from None
 
 
 @contextmanager

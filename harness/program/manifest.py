@@ -28,12 +28,13 @@ twice, the second as `<function>.cudnn`, and the trial tries out on the card whe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from harness.machine.flags import Device
 
 MAX_PROGRAM_BYTES = 4 * 2**20
-MAX_CONSTANT_BYTES = 8 * 2**10  # above those of the workload's own step
+MAX_CONSTANT_BYTES = 8 * 2**10  # of all functions, above those of the workload's own step
+MAX_RECALIBRATION_BATCHES = 20
 MAX_EXPORT_S = 120.0
 MAX_EXPORT_BYTES = 4 * 2**30  # of memory
 MAX_FILE_BYTES = 16 * 2**20  # of each file that a confined process writes, what it prints among them
@@ -42,6 +43,7 @@ MAX_ERROR = 8192  # characters of an error that it tells
 
 Kind = Literal["workload", "submission"]
 Way = Literal["xla", "cudnn"]
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,11 @@ class Facts:
       sha256: of the file.
       program_bytes: of the file.
       flops, bytes: of a step, by XLA's cost analysis, before optimisation; a loop counts once.
-      products, exact: operations of matrix products and convolutions, loops counted as often as they run; exact is
-        False where one of unknown length holds any.
+      products, exact: operations of matrix products and convolutions, loops counted as often as they run, of branches
+        the dearest; exact is False where a loop of unknown length holds any.
       constant_bytes: of all constants; one value repeated counts once.
-      custom_calls: their targets, sorted.
+      custom_calls: their targets, and operations that no step needs, sorted (`harness.program.operations`).
+      least: products with the cheapest of branches, and without loops of unknown length; 0 in older programs.
     """
 
     sha256: str
@@ -105,6 +108,7 @@ class Facts:
     exact: bool
     constant_bytes: int
     custom_calls: tuple[str, ...] = ()
+    least: float = 0.0
 
 
 @dataclass(frozen=True)

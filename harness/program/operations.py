@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax.interpreters import mlir
 from jaxlib.mlir import ir
+
+from harness.program import calls
+
+DIALECTS = ("stablehlo", "chlo", "func", "sdy")
+TO_THE_HOST = frozenset(f"stablehlo.{name}" for name in ("infeed", "outfeed", "send", "recv"))
+WITHOUT_A_KEY = frozenset({"stablehlo.rng"})  # another number each time
+UNCOUNTED = re.compile(r"\w+\.(dot|einsum|unary_einsum|dynamic_conv|\w+_dot)")  # products that jax writes otherwise
 
 
 @dataclass(frozen=True)
@@ -23,23 +30,39 @@ class Operations:
     Attributes:
       products: floating-point operations of matrix products and convolutions; of branches the dearest. Padding counts,
         so compare it with that of other programs of the same model.
+      least: the same with the cheapest of branches, and without loops of unknown length.
       exact: False where products stand in a loop of unknown length, which then counts once.
       constant_bytes: of all constants; one value repeated counts once.
-      custom_calls: their targets.
+      custom_calls: their targets; and by name the operations that no step needs: of other dialects, to the host,
+        random numbers without a key, and products under other names than jax's.
     """
 
     products: float
+    least: float
     exact: bool
     constant_bytes: int
     custom_calls: frozenset[str]
+
+
+class _Products(NamedTuple):
+    """Of a part of a module: see `Operations`."""
+
+    most: float = 0.0
+    least: float = 0.0
+    exact: bool = True
+
+
+def _summed(parts: Iterable[_Products]) -> _Products:
+    found = list(parts)
+    return _Products(sum(p.most for p in found), sum(p.least for p in found), all(p.exact for p in found))
 
 
 def count(text: str) -> Operations:
     """Count the operations of a module, given as text."""
     with mlir.make_ir_context():
         counter = _Counter(ir.Module.parse(text))
-        products, exact = counter.function("main")
-        return Operations(products, exact, counter.constant_bytes, frozenset(counter.calls))
+        products = counter.function("main")
+        return Operations(*products, counter.constant_bytes, frozenset(counter.calls))
 
 
 def normalised(text: str) -> str:
@@ -62,47 +85,65 @@ class _Counter:
     def __init__(self, module: Any):
         self._module = module  # its operations go with it
         self._functions = {ir.StringAttr(f.attributes["sym_name"]).value: f for f in module.body.operations}
-        self._known: dict[str, tuple[float, bool]] = {}
+        self._known: dict[str, _Products] = {}
         self.constant_bytes = 0
         self.calls: set[str] = set()
         for function in self._functions.values():
-            for op in _all(function.operation):
-                if op.name == "stablehlo.constant":
+            for op in (function.operation, *_all(function.operation)):
+                dialect, _, name = op.name.partition(".")
+                odd = op.name in TO_THE_HOST | WITHOUT_A_KEY or UNCOUNTED.fullmatch(op.name)
+                if odd or dialect not in DIALECTS:
+                    self.calls.add(op.name)
+                elif name == "constant":  # whosever: XLA makes one of all
                     self.constant_bytes += _constant_bytes(op.attributes["value"])
-                elif op.name == "stablehlo.custom_call":
-                    self.calls.add(ir.StringAttr(op.attributes["call_target_name"]).value)
+                elif name == "custom_call":
+                    target = ir.StringAttr(op.attributes["call_target_name"]).value
+                    taken, given = ([tuple(_shape(value)) for value in of] for of in (op.operands, op.results))
+                    whole = calls.fit(target, taken, given, _options(op))
+                    self.calls.add(target if whole else f"{target} with other shapes")
 
-    def function(self, name: str) -> tuple[float, bool]:
-        """Return (products, exact) of a function."""
+    def function(self, name: str) -> _Products:
+        """Return what a function takes."""
         if name not in self._known:
-            self._known[name] = (0.0, True)  # functions do not call themselves
+            self._known[name] = _Products()  # functions do not call themselves
             self._known[name] = self._region(self._functions[name].operation.regions[0])
         return self._known[name]
 
-    def _region(self, region: Any) -> tuple[float, bool]:
-        total, exact = 0.0, True
-        for block in region.blocks:
-            for op in block.operations:
-                products, known = self._operation(op.operation)
-                total, exact = total + products, exact and known
-        return total, exact
+    def _region(self, region: Any) -> _Products:
+        return _summed(self._operation(op.operation) for block in region.blocks for op in block.operations)
 
-    def _operation(self, op: Any) -> tuple[float, bool]:
+    def _operation(self, op: Any) -> _Products:
         if op.name == "stablehlo.dot_general":
-            return _dot(op), True
+            return _Products(number := _dot(op), number)
         if op.name == "stablehlo.convolution":
-            return _convolution(op), True
-        if op.name in ("func.call", "call"):
-            return self.function(ir.FlatSymbolRefAttr(op.attributes["callee"]).value)
+            return _Products(number := _convolution(op), number)
         inner = [self._region(region) for region in op.regions]
-        if not inner:
-            return 0.0, True
         if op.name == "stablehlo.while":
-            products, exact = sum(p for p, _ in inner), all(known for _, known in inner)
-            trips = _trips(op)
-            return (products, exact and products == 0.0) if trips is None else (trips * products, exact)
-        combine = max if op.name in ("stablehlo.case", "stablehlo.if") else sum
-        return combine(p for p, _ in inner), all(known for _, known in inner)
+            body, trips = _summed(inner), _trips(op)
+            if trips is None:
+                return _Products(body.most, 0.0, body.exact and body.most == 0.0)
+            return _Products(trips * body.most, trips * body.least, body.exact)
+        if op.name in ("stablehlo.case", "stablehlo.if"):
+            exact = all(p.exact for p in inner)
+            return _Products(max(p.most for p in inner), min(p.least for p in inner), exact)
+        return _summed([*inner, *(self.function(name) for name in self._called(op))])
+
+    def _called(self, op: Any) -> Iterator[str]:
+        """Yield the functions that any attribute of an operation names: those of calls, of composites and of custom
+        calls.
+        """
+        for number in range(len(op.attributes)):
+            held = op.attributes[number].attr
+            for each in held if isinstance(held, ir.ArrayAttr) else (held,):
+                if isinstance(each, ir.FlatSymbolRefAttr) and each.value in self._functions:
+                    yield each.value
+
+
+def _options(op: Any) -> dict[str, int]:
+    """Return the whole numbers that a custom call is told."""
+    held = op.attributes["mhlo.backend_config"] if "mhlo.backend_config" in op.attributes else None
+    named = [held[number] for number in range(len(held))] if isinstance(held, ir.DictAttr) else []
+    return {one.name: int(one.attr.value) for one in named if isinstance(one.attr, ir.IntegerAttr | ir.BoolAttr)}
 
 
 def _all(op: Any) -> Iterator[Any]:
@@ -144,6 +185,9 @@ def _trips(op: Any) -> int | None:
     own = [operand for operand in following.operands if operand != body.arguments[which]]
     start, limit, step = (_integer(v) for v in (op.operands[which], test.operands[1], own[0] if own else None))
     if start is None or limit is None or step is None or step < 1:
+        return None
+    bits = re.search(r"i(\d+)", str(test.operands[0].type))
+    if bits is None or limit + step > 2 ** (int(bits[1]) - 1):  # it would go on from the smallest number
         return None
     return max(0, -(-(limit - start) // step))
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, SubmissionError, WorkloadError
+from harness.errors import HarnessError, MachineError, SubmissionError, WorkloadError
 from harness.machine.flags import Device
 from harness.machine.hardware import packages
 from harness.program import confinement, store
-from harness.program.child import Child
+from harness.program.child import Child, end_all
 from harness.program.discovery import Folder
 from harness.program.making import make
 from harness.program.requests import DeriveRequest, Ends, ExportRequest, Job
@@ -130,7 +130,7 @@ def workload_ids(
             made = make(ExportRequest(None, tuple(jobs)), lambda: requests, deriver, [str(w.path) for w, _ in missing])
             for each, answer in zip(missing, made, strict=True):
                 if isinstance(answer, HarnessError):
-                    found[each] = WorkloadError(str(answer))
+                    found[each] = answer if isinstance(answer, MachineError) else WorkloadError(str(answer))
                 else:
                     store.enter(keys[each], answer)
     return [found.get(each) or _there(keys[each]) for each in workloads]
@@ -160,8 +160,12 @@ def program_ids(wanted: Sequence[Wanted], on_export: Callable[[str], object] = s
 
     with ThreadPoolExecutor(1 + max(1, min(len(places), os.cpu_count() or 1))) as pool:
         owns = pool.submit(_own_ids, wanted, on_export)
-        for _ in pool.map(resolve, places.values(), itertools.repeat(owns)):
-            pass
+        try:
+            for _ in pool.map(resolve, places.values(), itertools.repeat(owns)):
+                pass
+        except KeyboardInterrupt:
+            end_all()  # or the pool waits for them
+            raise
     return [answers[n] for n in range(len(wanted))]
 
 
@@ -201,7 +205,9 @@ class _Lookup:
         self.error: HarnessError | None = None
         self.requires: tuple[str, ...] = ()
         self.versions: dict[str, str] = {}
+        self.source = ""
         try:
+            self.source = wanted.submission.source_hash
             if (wanted.submission.path / "submission.yaml").is_file():
                 self.requires = read_info(wanted.submission).requires
             self.versions = confinement.versions(wanted.submission.path, self.requires)
@@ -215,7 +221,7 @@ class _Lookup:
         self.error = own if isinstance(own, HarnessError) else self.error
         self.own = str(own)
         self.sources = _sources(self.wanted.workload, self.wanted.variant, self.wanted.platform) | {
-            "submission": self.wanted.submission.source_hash,
+            "submission": self.source,
             "budget_steps": self.wanted.budget_steps,
             "declared_steps": self.wanted.declared_steps,
             "workload_program": self.own,
@@ -291,6 +297,8 @@ def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object], know
 
         request = ExportRequest(str(submission.path), tuple(job for _, job in entries))
         made = make(request, requests, deriver, [str(submission.path)] * len(entries), lookups[0].requires)
+        if changed := _changed(lookups[0]):
+            made = [changed] * len(entries)
         for (lookup, job), answer in zip(entries, made, strict=True):
             if isinstance(answer, HarnessError):
                 lookup.error = lookup.error or answer
@@ -300,6 +308,16 @@ def _export(lookups: Sequence[_Lookup], on_export: Callable[[str], object], know
                     lookup.enter(job, answer, program.manifest.contract.arguments)
     for lookup in lookups:
         lookup.look()
+
+
+def _changed(lookup: _Lookup) -> HarnessError | None:
+    """Return what is wrong where a submission is another than the one that was looked up."""
+    try:
+        if lookup.wanted.submission.source_hash == lookup.source:
+            return None
+    except HarnessError as error:
+        return error
+    return SubmissionError(f"{lookup.wanted.submission.path}: its files changed while its program was made; try again")
 
 
 def _there(key: str) -> str | HarnessError:

@@ -8,7 +8,6 @@ A program comes into its place by a rename, whole. A damaged one is noticed when
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -23,11 +22,11 @@ from harness.errors import HarnessError
 from harness.machine.cache import cache_folder
 from harness.program.manifest import Manifest
 from harness.record import plain_data
-from harness.record.files import write_atomic
+from harness.record.files import is_abandoned, own_mark, sha256, write_atomic
 from harness.record.spec import short_hash
 
 MANIFEST = "manifest.json"
-STALE_S = 24 * 3600.0  # after which a folder that is put together belongs to a process that was killed
+STALE_S = 24 * 3600.0  # after which a folder that is put together belongs to a process of elsewhere that was killed
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ def scratch() -> Iterator[Path]:
     root().mkdir(parents=True, exist_ok=True)
     for left in [*root().glob(".new-*"), *root().glob(".damaged-*")]:
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE_S:
+            if is_abandoned(left.name) or time.time() - left.stat().st_mtime > STALE_S:
                 shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=root(), prefix=".new-") as folder:
+    with tempfile.TemporaryDirectory(dir=root(), prefix=f".new-{own_mark()}") as folder:
         yield Path(folder)
 
 
@@ -127,13 +126,8 @@ def key(**parts: Any) -> str:
     return short_hash(plain_data.to_plain(parts))
 
 
-def sha256(data: bytes) -> str:
-    """Return the SHA-256 in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def _remove(place: Path) -> None:
     """Take a damaged program out of the way at once, then delete it."""
-    with suppress(OSError), tempfile.TemporaryDirectory(dir=root(), prefix=".damaged-") as aside:
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=root(), prefix=f".damaged-{own_mark()}") as aside:
         place.rename(Path(aside) / "program")
         shutil.rmtree(aside, ignore_errors=True)

@@ -18,9 +18,8 @@ from harness.errors import HarnessError, SubmissionError
 from harness.program.discovery import blame
 from harness.program.draws import Arrays, Draw, Keys, draw_step, take_batch
 from harness.program.loss import WorkloadLoss
+from harness.program.manifest import MAX_RECALIBRATION_BATCHES
 from harness.program.workload import Workload
-
-MAX_RECALIBRATION_BATCHES = 20
 
 
 def init_function(workload: Workload, algorithm: Algorithm) -> Callable[[Keys], TrainState]:

@@ -72,6 +72,11 @@ VARIANTS: Mapping[str, str] = {
 }
 """Held-out variants: the same task with one thing changed, which no submission was tuned on. They have no target."""
 
+UNCHANGED = "unchanged"
+"""The workload itself under the terms of its held-out variants, which every workload that has some can be run by: no
+target, the whole horizon, no score. What the variants are compared with.
+"""
+
 SMALL = "small"
 """The variant of a workload for an accelerator that runs the same code on a CPU: a smaller model, batch and schedule.
 No task of its own, and not held out: it shows that the code works."""
@@ -158,13 +163,14 @@ class WorkloadInfo:
 
 
 def held_out(info: WorkloadInfo, variant: str | None) -> WorkloadInfo:
-    """Return the specification of a held-out variant, which has no target; for None, that of the workload itself.
+    """Return the specification of a held-out variant or of `UNCHANGED`, which have no target; for None, that of the
+    workload itself.
 
     Raises ConfigError where there is no such variant.
     """
     if variant is None:
         return info
-    if variant not in info.variants:
+    if variant not in info.variants and not (variant == UNCHANGED and info.variants):
         known = suggest(variant, info.variants, f"variants of {info.name}") if info.variants else "it has none"
         raise ConfigError(f"{info.name} has no variant '{variant}'; {known}")
     if variant == SMALL and info.small is not None:
@@ -174,6 +180,28 @@ def held_out(info: WorkloadInfo, variant: str | None) -> WorkloadInfo:
         )
     factor = 2 if variant == "batch" else 1
     return replace(info, variant=variant, target=UNSET, batch_size=factor * info.batch_size)
+
+
+def asked_variants(info: WorkloadInfo, asked: str) -> tuple[str, ...]:
+    """Return the variants of a workload that `variant=asked` names: one, several separated by commas, or `all` that
+    are held out.
+
+    Raises ConfigError for a name that the workload does not have, and for `SMALL` beside others.
+    """
+    names = tuple(dict.fromkeys(map(str.strip, asked.split(","))))
+    held = tuple(name for name in info.variants if name != SMALL)
+    if "all" in names:
+        if not held:
+            raise ConfigError(f"variant={asked}: {info.name} has no held-out variants")
+        return held
+    for name in names:
+        held_out(info, name)
+    if SMALL in names and len(names) > 1:
+        raise ConfigError(
+            f"variant={asked}: '{SMALL}' is another model, batch and schedule, no held-out variant of {info.name}; "
+            "run it alone"
+        )
+    return names
 
 
 @dataclass(frozen=True)
@@ -193,7 +221,8 @@ class Splits:
 Shape = tuple[tuple[int, ...], str]
 """The shape of an array and the name of its dtype."""
 Shapes = Mapping[str, Mapping[str, Shape]]
-"""Of the arrays of each split ("train", "validation_slice", "validation", "test"), by name."""
+"""Of the arrays of each split of `SPLITS`, by name."""
+SPLITS = ("train", "validation_slice", "validation", "test")
 
 
 def split_shapes(
@@ -204,10 +233,9 @@ def split_shapes(
     `train` and `evaluation` give the shape of one example in the training and in the other splits; None: the same.
     """
     examples = (train, *[train if evaluation is None else evaluation] * 3)
-    names = ("train", "validation_slice", "validation", "test")
     return {
         split: {name: ((count, *shape), dtype) for name, (shape, dtype) in example.items()}
-        for split, count, example in zip(names, counts, examples, strict=True)
+        for split, count, example in zip(SPLITS, counts, examples, strict=True)
     }
 
 
@@ -227,12 +255,17 @@ class Data:
     batch: Callable[[Mapping[str, jax.Array], jax.Array, Key], dict[str, jax.Array]]
 
     def load(self) -> Splits:
-        """Return the host arrays. Raises WorkloadError where they have other shapes than those stated."""
-        splits = self.splits()
-        for split, stated in self.shapes.items():
-            found = {name: (array.shape, str(array.dtype)) for name, array in getattr(splits, split).items()}
-            if found != dict(stated):
-                raise WorkloadError(f"{self.info.name}: {split} has the arrays {found}, stated are {dict(stated)}")
+        """Return the host arrays. Raises WorkloadError where they have other shapes than those stated, or another
+        number of training examples than `info` says.
+        """
+        splits, name, count = self.splits(), self.info.name, self.info.num_train_examples
+        for split in SPLITS:
+            stated = dict(self.shapes.get(split, {}))
+            found = {key: (array.shape, str(array.dtype)) for key, array in getattr(splits, split).items()}
+            if found != stated:
+                raise WorkloadError(f"{name}: {split} has the arrays {found}, stated are {stated}")
+        if {len(array) for array in splits.train.values()} != {count}:  # a gather beyond the end would be silent
+            raise WorkloadError(f"{name}: train has the arrays {self.shapes['train']}, num_train_examples is {count}")
         return splits
 
 

@@ -75,6 +75,8 @@ class Result:
         temporaries; in older records, and where XLA does not tell, the peak of the device or of the process.
       state_bytes: size of params, opt_state and model_state.
       final_hash: SHA-256 over the bytes of the final state: equal for runs that are the same bit for bit.
+      evaluated: SHA-256 over what the full splits were evaluated from (`harness.trial.evaluated`), which lies beside
+        the record; None where nothing was, and in older records.
       attempts: processes that worked on it.
       bitwise: whether a resumed or repeated run gives the same bits.
       fingerprint: versions, hardware, flags, hashes, and what the workload chose for the device.
@@ -101,6 +103,7 @@ class Result:
     peak_bytes: int | None = None
     state_bytes: dict[str, int] = field(default_factory=dict)
     final_hash: str | None = None
+    evaluated: str | None = None
     attempts: int = 1
     bitwise: bool = True
     fingerprint: dict[str, Any] = field(default_factory=dict)

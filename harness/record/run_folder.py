@@ -1,8 +1,9 @@
 """The run folder of a trial: spec.json, log.jsonl, result.json. The log is the only truth; the rest are views of it.
 
-`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version) and `event`; those that say how far
-the trial is have `t`, the charged seconds so far. A process may be killed at any byte: a broken last line is passed
-over, and what a resumed attempt does again supersedes what the killed one had logged past its last checkpoint.
+`log.jsonl` is append-only, one JSON object a line, each with `v` (schema version), `event`, and last `crc32`, the sum
+over the line without it; those that say how far the trial is have `t`, the charged seconds so far. A process may be
+killed at any byte: a broken last line is passed over, and what a resumed attempt does again supersedes what the killed
+one had logged past its last checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import Any
 
 from harness.errors import RunFolderError
 from harness.record import older, plain_data, search_record
-from harness.record.files import write_atomic
+from harness.record.files import sha256, write_atomic, write_text_atomic
 from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
 from harness.record.search_record import SearchRecord
 from harness.record.spec import EXPECTED, SCHEMA, SOURCES, Options, TrialSpec
@@ -67,17 +69,25 @@ class RunFolder:
             self._log.write(b"\n")  # close the line that a killed process left open; the reader passes over it
 
     def append(self, event: str, *, durable: bool = False, **fields: Any) -> None:
-        """Append one event to the log; `durable` waits until it is on the disk."""
+        """Append one event to the log; `durable` waits until it is on the disk. Raises OSError where it cannot; what
+        is there of the line is passed over by readers.
+        """
         line = {"v": SCHEMA, "event": event} | {k: plain_data.to_plain(v) for k, v in fields.items()}
-        self._log.write((json.dumps(line) + "\n").encode())
-        self._log.flush()
-        if durable:
-            os.fsync(self._log.fileno())
+        try:
+            self._log.write(to_line(line))
+            self._log.flush()
+            if durable:
+                os.fsync(self._log.fileno())
+        except OSError as error:
+            error.filename = self._log.name  # a write that fails tells none
+            raise
 
     def write_result(self, result: Result) -> None:
         """Log the end and write `result.json` in one piece."""
-        self.append("end", durable=True, status=result.status, reason=result.reason)
-        write_atomic(self.path / "result.json", plain_data.to_plain(result))
+        text = json.dumps(plain_data.to_plain(result), indent=1)
+        told = {"status": result.status, "reason": result.reason, "result_sha256": sha256(text.encode())}
+        self.append("end", durable=True, **told)
+        write_text_atomic(self.path / "result.json", text)
 
     def ended(self) -> Status | None:
         """Return how the trial ended, where `result.json` says that it did; None where it can go on or begin."""
@@ -89,7 +99,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Close the log."""
-        self._log.close()
+        with suppress(OSError):  # a line that the disk had no room for, of which `append` has told
+            self._log.close()
 
     @property
     def checkpoints(self) -> Path:
@@ -131,13 +142,18 @@ def read_spec(path: Path) -> tuple[TrialSpec, Options]:
         spec, options = data["spec"], data["options"]
     except FileNotFoundError:
         raise RunFolderError(f"{path} is no run folder: it has no spec.json") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(
             f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew"
         ) from None
-    return plain_data.read(TrialSpec, older.spec(spec), where, RunFolderError), plain_data.read(
-        Options, options, where, RunFolderError
-    )
+    try:
+        return plain_data.read(TrialSpec, older.spec(spec), where, RunFolderError), plain_data.read(
+            Options, options, where, RunFolderError
+        )
+    except RunFolderError as error:
+        raise RunFolderError(
+            f"{error}; a newer version wrote it, or it is damaged: remove the folder {path} to run the trial anew"
+        ) from None
 
 
 @contextmanager
@@ -185,7 +201,7 @@ def holder(path: Path) -> str | None:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return lock.read().strip() or "another process"
-    except FileNotFoundError:
+    except OSError:  # there is none, or it is no file
         pass
     return None
 
@@ -199,13 +215,15 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     broken: int | None = None
     try:
         lines = (path / "log.jsonl").read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise RunFolderError(f"{path}/log.jsonl cannot be read ({error.strerror}); remove the folder {path}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            event = json.loads(line)
+            event = from_line(line)
             kind = event["event"]
         except (ValueError, KeyError, TypeError):
             broken = broken or number
@@ -223,6 +241,24 @@ def read_events(path: Path) -> list[dict[str, Any]]:
             events = [e for e in events if _before(e, event["resume_step"])]
         events.append(older.event(event))
     return events
+
+
+def to_line(event: dict[str, Any]) -> bytes:
+    """Return an event as a line of the log."""
+    text = json.dumps(event).encode()
+    return text[:-1] + _SUM + str(zlib.crc32(text)).encode() + b"}\n"
+
+
+def from_line(line: bytes) -> dict[str, Any]:
+    """Return the event of a line. Raises ValueError where it is damaged; older logs have no sums."""
+    event: dict[str, Any] = json.loads(line)
+    text, mark, _ = line.rpartition(_SUM)
+    if mark and event.pop("crc32") != zlib.crc32(text + b"}"):
+        raise ValueError("the sum is another one")
+    return event
+
+
+_SUM = b', "crc32": '
 
 
 def _before(event: dict[str, Any], resume_step: int) -> bool:
@@ -253,8 +289,10 @@ def read_result(file: Path) -> Result:
     """Read `result.json`. Raises RunFolderError where it is damaged."""
     try:
         return to_result(json.loads(file.read_text()), str(file))
-    except ValueError as error:
-        raise RunFolderError(f"{file} cannot be read ({error}); remove the folder to run the trial anew") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(
+            f"{file} cannot be read ({error}); remove the folder {file.parent} to run the trial anew"
+        ) from None
 
 
 def find_trials(root: Path) -> list[Path]:

@@ -102,8 +102,9 @@ class RunSpec:
     Attributes:
       suite: the workloads, unless `workload` names others.
       workload: one name, several separated by commas, or null.
-      variant: a held-out variant of each workload (`harness.program.workload.VARIANTS`), or null. Variants have no
-        target: they run the whole horizon and are not scored.
+      variant: held-out variants of each workload (`harness.program.workload.VARIANTS`), one name, several separated by
+        commas or `all`, or null. Variants have no target: they run the whole horizon and are not scored. The workload
+        itself runs beside them, and AdamW, so that they can be compared.
       rules, device: the chosen groups.
       seed: the root of the random streams of every study that is scored, common to all submissions. 0 is public; a
         published board draws one, its nonce. Points and searches do not depend on it.
@@ -114,6 +115,10 @@ class RunSpec:
       hang_s: a trial without a sign of life for so many seconds is killed (`hung`).
       retry: run crashed, out-of-memory and hung trials again.
       tensorboard: write TensorBoard events beside each log.
+      profile: once the trials have ended, trace 20 steps of each submission on each workload into its run folder, off
+        the clock.
+      max_hours: end the campaign after so many hours as Ctrl-C does: what runs is saved, and the same command goes on;
+        null for no limit.
     """
 
     suite: Suite
@@ -129,6 +134,8 @@ class RunSpec:
     hang_s: float = 600.0
     retry: bool = False
     tensorboard: bool = True
+    profile: bool = False
+    max_hours: float | None = None
 
     @property
     def hash(self) -> str:
@@ -156,11 +163,14 @@ class TrialSpec:
       rules: name of the ruleset; stop, clock and the rest are spelled out, so that a record stands alone.
       study, trial, seed, tuning: what the random streams are drawn from.
       device, deterministic: where it runs.
-      max_steps, variant: see RunSpec.
+      max_steps: see RunSpec.
+      variant: a single one (`harness.program.workload.VARIANTS`, `UNCHANGED` and `SMALL`), or None.
       counts: which trial of the ruleset counts, see `Rules`.
       steps: the declared length where the mean counts; None elsewhere.
       studies, trials: how many of each there are to be (trials per study), so that a missing one is missed. They are no
         part of the identity; None in records that are older than these fields.
+      by_hand: whether hp.NAME moved the point off the defaults, or off what a search is to vary: an experiment, which
+        stands behind the runs that are none. It is no part of the identity.
     """
 
     schema: int
@@ -195,6 +205,7 @@ class TrialSpec:
     steps: int | None = None
     studies: int | None = None
     trials: int | None = None
+    by_hand: bool = False
     workload_program: str | None = None
     program: str | None = None
 
@@ -213,6 +224,11 @@ class TrialSpec:
         return self.steps or self.step_hint
 
     @property
+    def task(self) -> str:
+        """The workload, or the variant of it: what trials share that can be compared."""
+        return self.workload if self.variant is None else f"{self.workload}+{self.variant}"
+
+    @property
     def number(self) -> str:
         """Study and trial for people."""
         return f"tuning {self.trial}" if self.tuning else f"{self.study}/{self.trial}"
@@ -220,9 +236,8 @@ class TrialSpec:
     @property
     def folder(self) -> str:
         """Path of the run folder below the output folder."""
-        workload = self.workload if self.variant is None else f"{self.workload}+{self.variant}"
         study = f"{'tuning' if self.tuning else 'study'}{self.study}-trial{self.trial}"
-        return f"{workload}/{self.submission}/{study}-{self.id}"
+        return f"{self.task}/{self.submission}/{study}-{self.id}"
 
 
 @dataclass(frozen=True)
@@ -239,7 +254,7 @@ class Options:
 
 
 SCHEMA = 1
-EXPECTED = ("studies", "trials")
+EXPECTED = ("studies", "trials", "by_hand")
 SOURCES = ("workload_hash", "submission_hash")
 _LATER = {
     "counts": "fastest",

@@ -2,7 +2,8 @@
 
 One step is one point of `train/*`; each measurement one of `validation/*`; each chunk one of `clock/*` (seconds scored
 so far, joules for energy) and `steps_per_second`. The full splits at the end are `final_validation/*` and
-`final_test/*`.
+`final_test/*`. The tab "hparams" compares runs by submission, workload, seed and hyperparameters; `spec` under "text"
+holds all that the trial is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.record import run_folder
+from harness.record import plain_data, run_folder
+from harness.record.spec import TrialSpec
 
 _QUEUE = 1000  # events that may wait for the disk
 _FLUSH_S = 10.0
@@ -32,6 +34,8 @@ class EventView:
         self._writer = EventFileWriter(str(folder / "tensorboard"), max_queue_size=_QUEUE, flush_secs=_FLUSH_S)
         self._opened = time.time()
         self._first_t: float | None = None
+        if (folder / "spec.json").exists():
+            self._describe(run_folder.read_spec(folder)[0])
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Write what one event of the log holds for a plot; other events are passed over."""
@@ -42,6 +46,25 @@ class EventView:
             self._write(step, values, wall_time)
         if event["event"] != "chunk":  # what a resumed attempt keeps is on the disk before it is needed
             self._writer.flush()
+
+    def _describe(self, spec: TrialSpec) -> None:
+        """Write what the trial is, for the plugins of hyperparameters and of text."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.plugins.hparams import summary_v2
+        from tensorboard.plugins.text import metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        told = {"submission": spec.submission, "workload": spec.task, "seed": spec.seed, "study": spec.study}
+        start = summary_v2.hparams_pb(told | spec.hyperparameters, trial_id=spec.id, start_time_secs=self._opened)
+        rows = [f"| {name} | {value} |" for name, value in plain_data.to_plain(spec).items()]
+        text = "\n".join(["| | |", "|---|---|", *rows])
+        value = summary_pb2.Summary.Value(
+            tag="spec",
+            metadata=metadata.create_summary_metadata(display_name=None, description=""),
+            tensor=make_tensor_proto(text.encode()),
+        )
+        for summary in (start, summary_pb2.Summary(value=[value])):
+            self._writer.add_event(event_pb2.Event(wall_time=self._opened, step=0, summary=summary))
 
     def close(self) -> None:
         """Write out what waits and close the file."""

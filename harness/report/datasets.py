@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from harness.data import fetch, store
 from harness.data.get import downloads, get
@@ -16,8 +18,21 @@ from harness.report.tables import print_line, print_table
 _MIB = 2**20
 
 
-def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | None) -> int:
-    """Do one action on the named data sets; return the exit code."""
+@dataclass(frozen=True)
+class Stand:
+    """How a data set stands after an action on it; `error` is what the action met."""
+
+    dataset: DataSet
+    state: store.State
+    why: str
+    error: HarnessError | None = None
+
+
+def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | None) -> list[Stand]:
+    """Do one action on the named data sets (default: all) and return how they stand then.
+
+    Raises ConfigError for an unknown action or name, or an option of another action.
+    """
     if action not in _ACTIONS:
         raise ConfigError(f"harness data: unknown action '{action}'; {suggest(action, _ACTIONS, 'actions')}")
     if action != "get" and (mirror or everything):
@@ -33,7 +48,34 @@ def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | No
         for one in absent:
             print_line(f"{one.name}: not here; `{get_command(one.name)}` gets it")
         chosen = [one for one in chosen if one not in absent]
-    return _ACTIONS[action](chosen, mirror)
+    errors = _get(chosen, mirror) if action == "get" else _verify(chosen) if action == "verify" else {}
+    return [Stand(one, *store.state(one.name), errors.get(one.name)) for one in chosen]
+
+
+def exit_code(stands: Sequence[Stand]) -> int:
+    """Return 0, or that of an error that an action met."""
+    return max((stand.error.exit_code for stand in stands if stand.error), default=0)
+
+
+def as_json(stands: Sequence[Stand]) -> dict[str, Any]:
+    """Return what `harness data --json` prints; sizes are in bytes."""
+    return {
+        "folder": str(store.root()),
+        "datasets": [
+            {
+                "name": stand.dataset.name,
+                "state": stand.state,
+                "problem": str(stand.error) if stand.error else stand.why or None,
+                "download_bytes": _download_bytes(stand.dataset),
+                "prepared_bytes": stand.dataset.prepared_bytes,
+                "sha256": stand.dataset.sha256,
+                "licence": stand.dataset.licence,
+                "needed_by": used_by(stand.dataset.name),
+                "what": stand.dataset.what,
+            }
+            for stand in stands
+        ],
+    }
 
 
 def used_by(name: str) -> list[str]:
@@ -46,61 +88,62 @@ def used_by(name: str) -> list[str]:
     return found
 
 
-def _list(datasets: Sequence[DataSet], _: str | None) -> int:
-    rows, damaged = [], []
-    for dataset in datasets:
-        state, why = store.state(dataset.name)
-        damaged += [why] if state == "damaged" else []
-        size = sum(file.bytes for file in dataset.files)
-        rows.append(
-            [
-                dataset.name,
-                state,
-                _mib(size) if size else "-",
-                _mib(dataset.prepared_bytes),
-                dataset.licence,
-                ", ".join(used_by(dataset.name)) or "-",
-                dataset.what,
-            ]
-        )
+def print_list(stands: Sequence[Stand]) -> None:
+    """Print a table of the data sets, and why those that are damaged are."""
+    rows = [
+        [
+            one.dataset.name,
+            one.state,
+            _mib(size) if (size := _download_bytes(one.dataset)) else "-",
+            _mib(one.dataset.prepared_bytes),
+            one.dataset.licence,
+            ", ".join(used_by(one.dataset.name)) or "-",
+            one.dataset.what,
+        ]
+        for one in stands
+    ]
     print_table(["name", "state", ">download MiB", ">prepared MiB", "licence", "needed by", "what"], rows)
-    for why in damaged:
-        print_line(why, style="red")
+    for one in stands:
+        if one.state == "damaged":
+            print_line(one.why, style="red")
     print_line(f"\nfolder: {store.root()} (the environment variable HARNESS_DATA names another)")
-    return 0
 
 
-def _get(datasets: Sequence[DataSet], mirror: str | None) -> int:
-    code = 0
+def _download_bytes(dataset: DataSet) -> int:
+    return sum(file.bytes for file in dataset.files)
+
+
+def _get(datasets: Sequence[DataSet], mirror: str | None) -> dict[str, HarnessError]:
+    errors: dict[str, HarnessError] = {}
     for dataset in datasets:
         try:
             with _progress() as (show, say):
                 get(dataset.name, mirror, show, say)
         except DataError as error:
             _print_error(error)
-            code = error.exit_code
+            errors[dataset.name] = error
         except KeyboardInterrupt:
             for part in sorted(downloads(dataset.name).glob("*")):
                 if part.suffix != ".from":
                     print_line(f"{dataset.name}: kept {part}, {_mib(part.stat().st_size)} MiB")
             raise
-    return code
+    return errors
 
 
-def _verify(datasets: Sequence[DataSet], _: str | None) -> int:
-    code = 0
+def _verify(datasets: Sequence[DataSet]) -> dict[str, HarnessError]:
+    errors: dict[str, HarnessError] = {}
     for dataset in datasets:
         try:
             store.verify(dataset.name)
         except DataError as error:
             _print_error(error)
-            code = error.exit_code
+            errors[dataset.name] = error
         else:
             print_line(f"{dataset.name}: whole, content sha256 {dataset.sha256}")
-    return code
+    return errors
 
 
-_ACTIONS: dict[str, Callable[[Sequence[DataSet], str | None], int]] = {"list": _list, "get": _get, "verify": _verify}
+_ACTIONS = ("list", "get", "verify")
 
 
 def _print_error(error: HarnessError) -> None:

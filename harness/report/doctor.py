@@ -11,10 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.campaign.device import resolve_device
 from harness.data import store
@@ -54,7 +54,19 @@ class Finding:
 
 
 def run(run: RunSpec, calibrate: bool) -> int:
-    """Print what was found and what to do; return 0 where all is well, 2 for something broken, 3 for missing data.
+    """Print what was found and what to do; return the exit code. See `look`."""
+    found = look(run, calibrate, _print)
+    todo = hints(found)
+    print_line("\nto do" if todo else "\nnothing to do", style="bold")
+    for hint in todo:
+        print_line(f"  {hint}")
+    return exit_code(found)
+
+
+def look(
+    run: RunSpec, calibrate: bool, on_section: Callable[[str, list[Finding]], object] = lambda title, findings: None
+) -> dict[str, list[Finding]]:
+    """Return the findings by section, each of which is handed to `on_section` as soon as it is there.
 
     With `calibrate`, measure the baseline's step time on every workload of `run` too.
     """
@@ -68,17 +80,28 @@ def run(run: RunSpec, calibrate: bool) -> int:
     }
     if calibrate:
         sections["the baseline's step"] = lambda: _baseline(run, workloads)
-    found: list[Finding] = []
-    for title, look in sections.items():
-        findings = look()
-        _print(title, findings)
-        found += findings
-    hints = list(dict.fromkeys(f"{f.name}: {f.hint}" for f in found if f.hint))
-    print_line("\nto do" if hints else "\nnothing to do", style="bold")
-    for hint in hints:
-        print_line(f"  {hint}")
-    states = {f.state for f in found}
+    found = {}
+    for title, findings in sections.items():
+        found[title] = findings()
+        on_section(title, found[title])
+    return found
+
+
+def hints(found: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """Return what there is to do, each thing once."""
+    return list(dict.fromkeys(f"{f.name}: {f.hint}" for findings in found.values() for f in findings if f.hint))
+
+
+def exit_code(found: Mapping[str, Sequence[Finding]]) -> int:
+    """Return 0 where all is well, 2 for something broken, 3 for missing data."""
+    states = {f.state for findings in found.values() for f in findings}
     return BROKEN if "broken" in states else DATA_MISSING if "data" in states else OK
+
+
+def as_json(found: Mapping[str, Sequence[Finding]]) -> dict[str, Any]:
+    """Return what `harness doctor --json` prints."""
+    rows = [{"section": title, **asdict(finding)} for title, findings in found.items() for finding in findings]
+    return {"findings": rows, "to_do": hints(found)}
 
 
 def _versions() -> list[Finding]:

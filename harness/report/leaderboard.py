@@ -7,12 +7,13 @@ code, rules and lock file beside them, so that a test can tell whether README.md
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.campaign import config, entries
 from harness.errors import ConfigError, RunFolderError
-from harness.record import published, run_folder
+from harness.record import pack, published, run_folder
 from harness.record.run_folder import Trial
 from harness.report import staleness
 from harness.report.scores import parts_text, rank_text, unscored_workloads
@@ -46,18 +47,56 @@ def add(runs: Iterable[Path], results: Path, suite: str | None = None) -> list[P
         new = [trial for trial in chosen.trials if trial.spec.workload not in toys]
         if not new:
             raise RunFolderError(f"rules {rules}: only toys were run ({', '.join(sorted(toys))}), which have no board")
+        if by_hand := sorted({trial.spec.submission for trial in new if trial.spec.by_hand}):
+            raise RunFolderError(
+                f"{', '.join(by_hand)} ran at a point that hp.NAME gave, and a board shows a submission as it stands: "
+                "write the point into submission.yaml, and run that"
+            )
         name = suite or _suite({trial.spec.workload for trial in new})
-        file = results / device_of(new) / f"{name}-{rules}.jsonl"
+        file = _place(new, results, f"{name}-{rules}") / f"{name}-{rules}.jsonl"
         trials = published.merged(published.read(file) if file.exists() else [], new)
-        if any(trial.spec.counts == "fresh_seeds" for trial in trials):
-            entries.check(entries.file_of(file), trials)
-        scores = score_published(trials)
-        if scores.gaps or any(verdict.met is None for verdict in scores.verdicts):
-            gaps = "; ".join(gap.text for gap in scores.gaps) or "runs without a verdict"
-            raise RunFolderError(f"not published, trials are missing: {gaps}; `harness run` goes on with them")
+        check_board(trials, file)
         published.write(file, trials, name)
         written.append(file)
     return written
+
+
+def file_of_pack(trials: Sequence[Trial], results: Path, suite: str | None = None) -> Path:
+    """Return where a pack of these trials belongs. Raises RunFolderError where they are of several rulesets, or of toys
+    alone, and ConfigError where no suite holds their workloads and none is named.
+    """
+    rules = sorted({trial.spec.rules for trial in trials})
+    workloads = {trial.spec.workload for trial in trials}
+    scored = workloads - unscored_workloads(workloads)
+    if len(rules) != 1 or not scored:
+        raise RunFolderError(
+            f"a board is of one ruleset and of workloads that are scored; this pack is of {', '.join(rules)} on "
+            f"{', '.join(sorted(workloads))}"
+        )
+    stem = f"{suite or _suite(scored)}-{rules[0]}"
+    return _place(trials, results, stem) / f"{stem}{pack.SUFFIX}"
+
+
+def check_board(trials: Sequence[Trial], file: Path) -> None:
+    """Raise RunFolderError where what is to be published in `file` is not complete, or ran other seeds than were drawn
+    for it.
+    """
+    if any(trial.spec.counts == "fresh_seeds" for trial in trials):
+        entries.check(entries.file_of(file), trials)
+    scores = score_published(trials)
+    if scores.gaps or any(verdict.met is None for verdict in scores.verdicts):
+        gaps = "; ".join(gap.text for gap in scores.gaps) or "runs without a verdict"
+        raise RunFolderError(f"not published, trials are missing: {gaps}; `harness run` goes on with them")
+
+
+def boards(results: Path) -> list[Path]:
+    """Return the files of published records and the packs at or below `results`, sorted."""
+    return sorted([*published.find(results), *pack.find(results)])
+
+
+def read_board(file: Path) -> list[Trial]:
+    """Return the trials of one of them."""
+    return pack.read_trials(file) if pack.is_pack(file) else published.read(file)
 
 
 def score_published(trials: Sequence[Trial]) -> Scores:
@@ -83,26 +122,37 @@ def what_it_shows(trials: Sequence[Trial]) -> list[str]:
 
 
 def device_of(trials: Sequence[Trial]) -> str:
-    """Return the folder of a device: `cpu`, or the name of the card."""
-    if trials[0].spec.device == "cpu":
-        return "cpu"
-    names = [t.result.fingerprint.get("device") for t in trials if t.result and t.result.fingerprint]
-    return entries.folder_name(str(names[0] if names else "gpu"))
+    """Return the folder of the machine that trials ran on (`entries.folder_of`)."""
+    return entries.folder_of(trials[0].spec.device, _fingerprint(trials))
+
+
+def _place(trials: Sequence[Trial], results: Path, stem: str) -> Path:
+    return entries.place_of(results, trials[0].spec.device, _fingerprint(trials), stem)
+
+
+def _fingerprint(trials: Sequence[Trial]) -> Mapping[str, Any]:
+    return next((t.result.fingerprint for t in trials if t.result and t.result.fingerprint), {})
 
 
 def section(results: Path) -> str:
     """Return the section between the markers, from all published records."""
-    tables = [_table(file, results) for file in published.find(results)]
+    tables = [_table(file, results) for file in boards(results)]
     return "\n\n".join([BEGIN, *(tables or [NOTHING]), END])
 
 
 def replaced(text: str, results: Path, where: str) -> str:
     """Return a README's text with the section made anew. Raises ConfigError where it has no markers."""
+    head, tail = around(text, where)
+    return head + section(results) + tail
+
+
+def around(text: str, where: str) -> tuple[str, str]:
+    """Return a README's text before and after the section. Raises ConfigError where it has no markers."""
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ConfigError(f"{where}: expected the lines '{BEGIN}' and '{END}' around the leaderboard")
-    return head + section(results) + tail
+    return head, tail
 
 
 def _suite(workloads: set[str]) -> str:
@@ -118,10 +168,12 @@ def _suite(workloads: set[str]) -> str:
 
 
 def _table(file: Path, results: Path) -> str:
-    trials = published.read(file)
+    trials = read_board(file)
     found = score_published(trials)
     place = file.relative_to(results)
-    title = f"**{published.suite_of(file)}**, rules `{found.rules}`, {_machine(trials)}"
+    packed = file.name.endswith(pack.SUFFIX)
+    suite = file.name.removesuffix(f"-{found.rules}{pack.SUFFIX}") if packed else published.suite_of(file)
+    title = f"**{suite}**, rules `{found.rules}`, {_machine(trials)}"
     rows = _verdicts(found) if found.verdicts else _standings(found, found.ranking) if found.ranking else []
     if not rows:
         return f"{title}: no workload of it has a target that ranks."

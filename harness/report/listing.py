@@ -1,57 +1,77 @@
-"""What there is: suites, rulesets, workloads and submissions, in a list or one by one. Needs no jax."""
+"""What there is: suites, rulesets, workloads and submissions. Needs no jax."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.campaign import config
-from harness.errors import ConfigError, HarnessError, nearest
+from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, submission
 from harness.program.discovery import Folder
-from harness.program.submission import Dimension
 from harness.program.workload import WorkloadInfo
+from harness.record import plain_data
 from harness.report.tables import print_line, print_table
-from harness.search import targets
 
-_GROUPS = {"suite": "suite", "rules": "ruleset"}  # what each is called, by its configuration group
-
-
-def print_list() -> None:
-    """Print every suite, ruleset, workload and submission; one that does not come with the harness with its path."""
-    _heading("suites")
-    _print_options("suite", ["workloads"], lambda data: [", ".join(map(str, data.get("workloads") or ()))])
-    print_line()
-    _heading("rulesets")
-    _print_options(
-        "rules",
-        ["studies x trials", "stop", "clock"],
-        lambda data: [_trials_text(data), _text(data, "stop"), _text(data, "clock")],
-    )
-    print_line()
-    _heading("workloads")
-    _print_folders("workloads", ["metric", "target", ">step hint", "description"], _workload_row)
-    print_line()
-    _heading("submissions")
-    _print_folders("submissions", ["tuning", "description", "authors"], _submission_row)
+Row = dict[str, Any]
 
 
-def print_show(name: str) -> None:
-    """Print everything about one workload, submission, suite or ruleset; a path to a folder works too.
+def listed() -> dict[str, list[Row]]:
+    """Return every suite, ruleset, workload and submission, as `harness list --json` prints them.
 
-    Raises ConfigError for an unknown name, with the nearest of all names, and a broken folder's own error.
+    `path` is null for what comes with the harness; `broken` is null, or says why it cannot be used.
     """
-    shown = [*_folders_called(name), *_files_called(name)]
-    if not shown:
-        raise ConfigError(f"unknown name '{name}'; {nearest(name, _all_names())}`harness list` shows what there is")
-    for number, show in enumerate(shown):
-        if number:
-            print_line()
-        show()
+    return {
+        "suites": _options("suite", lambda data: {"workloads": list(map(str, data.get("workloads") or ()))}),
+        "rulesets": _options(
+            "rules",
+            lambda data: {
+                "studies": data.get("studies", 1),
+                "trials": data.get("trials", 1),
+                "counts": data.get("counts"),
+                "stop": data.get("stop"),
+                "clock": data.get("clock"),
+            },
+        ),
+        "workloads": _folders("workloads", _workload),
+        "submissions": _folders("submissions", _submission),
+    }
+
+
+def print_list(found: Mapping[str, Sequence[Row]]) -> None:
+    """Print what `listed` found; what does not come with the harness with its path."""
+    print_line("suites", style="bold")
+    _print_options(found["suites"], {"workloads": lambda row: ", ".join(row["workloads"])})
+    print_line("\nrulesets", style="bold")
+    _print_options(
+        found["rulesets"],
+        {
+            "studies x trials": _trials_text,
+            "stop": lambda row: str(row["stop"] or "-"),
+            "clock": lambda row: str(row["clock"] or "-"),
+        },
+    )
+    print_line("\nworkloads", style="bold")
+    _print_folders(
+        found["workloads"],
+        {
+            "metric": lambda row: row["metric"],
+            "target": lambda row: row["target_text"],
+            ">step hint": lambda row: str(row["step_hint"]),
+            "description": lambda row: row["description"] + ("" if row["scored"] else " (a toy, not scored)"),
+        },
+    )
+    print_line("\nsubmissions", style="bold")
+    _print_folders(
+        found["submissions"],
+        {
+            "tuning": lambda row: row["tuning"],
+            "description": lambda row: row["description"],
+            "authors": lambda row: ", ".join(row["authors"]),
+        },
+    )
 
 
 def problem(folder: Folder) -> str | None:
@@ -64,7 +84,7 @@ def problem(folder: Folder) -> str | None:
             ast.parse((folder.path / "submission.py").read_bytes(), str(folder.path / "submission.py"))
     except HarnessError as error:
         return str(error)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, OSError) as error:
         return discovery.blame(folder.path, "import", error)
     return None
 
@@ -79,159 +99,76 @@ def target_text(info: WorkloadInfo) -> str:
     return f"at {'most' if info.mode == 'min' else 'least'} {info.target.value:g}{firm}"
 
 
-def _print_options(group: str, columns: list[str], row: Callable[[dict[str, Any]], list[str]]) -> None:
+def _options(group: str, facts: Callable[[Mapping[str, Any]], Row]) -> list[Row]:
     rows = []
     for name, paths in sorted(config.options(group).items()):
         path = paths[-1]
         try:
-            data = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            data, broken = {}, f"broken: {' '.join(str(error).split())}"
-        else:
-            broken = "" if isinstance(data, dict) else "broken: expected a mapping"
-        rows.append([name, *row(data if isinstance(data, dict) else {}), broken or _comment(path), _place(path)])
-    _print_rows(["name", *columns, "description"], rows)
+            data, broken = plain_data.read_yaml(path), None
+        except ConfigError as error:
+            data, broken = {}, str(error)
+        if not isinstance(data, dict):
+            data, broken = {}, "expected a mapping"
+        rows.append(
+            {"name": name, **facts(data), "description": _comment(path), "path": _place(path), "broken": broken}
+        )
+    return rows
 
 
-def _print_folders(kind: discovery.Kind, columns: list[str], row: Callable[[Folder], list[str]]) -> None:
-    good, broken = [], []
+def _folders(kind: discovery.Kind, facts: Callable[[Folder], Row]) -> list[Row]:
+    rows = []
     for folder in discovery.find_all(kind).values():
-        reason = problem(folder)
-        if reason:
-            broken.append(f"{folder.name} is broken: {reason}")
-        else:
-            good.append([folder.name, *row(folder), _place(folder.path)])
-    _print_rows(["name", *columns], good)
-    for line in broken:
-        print_line(line, style="red")
+        broken = problem(folder)
+        known = {} if broken else facts(folder)
+        rows.append({"name": folder.name, **known, "path": _place(folder.path), "broken": broken})
+    return rows
 
 
-def _print_rows(columns: list[str], rows: list[list[str]]) -> None:
-    """Print rows whose last cell is the path; that column is left out where all are bundled."""
-    if any(row[-1] for row in rows):
-        print_table([*columns, "path"], rows)
-    elif rows:
-        print_table(columns, (row[:-1] for row in rows))
+def _workload(folder: Folder) -> Row:
+    info = discovery.workload_info(folder)
+    return {
+        "metric": info.metric,
+        "mode": info.mode,
+        "target": info.target.value,
+        "target_version": None if info.target.value is None else info.target.version,
+        "target_text": target_text(info),
+        "step_hint": info.step_hint,
+        "scored": info.scored,
+        "description": info.description,
+    }
+
+
+def _submission(folder: Folder) -> Row:
+    info = submission.read_info(folder)
+    return {"tuning": info.tuning, "description": info.description, "authors": list(info.authors)}
+
+
+Columns = Mapping[str, Callable[[Row], str]]
+
+
+def _print_options(rows: Sequence[Row], columns: Columns) -> None:
+    def told(row: Row) -> str:
+        return f"broken: {row['broken']}" if row["broken"] else str(row["description"])
+
+    _print_rows(rows, {**columns, "description": told})
+
+
+def _print_folders(rows: Sequence[Row], columns: Columns) -> None:
+    _print_rows([row for row in rows if not row["broken"]], columns)
+    for row in rows:
+        if row["broken"]:
+            print_line(f"{row['name']} is broken: {row['broken']}", style="red")
+
+
+def _print_rows(rows: Sequence[Row], columns: Columns) -> None:
+    """Print rows; the column of paths is left out where all come with the harness."""
+    columns = {"name": lambda row: row["name"], **columns}
+    if any(row["path"] for row in rows):
+        columns = {**columns, "path": lambda row: row["path"] or ""}
+    if rows:
+        print_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
     else:
         print_line("none")
-
-
-def _workload_row(folder: Folder) -> list[str]:
-    info = discovery.workload_info(folder)
-    toy = "" if info.scored else " (a toy, not scored)"
-    return [info.metric, target_text(info), str(info.step_hint), info.description + toy]
-
-
-def _submission_row(folder: Folder) -> list[str]:
-    info = submission.read_info(folder)
-    return [info.tuning, info.description, ", ".join(info.authors)]
-
-
-def _folders_called(name: str) -> list[Callable[[], None]]:
-    if "/" in name or name in (".", ".."):
-        path = Path(name).expanduser().resolve()
-        folders = []
-        if (path / "workload.py").is_file():
-            folders.append(Folder("workloads", path.name, path))
-        if (path / "submission.py").is_file():
-            folders.append(Folder("submissions", path.name, path))
-        if not folders:
-            raise ConfigError(f"{name} holds neither a workload.py nor a submission.py")
-    else:
-        kinds: tuple[discovery.Kind, ...] = ("workloads", "submissions")
-        folders = [found[name] for kind in kinds if name in (found := discovery.find_all(kind))]
-    return [lambda f=f: _show_workload(f) if f.kind == "workloads" else _show_submission(f) for f in folders]  # type: ignore[misc]
-
-
-def _files_called(name: str) -> list[Callable[[], None]]:
-    found = [(what, paths[-1]) for group, what in _GROUPS.items() if (paths := config.options(group).get(name))]
-    return [lambda what=what, path=path: _show_file(what, path) for what, path in found]  # type: ignore[misc]
-
-
-def _show_workload(folder: Folder) -> None:
-    info = discovery.workload_info(folder)
-    target = info.target
-    _heading(f"workload {folder.name}")
-    _print_fields(
-        {
-            "description": info.description,
-            "path": folder.path,
-            "README": _readme(folder),
-            "source hash": folder.source_hash,
-            "metric": f"{info.metric}, {'smaller' if info.mode == 'min' else 'larger'} is better",
-            "target": target_text(info),
-            **(
-                {"set it with": targets.set_target_command(info)}
-                if target.value is None
-                else {
-                    "steps to target": f"{target.steps_to_target} (median of the tuned baseline)",
-                    "budget": f"{target.budget_steps} baseline steps",
-                    "reference step": f"{1000 * target.reference_step_s:.3f} ms",
-                    "spread": "unknown" if target.spread is None else f"{target.spread:.3g} (sd of {info.metric})",
-                    "seeds": target.seeds,
-                    "record": target.record or "none",
-                }
-            ),
-            "floor": "unknown" if info.floor is None else f"{info.floor:.6g}",
-            "batch size": info.batch_size,
-            "step hint": info.step_hint,
-            "training examples": info.num_train_examples,
-            "loss": info.loss_kind,
-            "data sets": ", ".join(info.datasets) or "none",
-            "steps per dispatch": ", ".join(f"{n} on {p}" for p, n in info.dispatch_steps.items()) or "1",
-            "variants": ", ".join(info.variants) or "none",
-            "scored": "yes" if info.scored else "no, a toy",
-        }
-    )
-
-
-def _show_submission(folder: Folder) -> None:
-    info = submission.read_info(folder)
-    _heading(f"submission {folder.name}")
-    _print_fields(
-        {
-            "description": info.description,
-            "path": folder.path,
-            "README": _readme(folder),
-            "source hash": folder.source_hash,
-            "authors": ", ".join(info.authors),
-            "licence": info.licence,
-            "references": "; ".join(info.references) or "none",
-            "tuning": info.tuning,
-            "speedrun length": f"{info.speedrun_length:g} step hints",
-            "broken": problem(folder) or "no",
-        }
-    )
-    print_line()
-    rows = [[name, str(value), _space_text(info.space.get(name))] for name, value in info.defaults.items()]
-    print_table(["hyperparameter", "default", "search space"], rows)
-    for number, point in enumerate(info.points):
-        print_line(f"point {number}: {', '.join(f'{k}={v}' for k, v in point.items())}")
-
-
-def _show_file(what: str, path: Path) -> None:
-    _heading(f"{what} {path.stem}")
-    print_line(str(path))
-    print_line(path.read_text().rstrip())
-
-
-def _print_fields(fields: dict[str, Any]) -> None:
-    width = max(map(len, fields))
-    for name, value in fields.items():
-        print_line(f"{name.ljust(width)}  {value}")
-
-
-def _space_text(dimension: Dimension | None) -> str:
-    if dimension is None:
-        return ""
-    if dimension.values:
-        return f"one of {', '.join(map(str, dimension.values))}"
-    return f"{dimension.min:g} to {dimension.max:g}, {dimension.scaling}"
-
-
-def _readme(folder: Folder) -> str:
-    path = folder.path / "README.md"
-    return str(path) if path.is_file() else "none"
 
 
 def _comment(path: Path) -> str:
@@ -244,28 +181,12 @@ def _comment(path: Path) -> str:
     return " ".join(lines)
 
 
-def _place(path: Path) -> str:
+def _place(path: Path) -> str | None:
     """The path, or nothing for what comes with the harness."""
     own = config.folders()[0].parent
-    return "" if path.is_relative_to(own) else str(path)
+    return None if path.is_relative_to(own) else str(path)
 
 
-def _all_names() -> Iterable[str]:
-    return {
-        *discovery.find_all("workloads"),
-        *discovery.find_all("submissions"),
-        *(n for g in _GROUPS for n in config.options(g)),
-    }
-
-
-def _trials_text(data: dict[str, Any]) -> str:
-    studies, trials = data.get("studies", 1), data.get("trials", 1)
-    return f"{studies} x 1, tuned in {trials}" if data.get("counts") == "fresh_seeds" else f"{studies} x {trials}"
-
-
-def _text(data: dict[str, Any], key: str) -> str:
-    return str(data.get(key, "-"))
-
-
-def _heading(text: str) -> None:
-    print_line(text, style="bold")
+def _trials_text(row: Row) -> str:
+    studies, trials = row["studies"], row["trials"]
+    return f"{studies} x 1, tuned in {trials}" if row["counts"] == "fresh_seeds" else f"{studies} x {trials}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,24 @@ from harness.record import run_folder
 from harness.record.run_folder import Trial
 from harness.record.search_record import SearchRun
 from harness.report import progress
+from harness.report.ladder import Ladder
 from harness.search import two_passes
 
 
-def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool) -> Trial:
+def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool, ladder: Ladder) -> Trial:
     """Run a planned trial to its end and return it; see `harness.campaign.launch.local.run_trial`."""
     with contextlib.ExitStack() as stack:
         history = [] if trial.again else run_folder.read_events(trial.path)
-        view = stack.enter_context(progress.shown(trial.spec, history, alone=slot.alone))
+        ladder.begin(trial)
+        stack.callback(_told, ladder, trial)
+        view = stack.enter_context(
+            progress.shown(trial.spec, history, alone=slot.alone, above=functools.partial(getattr, ladder, "text"))
+        )
         sinks = [view.add]
 
         def on_start() -> None:
             if tensorboard:
-                sinks.append(stack.enter_context(_event_view(trial.path)))
+                sinks.append(stack.enter_context(_event_view(trial.path, view.note)))
 
         def on_event(event: dict[str, Any]) -> None:
             for sink in sinks:
@@ -43,6 +50,12 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool) -> Tri
         )
 
 
+def _told(ladder: Ladder, trial: PlannedTrial) -> None:
+    ladder.end(trial)
+    if len(ladder.trials) > 1:
+        print(ladder.text, flush=True)
+
+
 def show_run(search: PlannedSearch, run: SearchRun) -> None:
     """Print a line on a run of a search that has ended, for now or for good."""
     asked = search.asked
@@ -54,11 +67,46 @@ def show_run(search: PlannedSearch, run: SearchRun) -> None:
 
 
 @contextlib.contextmanager
-def _event_view(folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _event_view(folder: Path, note: Callable[[str], None]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield what writes an event for TensorBoard. It is a view, so that what goes wrong with it (a full disk, say) is
+    told once and ends nothing else.
+    """
     from harness.record.tensorboard import EventView
 
-    view = EventView(folder)
+    view: EventView | None = None
+
+    def tried(action: Callable[[], object]) -> None:
+        nonlocal view
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - its writer is a thread, which hands on whatever it met
+            view = None
+            note(f"TensorBoard's curves of {folder} end here: {error}; the log holds all, and the trial goes on")
+
+    def open_view() -> None:
+        nonlocal view
+        view = EventView(folder)
+
+    def add(event: dict[str, Any]) -> None:
+        if view is not None:
+            tried(functools.partial(view.add, event))
+
+    _hide_writers()
+    tried(open_view)
     try:
-        yield view.add
+        yield add
     finally:
-        view.close()
+        if view is not None:
+            tried(view.close)
+
+
+@functools.cache
+def _hide_writers() -> None:
+    """Keep TensorBoard's own thread from printing a traceback of what it hands on, from now on."""
+    shown = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            shown(args)
+
+    threading.excepthook = hook

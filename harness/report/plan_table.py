@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from harness.campaign.plan import Plan, submission_folders
 from harness.campaign.searches import PlannedSearch
 from harness.campaign.tuned_point import Choice
 from harness.program import discovery
+from harness.record import plain_data
 from harness.record.result import FAILED
+from harness.report import outcome
 from harness.report.tables import print_table
 
+SCHEMA = 1
 HEAD = ("workload", "submission", "study/trial", "status", ">minutes")
 
 
@@ -20,7 +24,41 @@ def print_plan(plan: Plan, *, everything: bool = False) -> None:
         print(all_submissions())
     if plan.trials or plan.searches:
         print_table(HEAD, rows(plan))
+        if plan.added:
+            print(f"{plan.added} is added, at its defaults: held-out variants are compared with it")
         print(total(plan), flush=True)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return what `harness plan --json` and `run --dry-run --json` print; `expected_s` is null where it is unknown."""
+    return {
+        "schema": SCHEMA,
+        "trials": [
+            {
+                **outcome.name(trial.spec),
+                "status": trial.status,
+                "runs": trial.runnable,
+                "expected_s": trial.expected_s,
+                "path": str(trial.path),
+            }
+            for trial in plan.trials
+        ],
+        "searches": [
+            {
+                "workload": search.asked.workload,
+                "submission": search.asked.submission,
+                "points": len(search.asked.points),
+                "runs_recorded": len(search.record.runs),
+                "finished": search.choice is not None,
+                "expected_s": search.expected_s,
+            }
+            for search in plan.searches
+        ],
+        "later": [plain_data.to_plain(later) for later in plan.later],
+        "added": plan.added,
+        "notes": list(plan.notes),
+        "problems": list(map(str, plan.problems)),
+    }
 
 
 def print_choices(choices: Sequence[Choice]) -> None:
@@ -35,7 +73,7 @@ def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
         [_search_row(search) for search in plan.searches]
         + [
             (
-                t.spec.workload,
+                t.spec.task,
                 t.spec.submission,
                 t.spec.number,
                 f"{t.status}, again" if t.again else str(t.status),

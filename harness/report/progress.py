@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ PHASES = {
 }
 CLOCK_UNITS = {"wall": "s wall", "cpu": "s CPU", "calibrated": "calibrated s", "energy": "J"}
 RECENT = 8  # chunks behind the shown speed
+BARS = "▁▂▃▄▅▆▇█"
 PLAIN_S = 5.0  # between plain lines on measurements, so that the log of many trials can be read
 
 
@@ -44,7 +45,7 @@ class Progress:
       spec: the trial's.
       phase: for people.
       step, loss: of the last chunk.
-      metric, met: of the last measurement.
+      metric, met: of the last measurement; `values` holds the metric of all.
       spent: what counts against the budget, in the ranking clock; `budget` in the same unit.
       status, reason: of the end.
     """
@@ -55,6 +56,7 @@ class Progress:
     loss: float | None = None
     metric: float | None = None
     met: bool = False
+    values: list[float] = field(default_factory=list)
     spent: float | None = None
     budget: float | None = None
     clock: str = ""
@@ -69,7 +71,7 @@ class Progress:
             self.status, self.reason = None, ""
             self._recent.clear()
             if kind == "attempt":  # what was done past the checkpoint is done again
-                self.step, self.loss, self.spent = event["resume_step"], None, None
+                self.step, self.loss, self.spent, self.values = event["resume_step"], None, None, []
         elif kind == "phase":
             self.phase = PHASES.get(event["phase"], str(event["phase"]))
             return True
@@ -80,6 +82,7 @@ class Progress:
         elif kind == "measurement":
             self.step, self.met = event["step"], event["met"]
             self.metric = event["metrics"].get(self.spec.metric)
+            self.values += [] if self.metric is None else [self.metric]
             return True
         elif kind == "end":
             self.status, self.reason = event["status"], event["reason"]
@@ -128,7 +131,7 @@ class Progress:
 
 def title(spec: TrialSpec) -> str:
     """Return the trial's name for people."""
-    return f"{spec.workload} / {spec.submission} {spec.number}"
+    return f"{spec.task} / {spec.submission} {spec.number}"
 
 
 def line(p: Progress) -> str:
@@ -159,6 +162,21 @@ def facts(p: Progress) -> Iterator[tuple[str, str]]:
         yield "left", f"{'at most ' if p.spec.stop == 'target' else ''}{duration(p.left_s)}"
 
 
+def sparkline(values: Sequence[float], target: float | None, width: int = 30) -> str:
+    """Return the values as bars, the newest last, each the higher the larger it is. A target that is not met yet is the
+    end of the scale.
+    """
+    shown = [value for value in values if math.isfinite(value)][-width:]
+    if len(shown) < 2:
+        return ""
+    low, high = (
+        min([*shown, *([] if target is None else [target])]),
+        max([*shown, *([] if target is None else [target])]),
+    )
+    steps = len(BARS) - 1
+    return "".join(BARS[round(steps * (value - low) / (high - low))] if high > low else BARS[0] for value in shown)
+
+
 def duration(seconds: float) -> str:
     """Return 45s, 3m20s or 2h05m."""
     whole = round(seconds)
@@ -168,18 +186,20 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(spec: TrialSpec, history: Iterable[Event] = (), *, alone: bool = True) -> Iterator[View]:
+def shown(
+    spec: TrialSpec, history: Iterable[Event] = (), *, alone: bool = True, above: Callable[[], str] = str
+) -> Iterator[View]:
     """Show a trial while the block runs; yield where to hand its events to, and how to print a line above them.
 
     One that is not `alone` is shown in plain lines. `history` holds the events of earlier attempts, which are not shown
-    again.
+    again. `above` says how far the campaign is, for the live panel.
     """
     progress = Progress(spec)
     for event in history:
         progress.add(event)
     progress.status, progress.phase = None, "starting"
     if alone and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        with _live(progress) as view:
+        with _live(progress, above) as view:
             yield view
     else:
         yield _plain(progress)
@@ -213,7 +233,7 @@ def _plain(progress: Progress) -> View:
 
 
 @contextmanager
-def _live(progress: Progress) -> Iterator[View]:
+def _live(progress: Progress, above: Callable[[], str]) -> Iterator[View]:
     from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
@@ -230,6 +250,10 @@ def _live(progress: Progress) -> Iterator[View]:
             table.add_row("", ProgressBar(total=1.0, completed=progress.fraction, width=40))
         for fact, value in facts(progress):
             table.add_row(Text(fact, style="dim"), Text(value))
+        if bars := sparkline(progress.values, progress.spec.target):
+            table.add_row(Text(progress.spec.metric, style="dim"), Text(bars))
+        if text := above():
+            table.add_row(Text("campaign", style="dim"), Text(text))
         return table
 
     console = Console()

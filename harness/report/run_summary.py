@@ -9,19 +9,24 @@ from harness.campaign.plan import Plan
 from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED
 from harness.record.run_folder import Trial
+from harness.report import outcome
 from harness.report.scores import print_scores
 from harness.report.tables import print_line, print_table
+from harness.report.variants import print_variants
 
 
-def print_summary(planned: Plan) -> bool:
-    """Print the scores of the plan's trials; return whether all of them finished and none failed."""
-    trials = [run_folder.read_trial(trial.path) for trial in planned.trials if (trial.path / "spec.json").exists()]
-    unranked = [trial for trial in trials if trial.spec.max_steps is not None or trial.spec.variant is not None]
-    if unranked:
-        _print_unranked(unranked)
-    ranked = [trial for trial in trials if trial not in unranked]
-    for rules in dict.fromkeys(trial.spec.rules for trial in ranked):  # that of self-tuning has a table of its own
-        print_scores([trial for trial in ranked if trial.spec.rules == rules])
+def trials_of(planned: Plan) -> list[Trial]:
+    """Return the trials of a plan that have a run folder."""
+    return [run_folder.read_trial(trial.path) for trial in planned.trials if (trial.path / "spec.json").exists()]
+
+
+def print_summary(planned: Plan, *, tables: bool = True) -> bool:
+    """Print the scores of the plan's trials (`tables`), and on standard error what failed or is left; return whether
+    all of them finished and none failed.
+    """
+    trials = trials_of(planned)
+    if tables:
+        _print_tables(trials)
     for trial in trials:
         for warning in ((trial.result and trial.result.card) or {}).get("warnings", ()):
             print(f"{trial.path}: {warning}", file=sys.stderr)
@@ -35,9 +40,19 @@ def print_summary(planned: Plan) -> bool:
     return not short and not planned.later
 
 
+def _print_tables(trials: Sequence[Trial]) -> None:
+    held_out, unranked, ranked = outcome.by_kind(trials)
+    if held_out:
+        print_variants(held_out)
+    if unranked:
+        _print_unranked(unranked)
+    for group in outcome.by_rules(ranked):
+        print_scores(group)
+
+
 def _print_unranked(trials: Sequence[Trial]) -> None:
-    """Print how smoke tests and runs of held-out variants ended: they have a last value, and no time to a target."""
-    print_line("not ranked: smoke tests and held-out variants", style="bold")
+    """Print how smoke tests and runs of workloads in small ended: they have a last value, and no time to a target."""
+    print_line("not ranked: smoke tests and workloads in small", style="bold")
     rows = []
     for trial in trials:
         spec, result = trial.spec, trial.result

@@ -60,6 +60,7 @@ def as_json(found: Scores) -> dict[str, Any]:
         "status": {name: {w: found.status(name, w) for w in row} for name, row in found.cells.items()},
         "tuning": [plain_data.to_plain(choice) for choice in found.choices],
         "speeds": _speeds(found),
+        "looks": dict(found.looks),
         "verdicts": [plain_data.to_plain(verdict) for verdict in found.verdicts],
         "missing": [_gap(gap) for gap in found.gaps],
         "method": {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, RunFolderError, suggest
-from harness.record import published, run_folder
+from harness.record import pack, run_folder
 from harness.record.run_folder import Trial
 from harness.report import leaderboard, staleness
 from harness.report.scores import print_scores
@@ -22,7 +22,7 @@ class Sources:
 
     Attributes:
       trials: of run folders.
-      published: of each file of published records.
+      published: of each file of published records, and of each pack.
       problems: run folders that cannot be read; they are left out.
     """
 
@@ -39,8 +39,10 @@ def read(places: Sequence[Path], rules: str | None = None) -> Sources:
     paths: dict[Path, None] = {}
     files: dict[Path, None] = {}
     for place in places:
-        found, tables = run_folder.find_trials(place), published.find(place)
+        found, tables = run_folder.find_trials(place), leaderboard.boards(place)
         if not found and not tables:
+            if place.is_file() and place.name.endswith(pack.SUFFIX):
+                pack.read(place)  # which says what is wrong with it
             raise RunFolderError(f"no run folder at or below {place}, nor published records; `harness run` makes some")
         paths |= dict.fromkeys(found)
         files |= dict.fromkeys(tables)
@@ -50,7 +52,7 @@ def read(places: Sequence[Path], rules: str | None = None) -> Sources:
             trials.append(run_folder.read_trial(path))
         except RunFolderError as error:
             problems.append(error)
-    held = {file: published.read(file) for file in files}
+    held = {file: leaderboard.read_board(file) for file in files}
     if rules:
         known = {trial.spec.rules for trial in itertools.chain(trials, *held.values())}
         trials = [trial for trial in trials if trial.spec.rules == rules]

@@ -44,13 +44,13 @@ def print_scores(
     if not trials:
         looked = f" in {where}" if where else ""
         raise RunFolderError(f"no trials found{looked}; `harness run` makes some, and out=DIR says where they lie")
-    if unscored is None:
-        unscored = unscored_workloads({t.spec.workload for t in trials})
-    show(
-        score.score(trials, unscored, **options),
-        json=json,
-        csv=csv,
-        pairs=pairs,
+    show(scored(trials, unscored, **options), json=json, csv=csv, pairs=pairs)
+
+
+def scored(trials: Sequence[Trial], unscored: Collection[str] | None = None, **options: Any) -> Scores:
+    """Score trials: `harness.scoring.score.score`, by default with toys unscored."""
+    return score.score(
+        trials, unscored_workloads({t.spec.workload for t in trials}) if unscored is None else unscored, **options
     )
 
 
@@ -82,8 +82,8 @@ def unscored_workloads(names: Collection[str]) -> set[str]:
 
 def _print(found: Scores, all_pairs: bool) -> None:
     if found.clock:
-        by = "times on" if found.verdicts else "ranked by"
-        print_line(f"ruleset {found.rules}, {by} the {found.clock} clock: {found.unit}", style="bold")
+        by = "times in" if found.verdicts else "ranked by"
+        print_line(f"ruleset {found.rules}, {by} {'wall ' if found.clock == 'wall' else ''}{found.unit}", style="bold")
         if found.verdicts:
             _print_verdicts(found)
         elif found.held_out or len(found.targets) > 4:
@@ -135,7 +135,13 @@ def _time(found: Scores, name: str, workload: str) -> str:
     bests = [one.best for one in studies if one.best is not None and not one.reached]
     if time is not None or not bests or not all(one.finished for one in studies):
         return _number(time)
-    return f"missed (best {_metric(statistics.median(bests))})"
+    return f"missed (best {missed_text(statistics.median(bests), found.levels.get(workload))})"
+
+
+def missed_text(best: float, level: float | None) -> str:
+    """Return how near a miss came, with four decimals, or as many as tell it from the target."""
+    places = next((n for n in range(4, 9) if level is None or round(best, n) != round(level, n)), 9)
+    return f"{best:.{places}f}"
 
 
 def _print_verdicts(found: Scores) -> None:
@@ -298,7 +304,7 @@ def _spread(estimate: Estimate, places: int | None = None) -> str:
     def joined(ends: Ends, between: str) -> str:
         return between.join(map(text, ends))
 
-    if math.isinf(estimate.value):
+    if not math.isfinite(estimate.value):
         return ""
     if estimate.interval:
         return f" [{joined(estimate.interval, ', ')}]"
@@ -312,7 +318,7 @@ def _number(value: float | None, *, whole: bool = False) -> str:
 
 
 def _ratio(value: float | None) -> str:
-    return "-" if value is None or math.isinf(value) else f"{value:.3f}"
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def _metric(value: float | None) -> str:

@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from harness.campaign import config
 from harness.machine import hardware
@@ -45,11 +44,16 @@ def locked_jax(lock: Path) -> list[str]:
     return [version] if (version := hardware.packages()["jax"]) else []
 
 
-def _submissions(trials: Sequence[Trial], bundled: bool) -> list[str]:
+def submissions(trials: Sequence[Trial], bundled: bool = False) -> tuple[list[str], list[str]]:
+    """Return the names of the submissions whose code is another one here now, and of those that are not here."""
     here = discovery.find_all("submissions", bundled_only=bundled)
     was = {trial.spec.submission: trial.spec.submission_hash for trial in trials}
-    gone = sorted(was.keys() - here.keys())
     changed = sorted(name for name in was.keys() & here.keys() if here[name].source_hash != was[name])
+    return changed, sorted(was.keys() - here.keys())
+
+
+def _submissions(trials: Sequence[Trial], bundled: bool) -> list[str]:
+    changed, gone = submissions(trials, bundled)
     lines = [f"the code of {', '.join(changed)} has changed since"] if changed else []
     return lines + ([f"the code of {', '.join(gone)} is not here"] if gone else [])
 
@@ -71,13 +75,13 @@ def _rules(trials: Sequence[Trial], bundled: bool) -> list[str]:
     here = discovery.find_all("workloads", bundled_only=bundled)
     lines = []
     for name in sorted({trial.spec.rules for trial in trials}):
-        rules = _ruleset(name)
+        rules = ruleset(name)
         if rules is None:
             lines.append(f"the rules {name} are not in configs/rules")
             continue
         differ: dict[str, None] = {}
         for spec in (trial.spec for trial in trials if trial.spec.rules == name and not trial.spec.tuning):
-            differ |= dict.fromkeys(_differences(spec, rules))
+            differ |= dict.fromkeys(differences(spec, rules))
             info = discovery.workload_info(here[spec.workload]) if spec.workload in here else None
             if info and info.target.version == spec.workload_version:
                 budget = round(info.budget_steps * rules.budget_factor)
@@ -88,7 +92,13 @@ def _rules(trials: Sequence[Trial], bundled: bool) -> list[str]:
     return lines
 
 
-def _differences(spec: TrialSpec, rules: Rules) -> list[str]:
+def differences(spec: TrialSpec, rules: Rules) -> list[str]:
+    """Return in what a trial was not run by these rules, but for its budget, in words."""
+    return [f"{name} was {was}, and is {now}" for name, (was, now) in departures(spec, rules).items()]
+
+
+def departures(spec: TrialSpec, rules: Rules) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which a trial departs from these rules, but for its budget, with its value and theirs."""
     gpu = spec.device == "gpu"
     now = {
         "studies": rules.studies,
@@ -100,13 +110,13 @@ def _differences(spec: TrialSpec, rules: Rules) -> list[str]:
         "free_batch_size": rules.free_batch_size,
     }
     was = {name: getattr(spec, name) for name in now}
-    return [f"{name} was {was[name]}, and is {now[name]}" for name in now if was[name] not in (None, now[name])]
+    return {name: (was[name], now[name]) for name in now if was[name] not in (None, now[name])}
 
 
-def _ruleset(name: str) -> Rules | None:
+def ruleset(name: str) -> Rules | None:
     """Return the rules that come with the harness under this name, or that are those of self-tuning of others."""
     files = sorted((config.folders()[0] / "rules").glob("*.yaml"))
-    every = [plain_data.read(Rules, yaml.safe_load(file.read_text()), str(file)) for file in files]
+    every = [plain_data.read(Rules, plain_data.read_yaml(file), str(file)) for file in files]
     for rules in every:
         if rules.name == name:
             return rules

@@ -15,8 +15,8 @@ import re
 import tarfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from harness.errors import RunFolderError, suggest
@@ -36,10 +36,17 @@ _Oddities = defaultdict[str, list[str]]  # files, by what is odd about them
 
 @dataclass(frozen=True)
 class Logs:
-    """What a set of logs holds: an outcome for each trial of a scored workload, sorted; a line on each oddity."""
+    """What a set of logs holds.
+
+    Attributes:
+      outcomes: one for each trial of a scored workload, sorted.
+      notes: a line on each oddity.
+      rows: seconds, step and metric of every evaluation, by `Outcome.where`; of trials that were measured.
+    """
 
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...]
+    rows: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ def read_logs(path: Path, targets: Targets) -> Logs:
     scored = {*targets.base, *targets.held_out}
     odd: _Oddities = defaultdict(list)
     outcomes: list[Outcome] = []
+    measured: dict[str, list[tuple[float, float, float]]] = {}
     seen: dict[tuple[str, str, int, int], bytes] = {}
     frameworks: dict[tuple[str, str], tuple[str, str]] = {}
     prefixes: dict[str, str] = {}
@@ -84,7 +92,9 @@ def read_logs(path: Path, targets: Targets) -> Logs:
             odd["copies of another trial, counted once" if first == content else _SEVERAL].append(name)
             if first == content:
                 continue
-        outcomes.append(_outcome(place, name, content, targets.known[place.workload], odd))
+        target = targets.known[place.workload]
+        measured[name] = list(_rows(name, content, f"validation/{target.metric}", odd))
+        outcomes.append(_outcome(place, name, measured[name], target, odd))
     if not prefixes:
         raise RunFolderError(
             f"no AlgoPerf trials in {path}: expected SUBMISSION/study_0/WORKLOAD_jax/trial_1/{CSV} there"
@@ -96,7 +106,7 @@ def read_logs(path: Path, targets: Targets) -> Logs:
             "scored together; name one of them"
         )
     _check_metrics(outcomes, targets, odd)
-    return Logs(tuple(outcomes), tuple(_remark(what, files) for what, files in sorted(odd.items())))
+    return Logs(tuple(outcomes), tuple(_remark(what, files) for what, files in sorted(odd.items())), measured)
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -135,8 +145,9 @@ def _place(name: str, targets: Targets) -> _Place | None:
     return _Place("/".join(parts[:-5]), submission, int(study[1]), base, framework, int(trial[1]))
 
 
-def _outcome(place: _Place, name: str, content: bytes, target: LogTarget, odd: _Oddities) -> Outcome:
-    rows = list(_rows(name, content, f"validation/{target.metric}", odd))
+def _outcome(
+    place: _Place, name: str, rows: Sequence[tuple[float, float, float]], target: LogTarget, odd: _Oddities
+) -> Outcome:
     if any(after[0] < before[0] for before, after in itertools.pairwise(rows)):
         odd["trials whose submission time goes backwards"].append(name)
     hit = next(((row, s, step) for row, (s, step, value) in enumerate(rows) if target.meets(value)), None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, suggest
+from harness.record import plain_data
 from harness.record.spec import Mode
 
 # What the metrics of AlgoPerf's workloads are; newer files say it themselves in `target_metric_goal`.
@@ -61,14 +61,9 @@ class Targets:
 
 def read_targets(path: Path) -> Targets:
     """Read and check a targets file; raises ConfigError naming the entry at fault."""
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(
-            f"no targets file {path}; AlgoPerf's scoring/ folder holds them, one for each version"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+    if not path.exists():
+        raise ConfigError(f"no targets file {path}; AlgoPerf's scoring/ folder holds them, one for each version")
+    data = plain_data.read_json(path)
     version = _field(data, "benchmark_version", str, path)
     known = {
         name: _target(entry, f"{path}: workload '{name}'")

@@ -45,15 +45,15 @@ def draws(times: StudyTimes, number: int = DRAWS, seed: int = SEED) -> FloatArra
             if not paired:  # then their order says nothing, and decides nothing
                 order = np.argsort(t_K)
                 t_K, speed_K = t_K[order], None if speed_K is None else speed_K[order]
-            index_BK = _drawn((workload,) if paired else (workload, submission), n, number, seed)
+            count_KB = _drawn((workload,) if paired else (workload, submission), n, number, seed)
             if 0 < np.isinf(t_K).sum() < n:
-                index_BK = _with_misses(np.isinf(t_K), (workload, submission), number, seed)
+                count_KB = _with_misses(np.isinf(t_K), (workload, submission), number, seed)
             order = np.argsort(t_K)
-            rank_BK = np.sort(np.argsort(order).astype(np.uint16)[index_BK], axis=-1)
-            sorted_K = t_K[order]
-            median_B = 0.5 * (sorted_K[rank_BK[:, (n - 1) // 2]] + sorted_K[rank_BK[:, n // 2]])
+            upto_KB = np.cumsum(count_KB[order], axis=0, dtype=np.uint16)  # draws of the fastest, the two fastest, ...
+            low_B, high_B = (np.sum(upto_KB <= place, axis=0, dtype=np.uint16) for place in ((n - 1) // 2, n // 2))
+            median_B = 0.5 * (t_K[order][low_B] + t_K[order][high_B])
             if speed_K is not None:
-                median_B = median_B * (speed_K[index_BK].mean(-1) / speed_K.mean())
+                median_B = median_B * (speed_K @ count_KB / speed_K.sum())
             if redrawn := times.redrawn.get((submission, workload)):
                 chance = np.random.default_rng(_key(seed, (workload, submission, "point"))).random(number)
                 median_B = median_B * np.where(chance < redrawn.share, redrawn.factor, 1.0)
@@ -101,14 +101,14 @@ def _skipped(n: int) -> int:
 
 @functools.lru_cache(maxsize=4_096)
 def _drawn(names: tuple[str, ...], n: int, number: int, seed: int) -> npt.NDArray[np.uint16]:
-    """Return which studies are drawn, [B, K]; kept, since every clock asks for the same."""
-    return np.random.default_rng(_key(seed, names)).integers(n, size=(number, n), dtype=np.uint16)
+    """Return how often each study is drawn, [K, B]; kept, since every clock asks for the same."""
+    return _counted(np.random.default_rng(_key(seed, names)).integers(n, size=(number, n), dtype=np.uint16), n)
 
 
 def _with_misses(
     missed_K: npt.NDArray[np.bool_], names: tuple[str, ...], number: int, seed: int
 ) -> npt.NDArray[np.uint16]:
-    """Return which studies are drawn, [B, K], where some missed and some did not.
+    """Return how often each study is drawn, [K, B], where some missed and some did not.
 
     How often a seed misses is not known either: its probability is drawn first, from Jeffreys' posterior. Without that
     six misses of seven could become three in 1% of draws alone.
@@ -118,7 +118,14 @@ def _with_misses(
     chance_B1 = stream.beta(len(misses) + 0.5, len(hits) + 0.5, size=(number, 1))
     which_2BK = stream.random((2, number, len(missed_K)))
     hit_BK, miss_BK = (of[(which_2BK[1] * len(of)).astype(np.intp)] for of in (hits, misses))
-    return np.asarray(np.where(which_2BK[0] < chance_B1, miss_BK, hit_BK), np.uint16)
+    return _counted(np.where(which_2BK[0] < chance_B1, miss_BK, hit_BK), len(missed_K))
+
+
+def _counted(index_BK: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.uint16]:
+    """Return how often each of `n` studies is among those drawn, [K, B]."""
+    number = len(index_BK)
+    flat = index_BK.T + n * np.arange(number)
+    return np.ascontiguousarray(np.bincount(flat.ravel(), minlength=n * number).reshape(number, n).T, np.uint16)
 
 
 def _key(seed: int, names: tuple[str, ...]) -> list[int]:

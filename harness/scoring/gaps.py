@@ -41,21 +41,22 @@ def find(
     outcomes: Iterable[Outcome],
     submissions: Collection[str],
     workloads: Collection[str],
-    studies: Collection[int],
+    studies: Mapping[str, Collection[int]],
     trials: Mapping[str, int],
 ) -> tuple[Gap, ...]:
-    """Return the gaps, sorted, where a submission should have so many `trials` in each of `studies` everywhere."""
-    finished = [one for one in outcomes if one.finished]
-    found = Counter((one.submission, one.workload, one.study) for one in finished)
+    """Return the gaps, sorted, where a submission should have its number of `trials` in each of its `studies` on every
+    workload.
+    """
+    found = Counter([(one.submission, one.workload, one.study) for one in outcomes if one.finished])
     gaps = []
     for submission in sorted(submissions):
+        asked, due = sorted(studies[submission]), trials[submission]
         for workload in sorted(workloads):
-            count = {study: found[submission, workload, study] for study in sorted(studies)}
-            due = trials[submission]
+            count = {study: found[submission, workload, study] for study in asked}
             missing = sum(max(0, due - n) for n in count.values())
             if missing:
                 absent = tuple(study for study, n in count.items() if n == 0)
-                gaps.append(Gap(submission, workload, absent, missing, len(studies), due * len(studies)))
+                gaps.append(Gap(submission, workload, absent, missing, len(asked), due * len(asked)))
     return tuple(gaps)
 
 

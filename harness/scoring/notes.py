@@ -12,7 +12,7 @@ from harness.scoring import bootstrap, gaps
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
 from harness.scoring.outcomes import Outcome
-from harness.scoring.speeds import FEW, Speed
+from harness.scoring.speeds import FEW, SLOWEST, Speed
 
 LOOSE = 0.03  # half-width of the step ratio's interval, as a share of it, beyond which a reader is told
 
@@ -44,6 +44,19 @@ def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: boo
             lines.append(f"missing, the fastest of the others counts: {gap.text}")
     lines += [f"{name} was not run on {', '.join(workloads)}: counted as missed" for name, workloads in absent.items()]
     return lines
+
+
+def of_fewer(asked: Mapping[str, Sequence[int]], most: int) -> list[str]:
+    """Which submissions were asked for fewer studies than others: theirs are not missing, and tell less."""
+    fewer: dict[int, list[str]] = {}
+    for name, studies in sorted(asked.items()):
+        if len(studies) < most:
+            fewer.setdefault(len(studies), []).append(name)
+    return [
+        f"{', '.join(names)}: {count} of the {most} studies that others have, and scored on these; "
+        f"studies={most} runs the others"
+        for count, names in sorted(fewer.items())
+    ]
 
 
 def of_rules(outcomes: Sequence[Outcome], targets: Targets, self_tuning: bool) -> list[str]:
@@ -93,6 +106,11 @@ def of_speeds(speeds: Mapping[tuple[str, str], Speed], ranking: Clock) -> list[s
         f"calibrated times are at each program's mean speed over {many} processes, which differ by up to "
         f"{scatters[worst]:.1%} (standard deviation, {worst[0]} on {worst[1]})"
     ]
+    if uneven := [cell for cell, one in sorted(speeds.items()) if max(one.processes) > SLOWEST]:
+        which = ", ".join(f"{submission} on {workload}" for submission, workload in uneven)
+        lines.append(
+            f"steps that cost {SLOWEST - 1:.0%} more in some process than in the mean, and are charged: {which}"
+        )
     if numbers[0] < FEW:
         lines.append(f"under {FEW} processes of a program: its speed may be off by as much; studies={FEW} runs more")
     return lines

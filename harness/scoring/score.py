@@ -15,7 +15,7 @@ from harness.campaign.tuned_point import Choice
 from harness.errors import ConfigError
 from harness.record.run_folder import Trial
 from harness.record.spec import Clock, TrialSpec
-from harness.scoring import gaps, notes, selection, speedrun, speeds, tuned
+from harness.scoring import gaps, looks, notes, selection, speedrun, speeds, tuned
 from harness.scoring.algoperf import Logs
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
@@ -50,6 +50,7 @@ class Scores:
       rules: the ruleset; None where no trial counts.
       clock, unit: what ranks, and its unit.
       targets: what is to be reached on each workload that is shown, for people.
+      levels: the target of each that has one.
       metrics: the metric of each.
       ranked: names of the workloads that enter the score, sorted.
       held_out: variants of AlgoPerf v0.5, each with its workload.
@@ -59,6 +60,7 @@ class Scores:
       gaps: what is missing.
       choices: of the points, where searches made them.
       speeds: by submission and workload, of the program that most of its trials ran.
+      looks: versions of each submission that were measured (`harness.scoring.looks`).
       verdicts: where the mean of the final metric counts; nothing is ranked then.
       notes: lines.
     """
@@ -67,6 +69,7 @@ class Scores:
     clock: Clock | None = None
     unit: str = ""
     targets: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     ranked: tuple[str, ...] = ()
     held_out: dict[str, str] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class Scores:
     gaps: tuple[Gap, ...] = ()
     choices: tuple[Choice, ...] = ()
     speeds: dict[tuple[str, str], Speed] = field(default_factory=dict)
+    looks: dict[str, int] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -128,17 +132,21 @@ def score(
     *,
     clock: Clock | None = None,
     baseline: str | None = None,
+    every_baseline: bool = False,
     allow_missing: bool = False,
 ) -> Scores:
     """Score the run folders that count.
 
     A study's time is that of its fastest trial; a submission's time on a workload is the median over its studies, a
-    miss taking part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179). A study that is missing or
-    not finished, where some submission has one, is a miss too, unless `allow_missing` takes the median over the rest.
+    miss taking part as infinity (the rule of AlgoPerf: Dahl et al. 2023, arXiv:2306.07179). A study that was asked for
+    and is missing or not finished is a miss too, unless `allow_missing` takes the median over the rest. A submission
+    that was asked for fewer than others has those, and a gap that is named; older records do not say, and are taken to
+    be asked for what any has.
     Calibrated times are those at the speed of a trial's program, the mean over the processes that ran it.
 
-    `unscored` names the workloads that are shown and do not enter the score; `clock` ranks in place of the rules' own.
-    Raises RunFolderError where the trials cannot be scored together, ConfigError where the baseline is not among them.
+    `unscored` names the workloads that are shown and do not enter the score; `clock` ranks in place of the rules' own;
+    `every_baseline` adds the speed-ups over each submission on that clock. Raises RunFolderError where the trials
+    cannot be scored together, ConfigError where the baseline is not among them.
     """
     chosen = selection.select(trials, unscored)
     if not chosen.trials:
@@ -153,17 +161,22 @@ def score(
     number = gaps.trials_in_a_study(outcomes)
     told = {t.spec.submission: t.spec.trials or number for t in chosen.trials}
     entered = {one.submission for one in outcomes if one.workload in ranked}
-    missing = gaps.find(outcomes, entered, ranked, expected, told)
+    missing = gaps.find(outcomes, entered, ranked, dict.fromkeys(entered, expected), told)
+    asked = asked_studies(chosen.trials, expected)
+    owed = gaps.find(outcomes, entered, ranked, asked, told)
     lines = list(chosen.notes)
     if aside := sorted(set(told) - entered) if ranked else []:
         lines.append(f"on no workload that is scored, so without a score: {', '.join(aside)}")
     if shown := sorted(set(specs) & set(unscored)):
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
-    lines += notes.of_missing(outcomes, missing, allow_missing)
+    lines += notes.of_missing(outcomes, owed, allow_missing)
+    lines += notes.of_fewer({name: asked[name] for name in entered}, len(expected))
     found_choices, remarks = tuned.choices(chosen.trials)
     of_programs = speeds.by_cell(chosen.trials, known)
     lines += notes.of_speeds({cell: one for cell, one in of_programs.items() if cell[1] in ranked}, ranking)
     lines += notes.of_calibration([t for t in chosen.trials if t.spec.workload in ranked], ranking)
+    looked = {name: n for name, n in looks.looks(trials).items() if name in told}
+    lines += looks.note(looked)
     lines += remarks + notes.of_hopeless(outcomes, ranking, chosen.trials[0].spec.clock)
     if chosen.trials[0].spec.counts == "mean":
         verdicts, ranked = speedrun.verdicts(chosen.trials, ranking, len(expected), allow_missing), ()
@@ -176,19 +189,35 @@ def score(
             clock=ranking,
             unit=UNITS[ranking],
             targets={w: target_text(spec) for w, spec in sorted(specs.items())},
+            levels={w: spec.target for w, spec in specs.items() if spec.target is not None},
             metrics={w: spec.metric for w, spec in sorted(specs.items())},
             ranked=ranked,
             gaps=missing,
             choices=found_choices,
             speeds=of_programs,
+            looks=looked,
             verdicts=verdicts,
             notes=tuple(lines),
         ),
-        expected=None if allow_missing else expected,
+        expected=None if allow_missing else asked,
         baseline=baseline,
+        every_baseline=every_baseline,
         paired=len({trial.spec.seed for trial in chosen.trials}) == 1,
         redrawn=tuned.redrawn(found_choices),
     )
+
+
+def asked_studies(trials: Sequence[Trial], every: Sequence[int]) -> dict[str, list[int]]:
+    """Return the studies that each submission was asked for: those it has, and as many as its records say there are to
+    be; `every` one of the table where they do not say.
+    """
+    found: dict[str, set[int]] = {}
+    for trial in trials:
+        spec = trial.spec
+        found.setdefault(spec.submission, set()).update(
+            {spec.study}, every if spec.studies is None else range(spec.studies)
+        )
+    return {name: sorted(studies) for name, studies in found.items()}
 
 
 def score_logs(
@@ -199,6 +228,7 @@ def score_logs(
     compat: bool = False,
     clock: Clock | None = None,
     baseline: str | None = None,
+    every_baseline: bool = False,
     allow_missing: bool = False,
 ) -> Scores:
     """Score AlgoPerf's logs by its written rules, or with `compat` by the arithmetic of its code.
@@ -222,7 +252,7 @@ def score_logs(
     numbers += [n for n in range(targets.studies) if n not in numbers][: max(0, targets.studies - len(numbers))]
     columns = (*targets.base, *targets.held_out)
     told = dict.fromkeys((o.submission for o in outcomes), 1 if self_tuning else 5)
-    missing = gaps.find(outcomes, set(told), columns, numbers, told)
+    missing = gaps.find(outcomes, set(told), columns, dict.fromkeys(told, numbers), told)
     lines = [*logs.notes, *notes.of_rules(outcomes, targets, self_tuning)]
     lines += [f"missing: {gap.text}" for gap in missing]
     lines += notes.of_studies([one for one in outcomes if one.workload in targets.base])
@@ -236,6 +266,7 @@ def score_logs(
             targets={
                 w: f"{t.metric} {_REACH[t.mode]} {t.value:g}" for w, t in sorted(targets.known.items()) if w in columns
             },
+            levels={w: t.value for w, t in targets.known.items() if w in columns},
             metrics={w: t.metric for w, t in sorted(targets.known.items()) if w in columns},
             ranked=tuple(sorted(targets.base)),
             held_out=targets.held_out,
@@ -244,6 +275,7 @@ def score_logs(
         ),
         expected=None,
         baseline=baseline,
+        every_baseline=every_baseline,
         key=_by_evaluation if compat else by_time,
         integral="grid" if compat else "exact",
     )
@@ -260,22 +292,27 @@ def _scores(
     outcomes: Sequence[Outcome],
     frame: Scores,
     *,
-    expected: Sequence[int] | None,
+    expected: Mapping[str, Sequence[int]] | None,
     baseline: str | None,
+    every_baseline: bool,
     key: Callable[[Clock], Callable[[Outcome], tuple[float, ...]]] = by_time,
     integral: Integral = "exact",
     paired: bool = False,
     redrawn: Mapping[tuple[str, str], Redrawn] | None = None,
 ) -> Scores:
-    """Fill the frame: cells, times and standings on every clock that was measured."""
+    """Fill the frame: cells, times and standings on every clock that was measured. `expected` are the studies of each
+    submission that count as missed where they are not there; without it they are left out.
+    """
     assert frame.clock is not None
     times: dict[Clock, Times] = {}
     found: dict[Clock, Standings] = {}
     found_studies = by_study(outcomes)
     speed_of = {study: statistics.fmean(one.speed for one in of) for study, of in found_studies.items()}
-    numbers = expected or sorted({one.study for one in outcomes})
+    numbers = sorted({one.study for one in outcomes} | {study for of in (expected or {}).values() for study in of})
+    cells: dict[Clock, Cells] = {}
     for clock in (frame.clock, *(c for c in measured_clocks(outcomes) if c != frame.clock)):
-        lists = _study_times(studies(found_studies, key(clock)), clock, numbers, missing=None if expected else math.nan)
+        cells[clock] = studies(found_studies, key(clock))
+        lists = _study_times(cells[clock], clock, numbers, expected or {})
         own = clock == "calibrated" and any(speed != 1.0 for speed in speed_of.values())
         beside = {
             name: {w: [speed_of.get((name, w, n), 1.0) for n in numbers] for w in row} for name, row in lists.items()
@@ -290,29 +327,37 @@ def _scores(
                 paired=paired,
                 redrawn=redrawn,
             )
-            found[clock] = standings(array, baseline=baseline, integral=integral, pairs=clock == frame.clock)
+            asked = every_baseline and clock == frame.clock
+            found[clock] = standings(
+                array, baseline=baseline, every_baseline=asked, integral=integral, pairs=clock == frame.clock
+            )
     chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
     return replace(
         frame,
         notes=(*frame.notes, *chance),
-        cells=studies(found_studies, key(frame.clock)),
+        cells=cells[frame.clock],
         times=times,
         standings=found,
     )
 
 
 def _study_times(
-    cells: Cells, clock: Clock, numbers: Sequence[int], missing: float | None
+    cells: Cells, clock: Clock, numbers: Sequence[int], expected: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Return the time of each of these studies, None for a miss; one that is not there or not finished is `missing`."""
+    """Return the time of each of these studies, None for a miss; one that is not there or not finished is a miss where
+    it is expected of the submission, else NaN.
+    """
 
-    def time(one: Outcome | None) -> float | None:
+    def time(one: Outcome | None, *, due: bool) -> float | None:
         if one is not None and one.reached:
             return one.time(clock)
-        return None if one is not None and one.finished else missing
+        return None if due or (one is not None and one.finished) else math.nan
 
     return {
-        name: {workload: [time(row.get(n)) for n in numbers] for workload, row in cell.items()}
+        name: {
+            workload: [time(row.get(n), due=n in expected.get(name, ())) for n in numbers]
+            for workload, row in cell.items()
+        }
         for name, cell in cells.items()
     }
 

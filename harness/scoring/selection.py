@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import RunFolderError
 from harness.machine import hardware
+from harness.program.workload import SMALL
 from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.spec import SOURCES, TrialSpec
@@ -30,7 +31,7 @@ _SAME_PER_WORKLOAD = (
 )  # fmt: skip
 _SAME_MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}  # keys of the fingerprint, by platform
 _SAME_PACKAGES = ("jax", "jaxlib")
-_COMPARED = operator.attrgetter(*_SAME_EVERYWHERE, "workload", *_SAME_PER_WORKLOAD, "workload_program", "workload_hash")
+_COMPARED = operator.attrgetter(*_SAME_EVERYWHERE, "task", *_SAME_PER_WORKLOAD, "workload_program", "workload_hash")
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
     """Return the trials that are scored together, whatever the order they come in.
 
     Left out, with a note: smoke tests (`max_steps`), held-out variants, trials on tuning seeds (records that are older
-    than searches), and what a newer run folder supersedes: another source of the same submission, or another spec
-    (hyperparameters, seed) of the same study and trial. Newer is by the times of the run folder's files. `unscored`
-    names workloads that are only shown.
+    than searches), campaigns under another `seed=` than the one with the most studies, and what a newer run folder
+    supersedes: another source of the same submission, or other hyperparameters of the same study and trial. Newer is by
+    the times of the run folder's files. `unscored` names workloads that are only shown.
 
     Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, under
     different versions of jax or settings of XLA and malloc, or on different versions of a workload.
@@ -58,13 +59,32 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
         remaining, notes, lambda t: t.spec.max_steps is not None, "run with max_steps; smoke tests are never ranked"
     )
     remaining = _leave_out(
-        remaining, notes, lambda t: t.spec.variant is not None, "on held-out variants, which have no target"
+        remaining,
+        notes,
+        lambda t: t.spec.variant is not None,
+        "on held-out variants, which have no target; `harness score --variants` shows them",
     )
     remaining = _leave_out(remaining, notes, lambda t: t.spec.tuning, "run on tuning seeds, which are never scored")
     check_comparable(remaining)
     remaining = _newest_sources(remaining, notes, unscored)
-    remaining = _newest_specs(remaining, notes)
+    remaining = _newest_specs(_one_seed(remaining, notes), notes)
     notes += _remarks(remaining, unscored)
+    return Selection(tuple(remaining), tuple(notes))
+
+
+def select_variants(trials: Iterable[Trial]) -> Selection:
+    """Return the trials on held-out variants that are compared (`harness.scoring.variants`), whatever the order they
+    come in: of several the newest, as for scores. Smoke tests and workloads in small are left out.
+
+    Raises RunFolderError where they cannot be compared.
+    """
+    held_out = (
+        t for t in trials if t.spec.variant not in (None, SMALL) and t.spec.max_steps is None and not t.spec.tuning
+    )
+    remaining = sorted(held_out, key=lambda t: (_order(t), str(t.path)))
+    notes: list[str] = []
+    check_comparable(remaining)
+    remaining = _newest_specs(_one_seed(_newest_sources(remaining, notes, ()), notes), notes)
     return Selection(tuple(remaining), tuple(notes))
 
 
@@ -73,7 +93,7 @@ def check_comparable(trials: Sequence[Trial]) -> None:
 
     Of machine, versions and settings those count that a record holds: an older one may lack some.
     """
-    first_of_workload: dict[str, Trial] = {}
+    first_of_task: dict[str, Trial] = {}
     kinds: dict[Hashable, Trial] = {}
     for trial in trials:
         kinds.setdefault(_alike(trial), trial)
@@ -83,13 +103,13 @@ def check_comparable(trials: Sequence[Trial]) -> None:
     for trial in trials:
         for name in _SAME_EVERYWHERE:
             _check_equal(name, trials[0], getattr(trials[0].spec, name), trial, getattr(trial.spec, name))
-        known = first_of_workload.setdefault(trial.spec.workload, trial)
+        known = first_of_task.setdefault(trial.spec.task, trial)
         for name in _SAME_PER_WORKLOAD:
-            what = f"{name} of {trial.spec.workload}"
+            what = f"{name} of {trial.spec.task}"
             _check_equal(what, known, getattr(known.spec, name), trial, getattr(trial.spec, name))
         both = known.spec.workload_program is not None and trial.spec.workload_program is not None
         name = "workload_program" if both else "workload_hash"  # records that are older than programs have no other
-        what = f"{name} of {trial.spec.workload}"
+        what = f"{name} of {trial.spec.task}"
         _check_equal(what, known, getattr(known.spec, name), trial, getattr(trial.spec, name))
         for what, value in _surroundings(trial, variables).items():
             _check_equal(what, *first_under.setdefault(what, (trial, value)), trial, value)
@@ -189,19 +209,47 @@ def _newest(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=_age)
 
 
+def _one_seed(trials: list[Trial], notes: list[str]) -> list[Trial]:
+    """Keep, of each submission on a workload, the trials under one seed=: studies of several seeds are several
+    campaigns, and never mixed. The one with the most finished studies counts, those by hp.NAME after the others; of
+    equals the newest.
+    """
+
+    def worth(campaign: list[Trial]) -> tuple[int, int, tuple[float, str]]:
+        done = [t.spec for t in campaign if t.status not in UNFINISHED]
+        as_it_is = {spec.study for spec in done if not spec.by_hand}
+        return len(as_it_is), len({spec.study for spec in done}), max(map(_age, campaign))
+
+    kept = []
+    for group in _grouped(trials, lambda t: (t.spec.task, t.spec.submission)).values():
+        by_seed = _grouped(group, lambda t: t.spec.seed)
+        counts = max(by_seed.values(), key=worth) if len(by_seed) > 1 else group
+        kept += counts
+        for seed, others in by_seed.items():
+            if len(by_seed) > 1 and others is not counts:
+                spec = others[0].spec
+                told = f"{_count(len(others), 'trial')} of {spec.submission} on {spec.task} under seed={seed}"
+                notes.append(f"left out: {told}; those under seed={counts[0].spec.seed} are scored")
+    return kept
+
+
 def _newest_specs(trials: list[Trial], notes: list[str]) -> list[Trial]:
-    """Keep the newest run folder of each (workload, submission, study, trial); a finished one before an unfinished."""
+    """Keep one run folder of each (workload, submission, study, trial): what is no experiment by hp.NAME first, then
+    what is finished, then the newest.
+    """
     kept = []
     for group in _grouped(trials, _order).values():
         if len(group) == 1:
             kept += group
             continue
-        newest = max(group, key=lambda trial: (trial.status not in UNFINISHED, _age(trial)))
+        newest = max(group, key=lambda t: (not t.spec.by_hand, t.status not in UNFINISHED, _age(t)))
         kept.append(newest)
         for old in (t for t in group if t is not newest):
+            tried = old.spec.by_hand and not newest.spec.by_hand
+            what, newer = ("by hp.NAME, an experiment", "") if tried else ("earlier", "(newer) ")
             notes.append(
-                f"left out: {old.path} ran {_how(old.spec, newest.spec)} earlier; {newest.path} (newer) is scored; "
-                f"`harness score {old.path}` shows it"
+                f"left out: {old.path} ran {_how(old.spec, newest.spec)} {what}; {newest.path} {newer}is scored; "
+                f"`harness score {'--variants ' if old.spec.variant else ''}{old.path}` shows it"
             )
     return kept
 
@@ -215,6 +263,8 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
             notes.append(f"{workload} has no target yet: no time to it, and no score")
         elif version == 0 and workload not in unscored:
             notes.append(f"{workload}: the target is provisional (version 0); these times are no leaderboard entry")
+    if by_hand := sorted({t.spec.submission for t in trials if t.spec.by_hand}):
+        notes.append(f"at a point that hp.NAME gave, not at its own: {', '.join(by_hand)}")
     if older := sorted({t.spec.submission for t in trials if t.spec.program is None}):
         notes.append(
             f"older than programs: {', '.join(older)} ran in the process that held data and clock, and what of the "
@@ -225,6 +275,12 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
     public = {t.spec.study for t in trials if t.spec.seed == 0}
     if len(public) > 1 or any(t.spec.seed == 0 and (t.spec.studies or 1) > 1 for t in trials):
         notes.append("seed 0 is public, so everybody may have tuned on these studies; a published board draws a nonce")
+    by_seed: dict[int, set[str]] = {}
+    for trial in trials:
+        by_seed.setdefault(trial.spec.seed, set()).add(trial.spec.submission)
+    if len(by_seed) > 1:
+        told = "; ".join(f"{seed} by {', '.join(sorted(names))}" for seed, names in sorted(by_seed.items()))
+        notes.append(f"different seeds, which may have been chosen for what came of them: {told}")
     if any(t.spec.counts == "mean" for t in trials):
         notes.append(speedrun.OWN_WORD)
     cells: dict[tuple[str, str], list[Trial]] = {}
@@ -234,6 +290,14 @@ def _remarks(trials: Sequence[Trial], unscored: Collection[str]) -> list[str]:
         one_each = len({t.spec.study for t in group}) == len(group)
         if one_each and any(t.spec.hyperparameters != group[0].spec.hyperparameters for t in group):
             notes.append(f"the studies of {submission} on {workload} were run with different hyperparameters")
+        points = _grouped(
+            group, lambda t: (repr(sorted(t.spec.hyperparameters.items())), t.spec.budget_steps, t.spec.steps)
+        )
+        if any(len({t.spec.program for t in of}) > 1 for of in points.values()):
+            notes.append(
+                f"the trials of {submission} on {workload} ran different programs at one point: its export depends "
+                "on more than the point, and the better may have been kept"
+            )
     return notes
 
 
@@ -274,7 +338,7 @@ def _submission(trial: Trial) -> str:
 
 
 def _order(trial: Trial) -> tuple[str, str, int, int]:
-    return trial.spec.workload, trial.spec.submission, trial.spec.study, trial.spec.trial
+    return trial.spec.task, trial.spec.submission, trial.spec.study, trial.spec.trial
 
 
 def _age(trial: Trial) -> tuple[float, str]:

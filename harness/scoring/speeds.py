@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from harness.record.run_folder import Trial
 
 FEW = 3  # processes, below which a program's speed is that of one or two
+SLOWEST = 1.1  # process over the mean that is the machine's doing; beyond it the program did more there than elsewhere
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ def pooled(trials: Iterable[Trial]) -> dict[Hashable, Speed]:
 
 
 def own_over_pooled(trial: Trial, speeds: Mapping[Hashable, Speed]) -> float:
-    """Return what the steps of a trial took in its own process over what they take in the mean; 1 where unknown."""
+    """Return what the steps of a trial took in its own process over what they take in the mean; 1 where unknown.
+
+    At most `SLOWEST`: a program whose steps cost much on some seeds or points and little on others, which it can afford
+    to miss, is not charged the mean of both.
+    """
     speed = speeds.get(program_of(trial))
     if speed is None:
         return 1.0
@@ -62,7 +67,7 @@ def own_over_pooled(trial: Trial, speeds: Mapping[Hashable, Speed]) -> float:
     held = trial.result.calibration
     assert held is not None
     own = sum(n * held.step_ratio[size] for size, n in held.steps.items())
-    return own / sum(n * speed.step_ratio[size] for size, n in held.steps.items())
+    return min(SLOWEST, own / sum(n * speed.step_ratio[size] for size, n in held.steps.items()))
 
 
 def by_cell(trials: Iterable[Trial], speeds: Mapping[Hashable, Speed]) -> dict[tuple[str, str], Speed]:

@@ -4,8 +4,9 @@ with what chance may do to it. A pure function of `StudyTimes`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,8 @@ class Pair:
     """Two submissions side by side; `a` is the one that ranks higher.
 
     Attributes:
-      ratio: how many times as fast a is as b: the geometric mean over workloads of b's median time over a's.
+      ratio: how many times as fast a is as b: the geometric mean over workloads of b's median time over a's; NaN where
+        one of them misses a target, since what a miss is worth beside a time is nobody's measurement.
       win_probability: chance that a study of a is faster than one of b, on a workload drawn at random.
       test: its rows and the sign of its log ratio are those of `StudyTimes`, not of a and b.
     """
@@ -64,6 +66,7 @@ class Standings:
       ratio, mean_ratio: time over the best, by workload and as the geometric mean, after the rule on held-out variants.
       score: see `harness.scoring.profiles`.
       speed_up: over the baseline; empty without one.
+      speed_ups: over every submission as the baseline, by its name; empty unless asked for.
       pairs: every pair, in the order of ranks.
       rank: 1 is the highest score; equal scores share the better rank.
       rank_set: the best and the worst rank that the tests leave each submission; empty without pairs.
@@ -82,12 +85,14 @@ class Standings:
     rank: dict[str, int]
     rank_set: dict[str, tuple[int, int]]
     rank_without: dict[str, dict[str, int]]
+    speed_ups: dict[str, dict[str, SpeedUp]] = field(default_factory=dict)
 
 
 def standings(
     times: StudyTimes,
     *,
     baseline: str | None = None,
+    every_baseline: bool = False,
     integral: Integral = "exact",
     pairs: bool = True,
     draws: int = bootstrap.DRAWS,
@@ -121,6 +126,7 @@ def standings(
         rank=rank,
         rank_set=dict(zip(names, separability.rank_sets(tests, len(names)), strict=True)) if pairs else {},
         rank_without=_ranks_without(times, found.point.ratio_SW, integral),
+        speed_ups={n: _speed_ups(found, times, s) for s, n in enumerate(names)} if every_baseline else {},
     )
 
 
@@ -178,6 +184,8 @@ def _pairs(times: StudyTimes, found: Sample, rank: Mapping[str, int], tests: Seq
     pairs_P2 = separability.all_pairs(len(times.submissions))[: len(tests)]
     wins_P = separability.win_probabilities(times, pairs_P2)
     ratios = log_estimates(*_arrays(found, "log_ratio_P"))
+    missed_S: list[bool] = np.isinf(found.point.ratio_SW).max(axis=-1).tolist()
+    ratios = [Estimate(math.nan) if missed_S[t.a] or missed_S[t.b] else r for t, r in zip(tests, ratios, strict=True)]
     order = {name: (rank[name], name) for name in times.submissions}
     found_pairs = []
     for test, ratio, wins in zip(tests, ratios, wins_P.tolist(), strict=True):
@@ -193,7 +201,9 @@ def _inverse(ratio: Estimate) -> Estimate:
     def turned(ends: Ends | None) -> Ends | None:
         return ends and (1.0 / ends[1], 1.0 / ends[0])
 
-    return Estimate(1.0 / ratio.value, turned(ratio.interval), turned(ratio.range))
+    return (
+        ratio if math.isnan(ratio.value) else Estimate(1.0 / ratio.value, turned(ratio.interval), turned(ratio.range))
+    )
 
 
 def _arrays(found: Sample, name: str) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:

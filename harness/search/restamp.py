@@ -82,7 +82,7 @@ def prove(workload: Folder, root: Path, revision: str, golden: list[float]) -> R
             raise WorkloadError(
                 f"{workload.name}: the loss at step {step} is {came}, recorded was {recorded}; not stamped"
             )
-    with _checkout(root, revision) as (old, commit):
+    with checkout(root, revision) as (old, commit):
         before = Folder("workloads", workload.name, old / "workloads" / workload.name)
         if not before.path.is_dir():
             raise WorkloadError(f"{workload.name} is not in revision {revision}; name another with --against")
@@ -163,8 +163,11 @@ def _data() -> Path:
 
 
 @contextmanager
-def _checkout(root: Path, revision: str) -> Iterator[tuple[Path, str]]:
-    """Check a revision out into a folder of its own; yield the folder and the commit."""
+def checkout(root: Path, revision: str) -> Iterator[tuple[Path, str]]:
+    """Check a revision out into a folder of its own; yield the folder and the commit.
+
+    Raises WorkloadError for a revision that git does not know.
+    """
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, MachineError
 from harness.machine import children, flags
 from harness.machine.flags import Device
 from harness.program import discovery
+from harness.program.child import STOPPED_BY_OTHERS
 from harness.record import plain_data
 from harness.trial.sweep_messages import Answer, Request
 
@@ -37,7 +38,8 @@ class Sweeps:
         self, requests: Iterable[Request], on_answer: Callable[[Request, Answer], None] = lambda r, a: None
     ) -> list[Answer]:
         """Return the answers, in the order of the requests; `on_answer` is called for each as it comes, by one thread
-        at a time for each process. Raises HarnessError where a run cannot be run.
+        at a time for each process. Raises HarnessError where a run cannot be run, MachineError where somebody killed a
+        process.
         """
         wanted = list(requests)
         turns: list[list[int]] = [[] for _ in self._processes]
@@ -69,7 +71,12 @@ class Sweeps:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise HarnessError(f"a sweep process ended (exit code {process.wait()}); see its output above")
+            code = process.wait()
+            if -code in STOPPED_BY_OTHERS:
+                raise MachineError(
+                    f"a sweep process ended, killed from outside (exit code {code}); type the same again"
+                )
+            raise HarnessError(f"a sweep process ended (exit code {code}); see its output above")
         answer = plain_data.read(Answer, json.loads(line), "answer of a sweep")
         if answer.error:
             raise HarnessError(answer.error)

@@ -1,9 +1,13 @@
 """How a validation target follows from recorded baseline runs: a pure function of them, so that none is typed in.
 
-The protocol: tune the baselines by their final metric at full horizon on tuning seeds, with successive halving; run the
-best point of all on fresh seeds; take the median of the metric at 90% of the horizon, where the curve is still steep
-enough for time-to-target to be sharp. Where that is closer to the final metric than its seeds vary, the target is eased
-to 1.645 standard deviations, and where a seed would still miss it, to what that seed reaches.
+The protocol (`RULE`): tune each baseline by its final metric at full horizon on a tuning seed, halving it within its
+own points; run the best two on two more tuning seeds, so that no lucky seed chooses, and the one with the better mean
+on fresh seeds. AdamW, the field's reference, sets the target: the median over its seeds at 85% of the horizon, where
+the curve is still steep, so that time-to-target is sharp. Where its final metric lies too close for 99 of 100 seeds to
+reach that, the target is eased until it does not; and where one of the seeds run would still miss it, to what that seed
+reaches. So a somewhat slower method arrives later; it does not flip between hit and never. What NadamW and SGD do
+against the target stands beside it and changes nothing; one that misses it on a seed runs once more with a longer
+schedule, as the budget allows.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +26,17 @@ from harness.record import plain_data
 from harness.record.search_record import SearchRun
 from harness.record.spec import Mode, Value
 
-TARGET_AT = 0.9  # of the horizon
-MIN_MARGIN_SD = 1.645  # of the final metric, on the easy side: the one-sided 95% point
-RUNGS = (0.25, 0.5)  # of the horizon: where the worse half of the tuning runs ends
-MIN_SEEDS, MIN_POINTS = 10, 10  # scoring seeds, and points of each baseline, for a target that is not provisional
+RULE = 2  # the version of a target that follows the whole protocol
+REFERENCE = "adamw"
+BASELINES = (REFERENCE, "nadamw", "sgd_momentum")
+TARGET_AT = 0.85  # of the horizon: the measurement nearest to it
+MIN_MARGIN_SD = 2.326  # of the final metric, on the easy side: the one-sided 99% point of a normal distribution
+FINALISTS = 2  # points of a baseline that run on all tuning studies
+STUDIES = (0, 1, 2)  # tuning studies; all points run on the first
+RUNGS = (0.25, 0.5)  # of the horizon: where the worse half of a baseline's tuning runs ends
+MIN_SEEDS, MIN_POINTS = 10, 10  # of each baseline, for a target that is not provisional
+LONGER = 1.5  # step hints: the schedule of a baseline that missed on a seed, within the budget
+CURVE = (0.25, 0.5, 0.7, 0.85, 1.0)  # of the horizon: what a page shows of a baseline's curve
 
 Point = tuple[str, dict[str, Value]]
 """A submission's name and its hyperparameters."""
@@ -79,57 +90,134 @@ def survivors(runs: Sequence[SearchRun], mode: Mode, step: int) -> list[Point]:
     return [run.point for run, kept, v in zip(runs, good, values, strict=True) if kept and math.isfinite(v)]
 
 
-def best_point(runs: Sequence[SearchRun], mode: Mode, horizon: int) -> Point:
-    """Return the point of the tuning run with the best final metric; one that diverged or was halved never wins."""
-    finals = [(at(run, horizon), run.point) for run in runs if run.role == "tuning"]
-    finished = [(value, point) for value, point in finals if value is not None]
+def finalists(runs: Sequence[SearchRun], mode: Mode, horizon: int, submission: str) -> list[Point]:
+    """Return the best points of a baseline by the final metric on the first tuning study, the best first; one that
+    diverged or was halved is none of them. Raises WorkloadError where none is left.
+    """
+    finished = [
+        (value if mode == "min" else -value, number, run.point)
+        for number, run in enumerate(runs)
+        if (run.role, run.study, run.submission) == ("tuning", STUDIES[0], submission)
+        and (value := at(run, horizon)) is not None
+    ]
     if not finished:
-        raise WorkloadError("no tuning run reached the end of the horizon; widen the search to smaller learning rates")
-    return (min if mode == "min" else max)(finished, key=lambda pair: pair[0])[1]
+        raise WorkloadError(
+            f"no tuning run of {submission} reached the end of the horizon; widen its search to smaller learning rates"
+        )
+    return [point for _, _, point in sorted(finished)[:FINALISTS]]
+
+
+def best_point(runs: Sequence[SearchRun], mode: Mode, horizon: int, submission: str) -> Point:
+    """Return the finalist with the best mean of the final metric over the tuning studies; one that diverged on a study
+    is worse than all that did not. Raises as `finalists`.
+    """
+
+    def mean(point: Point) -> float:
+        tuning = [run for run in runs if run.role == "tuning" and run.point == point]
+        values = [v for run in tuning if (v := at(run, horizon)) is not None]
+        return (
+            statistics.mean(values if mode == "min" else [-v for v in values])
+            if len(values) == len(tuning)
+            else math.inf
+        )
+
+    return min(finalists(runs, mode, horizon, submission), key=mean)
+
+
+def scoring_runs(runs: Sequence[SearchRun], mode: Mode, horizon: int, submission: str) -> list[SearchRun]:
+    """Return the baseline's runs on fresh seeds at its best point."""
+    point = best_point(runs, mode, horizon, submission)
+    return [run for run in runs if run.role == "scoring" and run.point == point]
+
+
+def longer(point: Point) -> Point:
+    """Return the point with a schedule of `LONGER` step hints."""
+    return point[0], point[1] | {"horizon": LONGER}
+
+
+def target_value(runs: Sequence[SearchRun], mode: Mode, horizon: int) -> float:
+    """Return the value that the reference's scoring runs set. Raises WorkloadError where one of them did not finish."""
+    scoring = scoring_runs(runs, mode, horizon, REFERENCE)
+    mark = _nearest(scoring, TARGET_AT * horizon)
+    finals, marks = ([at(run, step) for run in scoring] for step in (horizon, mark))
+    if len(scoring) < 2 or None in finals or None in marks:
+        raise WorkloadError(f"{len(scoring)} scoring runs of {REFERENCE}, finals {finals}; at least 2 must finish")
+    return ease(_easiest(mode)(bounds(scoring, mode, horizon).values()), mode)
 
 
 def derive_target(runs: Sequence[SearchRun], step_time: StepTime, mode: Mode, horizon: int, record: str) -> Target:
-    """Return the target that the scoring runs of the best point set.
+    """Return the target that the reference's scoring runs set.
 
-    Version 1 by at least `MIN_SEEDS` seeds and `MIN_POINTS` points of each baseline, else 0, provisional. Raises
-    WorkloadError where a scoring run did not finish.
+    Its version is `RULE` where each baseline has at least `MIN_SEEDS` seeds and `MIN_POINTS` points, and its finalists
+    ran on all tuning studies; else 0, provisional. Raises WorkloadError as `target_value` does.
     """
-    point = best_point(runs, mode, horizon)
-    scoring = [run for run in runs if run.role == "scoring" and run.point == point]
-    finals, marks = ([at(run, step) for run in scoring] for step in (horizon, round(TARGET_AT * horizon)))
-    if len(scoring) < 2 or None in finals or None in marks:
-        raise WorkloadError(
-            f"{record}: {len(scoring)} scoring runs of {point}, finals {finals}; at least 2 must finish"
-        )
-    easiest = max if mode == "min" else min
-    value = ease(easiest(bounds(scoring, mode, horizon).values()), mode)
-    reached = [step for run in scoring if (step := first_step(run, value, mode)) is not None]
-    tried: dict[str, int] = {}
-    for run in runs:
-        tried[run.submission] = tried.get(run.submission, 0) + (run.role == "tuning")
+    value = target_value(runs, mode, horizon)
+    scoring = scoring_runs(runs, mode, horizon, REFERENCE)
     return Target(
         value=value,
-        version=int(len(scoring) >= MIN_SEEDS and min(tried.values()) >= MIN_POINTS and len(tried) >= 3),
-        steps_to_target=round(statistics.median(reached)),
+        version=RULE if all(_whole(runs, mode, horizon, name) for name in BASELINES) else 0,
+        steps_to_target=round(statistics.median(hits(scoring, value, mode, horizon))),
         reference_step_s=ease(step_time.baseline_step_s, "min"),
         record=record,
-        spread=float(f"{statistics.stdev(v for v in finals if v is not None):.3g}"),
+        spread=float(f"{statistics.stdev(_finals(scoring, horizon)):.3g}"),
         seeds=len(scoring),
     )
 
 
 def bounds(scoring: Sequence[SearchRun], mode: Mode, horizon: int) -> dict[str, float]:
     """Return the three values none of which a target may be harder than, by what each is; all runs must be whole."""
-    final = [v for run in scoring if (v := at(run, horizon)) is not None]
-    marks = [v for run in scoring if (v := at(run, round(TARGET_AT * horizon))) is not None]
+    final = _finals(scoring, horizon)
+    mark = _nearest(scoring, TARGET_AT * horizon)
+    marks = [v for run in scoring if (v := at(run, mark)) is not None]
     margin = MIN_MARGIN_SD * statistics.stdev(final) * (1 if mode == "min" else -1)
-    best, easiest = (min, max) if mode == "min" else (max, min)
+    best = min if mode == "min" else max
     reached = [best(v for v in run.values[: run.steps.index(horizon) + 1] if v is not None) for run in scoring]
     return {
-        f"the median over seeds at {TARGET_AT:.0%} of the horizon": statistics.median(marks),
+        f"the median over seeds at step {mark}": statistics.median(marks),
         f"{MIN_MARGIN_SD} standard deviations from the mean final value": statistics.mean(final) + margin,
-        "what every seed reaches within the horizon": easiest(reached),
+        "what every seed reaches within the horizon": _easiest(mode)(reached),
     }
+
+
+def hits(scoring: Iterable[SearchRun], value: float, mode: Mode, horizon: int) -> list[int]:
+    """Return the first steps that meet `value`, of the runs that do within the horizon."""
+    steps = (first_step(run, value, mode) for run in scoring)
+    return [step for step in steps if step is not None and step <= horizon]
+
+
+def _nearest(runs: Sequence[SearchRun], step: float) -> int:
+    """Return the measured step nearest to `step`, the later of two; 0 where nothing was measured."""
+    return min((s for run in runs for s in run.steps), key=lambda s: (abs(s - step), -s), default=0)
+
+
+def misses(runs: Sequence[SearchRun], point: Point, value: float, mode: Mode) -> bool:
+    """Return whether a run on a fresh seed at this point never met `value`."""
+    return any(first_step(run, value, mode) is None for run in runs if run.role == "scoring" and run.point == point)
+
+
+def _finals(scoring: Iterable[SearchRun], horizon: int) -> list[float]:
+    return [v for run in scoring if (v := at(run, horizon)) is not None]
+
+
+def _easiest(mode: Mode) -> Callable[[Iterable[float]], float]:
+    return max if mode == "min" else min
+
+
+def _whole(runs: Sequence[SearchRun], mode: Mode, horizon: int, name: str) -> bool:
+    try:
+        best = finalists(runs, mode, horizon, name)
+        return (
+            _tried(runs, name) >= MIN_POINTS
+            and all(sum(run.role == "tuning" and run.point == point for run in runs) >= len(STUDIES) for point in best)
+            and len(scoring_runs(runs, mode, horizon, name)) >= MIN_SEEDS
+        )
+    except WorkloadError:  # it diverged everywhere
+        return False
+
+
+def _tried(runs: Iterable[SearchRun], name: str) -> int:
+    """Return how many points of a baseline ran."""
+    return sum((run.role, run.study, run.submission) == ("tuning", STUDIES[0], name) for run in runs)
 
 
 def reach_bound(seeds: int) -> float:
@@ -137,10 +225,9 @@ def reach_bound(seeds: int) -> float:
     return 0.05 ** (1 / seeds)
 
 
-def margin_sd(runs: Sequence[SearchRun], target: Target, mode: Mode, horizon: int) -> float:
+def margin_sd(scoring: Sequence[SearchRun], target: Target, mode: Mode, horizon: int) -> float:
     """Return how many standard deviations over seeds the target lies on the easy side of the mean final metric."""
-    point = best_point(runs, mode, horizon)
-    finals = [v for r in runs if r.role == "scoring" and r.point == point and (v := at(r, horizon)) is not None]
+    finals = _finals(scoring, horizon)
     assert target.value is not None
     gap = target.value - statistics.mean(finals)
     return (gap if mode == "min" else -gap) / statistics.stdev(finals)
@@ -151,50 +238,86 @@ BEGIN, END = "<!-- target: written by scripts/set_targets.py -->", "<!-- end of 
 
 def page(runs: Sequence[SearchRun], target: Target, mode: Mode, metric: str, horizon: int) -> str:
     """Return what a workload's README says of its target, in Markdown."""
-    name, hyperparameters = best_point(runs, mode, horizon)
-    scoring = [run for run in runs if run.role == "scoring" and run.point == (name, hyperparameters)]
-    finals = [v for run in scoring if (v := at(run, horizon)) is not None]
     assert target.value is not None
-    hits = [step for run in scoring if (step := first_step(run, target.value, mode)) is not None]
+    scoring = scoring_runs(runs, mode, horizon, REFERENCE)
+    found = hits(scoring, target.value, mode, horizon)
+    over = {run.submission for run in runs if run.role == "scoring" or run.values[-1] is None or target.version}
+    names = [name for name in BASELINES if name in over]  # the rest is under way
+    marks = [_nearest(scoring, part * horizon) for part in CURVE]
     lines = [
         BEGIN,
         f"**{metric} at {'most' if mode == 'min' else 'least'} {target.value:g}**, version {target.version}"
-        f"{'' if target.version else ' (provisional)'}. The baselines at quasi-random points over",
-        "learning rate and weight decay, on a tuning seed; the worse half ended at 25% of the horizon, the worse half",
-        "of the rest at 50%:",
+        f"{'' if target.version else ' (provisional: less was run than what follows)'}. Each baseline",
+        "ran at quasi-random points over learning rate and weight decay on a tuning seed; the worse half of its points",
+        "ended at 25% of the horizon, the worse half of the rest at 50%. The best "
+        f"{FINALISTS} by final metric ran on {len(STUDIES)} tuning",
+        "seeds, and the better of them on fresh seeds:",
         "",
-        f"| baseline | points | learning rate | weight decay | best {metric} | at step |",
-        "|---|---|---|---|---|---|",
-    ]
-    for submission in sorted({run.submission for run in runs}):
-        tried = [run for run in runs if run.role == "tuning" and run.submission == submission]
-        far = max(run.steps[-1] for run in tried)
-        found = [(v, run) for run in tried if run.steps[-1] == far and (v := at(run, far)) is not None]
-        if not found:
-            lines.append(f"| {submission} | {len(tried)} | - | - | diverged | {far} |")
-            continue
-        value, run = (min if mode == "min" else max)(found, key=lambda pair: pair[0])
-        cells = [submission, len(tried), *(run.hyperparameters[k] for k in ("learning_rate", "weight_decay"))]
-        lines.append(f"| {' | '.join(map(str, [*cells, f'{value:.4f}', far]))} |")
-    sd_steps = statistics.stdev(hits) / statistics.mean(hits)
-    limits = [f"- {what}: {value:.4f}" for what, value in bounds(scoring, mode, horizon).items()]
-    lines += [
+        f"| baseline | points | learning rate | weight decay | seeds | final {metric} | reach it | median step |",
+        "|---|---|---|---|---|---|---|---|",
+        *(row for name in names for row in _rows(runs, name, target.value, mode, horizon)),
         "",
-        f"Then {name} at its best point on {len(scoring)} fresh seeds: final {metric} {statistics.mean(finals):.4f},",
-        f"standard deviation over seeds {target.spread:g}. The target is the easiest of",
+        f"The median {metric} over these seeds along the schedule of {horizon} steps:",
         "",
-        *limits,
+        f"| baseline | {' | '.join(f'step {step}' for step in marks)} |",
+        f"|{'---|' * (len(marks) + 1)}",
+        *(_curve(runs, name, marks, mode, horizon) for name in names),
         "",
-        f"rounded to the easy side: {margin_sd(runs, target, mode, horizon):.2f} standard deviations from the mean. "
-        f"All {len(hits)} seeds",
-        f"reach it, so at least {reach_bound(len(hits)):.0%} of seeds do (exact binomial bound, 95%); the median needs "
-        f"{target.steps_to_target} of {horizon} steps,",
-        f"and seeds differ by {sd_steps:.1%} (standard deviation over mean). A step of the harness's AdamW took "
-        f"{1e3 * target.reference_step_s:.2f} ms.",
+        f"{REFERENCE} sets the target: the easiest of",
+        "",
+        *(f"- {what}: {value:.4f}" for what, value in bounds(scoring, mode, horizon).items()),
+        "",
+        f"rounded to the easy side: {margin_sd(scoring, target, mode, horizon):.2f} standard deviations of "
+        f"{target.spread:g} from its mean final {metric}.",
+        f"All {len(found)} of its seeds reach the target, so at least {reach_bound(len(found)):.0%} of seeds do (exact "
+        "binomial bound, 95%); the",
+        f"median needs {target.steps_to_target} of {horizon} steps, and seeds differ by "
+        f"{statistics.stdev(found) / statistics.mean(found):.1%} (standard deviation over mean).",
+        f"A step of the harness's AdamW took {1e3 * target.reference_step_s:.2f} ms.",
         f"Runs: `{target.record}`; set by `python scripts/set_targets.py {runs[0].workload}`.",
         END,
     ]
     return "\n".join(lines)
+
+
+def _rows(runs: Sequence[SearchRun], name: str, value: float, mode: Mode, horizon: int) -> list[str]:
+    """Return the rows of a baseline: at its best point, and with a longer schedule where it ran so."""
+    tried = _tried(runs, name)
+    try:
+        best = best_point(runs, mode, horizon, name)
+    except WorkloadError:
+        return [f"| {name} | {tried} | - | - | - | diverged | - | - |"]
+    rows: list[str] = []
+    for label, point, end in (
+        (name, best, horizon),
+        (f"{name}, a schedule of {LONGER} step hints", longer(best), round(LONGER * horizon)),
+    ):
+        scoring = [run for run in runs if run.role == "scoring" and run.point == point]
+        if not scoring and rows:
+            continue
+        finals = _finals(scoring, end)
+        found = hits(scoring, value, mode, end)
+        spread = f" ± {statistics.stdev(finals):.4f}" if len(finals) > 1 else ""
+        cells = [
+            label,
+            "" if rows else tried,
+            *(point[1][k] for k in ("learning_rate", "weight_decay")),
+            len(scoring),
+            f"{statistics.mean(finals):.4f}{spread}" if finals else "-",
+            f"{len(found)} of {len(scoring)}",
+            round(statistics.median(found)) if found else "-",
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return rows
+
+
+def _curve(runs: Sequence[SearchRun], name: str, marks: Sequence[int], mode: Mode, horizon: int) -> str:
+    try:
+        scoring = scoring_runs(runs, mode, horizon, name)
+    except WorkloadError:
+        scoring = []
+    values = [[v for run in scoring if (v := at(run, step)) is not None] for step in marks]
+    return f"| {' | '.join([name, *(f'{statistics.median(v):.4f}' if v else '-' for v in values)])} |"
 
 
 def on_page(text: str, section: str) -> str:

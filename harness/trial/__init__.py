@@ -8,5 +8,7 @@ EXIT_HELD = 4
 """Another process holds the run folder."""
 EXIT_UNUSABLE = 5
 """The run folder cannot be used."""
+EXIT_MACHINE = 7
+"""The machine failed: a full disk, say. Nothing is recorded, so that the same command goes on from the checkpoint."""
 EXIT_DATA = 6
 """Data are missing. Nothing is recorded, so that the same command goes on once they are there."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import Control, Progress
-from harness.errors import SubmissionError
+from harness.errors import MachineError, SubmissionError
 from harness.program import confinement
-from harness.program.child import NoAnswerError, read_answer, read_line
+from harness.program.child import STOPPED_BY_OTHERS, NoAnswerError, read_answer, read_line
 from harness.program.discovery import Folder
 from harness.program.manifest import MAX_EXPORT_S, Manifest
 from harness.program.requests import ExportRequest, Job
@@ -50,7 +50,9 @@ class Controller:
         self._answer()  # it has built
 
     def ask(self, progress: Progress) -> Control | None:
-        """Return the submission's answer. Raises SubmissionError naming its line where it gives none."""
+        """Return the submission's answer. Raises SubmissionError naming its line where it gives none, MachineError
+        where somebody has killed the process.
+        """
         self._signal(signal.SIGCONT)
         self._say(asdict(progress))
         answer = self._answer().get("answer")
@@ -82,7 +84,12 @@ class Controller:
             self.close()
             raise SubmissionError(f"{self._ended}: {problem}") from None
         if not answer:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it has closed its answers, and may go on
+                self._process.wait(timeout=10)
+            code = self._process.poll()
             self.close()
+            if code is not None and -code in STOPPED_BY_OTHERS:
+                raise MachineError(f"{self._ended} by {signal.Signals(-code).name}; type the same again to go on")
             raise SubmissionError(f"{self._ended}, exit code {self._process.returncode}")
         if answer["error"]:
             self.close()

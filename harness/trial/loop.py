@@ -14,17 +14,19 @@ import jax
 import numpy as np
 
 from harness.api import Control, Progress
-from harness.errors import SubmissionError
+from harness.errors import MachineError, SubmissionError, beneath
+from harness.record import run_folder
 from harness.record.result import Measurement, Result, Status
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
+from harness.trial import evaluated
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import EVAL_VARIABLES, count
-from harness.trial.programs import Variables
+from harness.trial.programs import Variables, all_of
 from harness.trial.resume import Training, begin, save
 from harness.trial.setup import Kept, Setup, set_up
-from harness.trial.stopping import SAFETY, Ending, Spent, out_of_memory, stop_reason
+from harness.trial.stopping import LEAST_SAFETY_S, SAFETY, Ending, Spent, out_of_memory, stop_reason
 from harness.trial.trial_result import make_result
 
 MAX_UNREPORTED = 25
@@ -33,6 +35,9 @@ diverged is for its parameters to say.
 """
 
 ALONE = "ran without the yardstick beside it, which was one thing too many for the memory: wall clock alone"
+ASKED_AGAIN = (
+    "its controller was ended from outside, or ended itself, and was asked again: it may have answered otherwise"
+)
 
 
 def run_trial(
@@ -122,8 +127,12 @@ def ask_control(setup: Setup, training: Training) -> Control | None:
     means = {name: total / host.metric_steps for name, total in host.metric_sums.items()}
     host.control_calls += 1
     host.metric_sums, host.metric_steps = {}, 0
-    with setup.ledger.span("control"):
-        return setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
+    try:
+        with setup.ledger.span("control"):
+            return setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
+    except MachineError as error:
+        setup.folder.append("controller", durable=True, ended=str(error))  # no step, so that no attempt supersedes it
+        raise
 
 
 def train(setup: Setup, training: Training) -> Ending | None:
@@ -200,46 +209,66 @@ def spent(setup: Setup, training: Training) -> Spent:
         budget_s=getattr(timing.spent(ledger), timing.budget_clock),
         of_s=timing.budget,
         train_wall_s=ledger.totals()["train"].wall_s,
-        safety_s=SAFETY * setup.spec.budget_steps * training.host.baseline.step_s,
+        safety_s=max(SAFETY * setup.spec.budget_steps * training.host.baseline.step_s, LEAST_SAFETY_S),
         hopeless_s=limit if timing.past(limit, ledger) else None,
     )
 
 
 def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Result:
     """Evaluate the full splits once, for the record, and return the result. How the trial ended stands already: what
-    fails here is told beside the reason, and changes no status.
+    fails here is told beside the reason, and changes no status. Raises MachineError where it is the machine that fails,
+    so that the record is whole once the trial has gone on.
     """
     setup.prepared.yardstick.stop()
     full: dict[str, dict[str, float | None]] = {}
-    reason = ending.reason
+    reason, kept = ending.reason, None
     if ending.status not in (Status.INTERRUPTED, Status.DIVERGED, Status.HOPELESS):
+        spent, budget_s = training.timing.spent(setup.ledger), training.timing.budget
         setup.folder.append(
-            "decided", durable=True, step=training.host.step, status=ending.status, reason=ending.reason
-        )
+            "decided", durable=True, step=training.host.step, status=ending.status, reason=ending.reason, spent=spent,
+            budget_s=budget_s,
+        )  # fmt: skip
         setup.folder.append("phase", phase="finish")
         try:
-            full = full_splits(setup, training)
+            training.variables = training.variables or variables_of(setup, training)
+            full = full_splits(setup, training.variables)
             setup.folder.append("final", step=training.host.step, metrics=full)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it came after the result
-            reason += f"; the full splits could not be evaluated: {type(error).__name__}: {error}".splitlines()[0]
+            kept = keep(setup, training.host.step, training.variables)
+        except Exception as error:
+            if (trouble := beneath(error)) is not None:
+                raise trouble from error
+            what = "what was evaluated could not be saved" if full else "the full splits could not be evaluated"
+            reason += f"; {what}: {type(error).__name__}: {error}".splitlines()[0]
+    asked_again = any(e["event"] == "controller" for e in run_folder.read_events(setup.folder.path))
+    flagged = [text for text, so in ((ALONE, training.timing.alone), (ASKED_AGAIN, asked_again)) if so]
     return make_result(
         setup.spec, ending.status, reason, training.host, training.timing, setup.ledger, state=training.state,
         cost=setup.cost, full=full, attempt=attempt, fingerprint=dict(setup.fingerprint),
         card=setup.watch.summary(), memory_bytes=setup.programs.memory_bytes,
-        flagged=setup.prepared.submission.manifest.flagged + ((ALONE,) if training.timing.alone else ()),
+        flagged=(*setup.prepared.submission.manifest.flagged, *flagged),
+        evaluated=kept,
     )  # fmt: skip
 
 
-def full_splits(setup: Setup, training: Training) -> dict[str, dict[str, float | None]]:
+def keep(setup: Setup, step: int, variables: Variables) -> str:
+    """Save what was evaluated, so that others can evaluate it again; return its hash."""
+    with setup.ledger.span("checkpoint"):
+        kept = evaluated.save(setup.folder.path, setup.programs.contract, *jax.device_get(variables))
+    setup.folder.append("evaluated", step=step, sha256=kept)
+    return kept
+
+
+def full_splits(setup: Setup, variables: Variables) -> dict[str, dict[str, float | None]]:
     """Return the metrics of the whole validation and test splits."""
-    prepared, variables = setup.prepared, training.variables or variables_of(setup, training)
+    prepared = setup.prepared
     full: dict[str, dict[str, float | None]] = {}
-    for name in ("validation", "test"):
-        arrays = jax.device_put(dict(getattr(prepared.splits, name)))
-        if name not in prepared.full:
-            with setup.ledger.span("compile"):
-                prepared.full[name] = prepared.programs.full[name].lower(*variables, arrays).compile()
+    splits = {name: dict(getattr(prepared.splits, name)) for name in ("validation", "test")}
+    if not prepared.full:
+        with setup.ledger.span("compile"):
+            lowered = {name: prepared.programs.full[name].lower(*variables, splits[name]) for name in splits}
+            prepared.full, _ = all_of({name: lowered[name].compile for name in splits}, 2)
+    for name, arrays in splits.items():
         with setup.ledger.span("eval"):
-            values = jax.device_get(prepared.full[name](*variables, arrays))
+            values = jax.device_get(prepared.full[name](*variables, jax.device_put(arrays)))
         full[name] = {metric: float(value) for metric, value in values.items()}
     return full

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.machine import children, flags, hardware
 from harness.program import discovery
+from harness.program.manifest import WAYS
 from harness.record import run_folder
 from harness.record.spec import Options, TrialSpec, short_hash
 
@@ -58,11 +59,14 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
         for split, arrays in data.shapes.items()
     }
     train = splits["train"]
-    programs = compile_programs(data, own, submission, train, splits["validation_slice"], platform=spec.device)
-    compile_yardstick(own, data, train, platform=spec.device)
     state = shapes_of(submission.manifest.contract)
-    for name, evaluate in programs.full.items():
-        evaluate.lower(state.params, state.model_state, splits[name]).compile()
+    for way in WAYS:  # the trial tries out on the card which it takes
+        if own.manifest.has(way) and submission.manifest.has(way):
+            slice_ = splits["validation_slice"]
+            programs = compile_programs(data, own, submission, train, slice_, platform=spec.device, way=way)
+            compile_yardstick(own, data, train, platform=spec.device, way=way)
+            for name, evaluate in programs.full.items():
+                evaluate.lower(state.params, state.model_state, splits[name]).compile()
 
 
 def main(argv: list[str]) -> int:

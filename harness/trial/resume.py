@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from harness.api import TrainState
-from harness.errors import RunFolderError
+from harness.errors import MachineError, RunFolderError
 from harness.machine import hardware
-from harness.record import plain_data
+from harness.record import plain_data, run_folder
 from harness.record.readings import Reading
+from harness.trial.checkpoints import Arrays, DamagedError
 from harness.trial.host_state import HostState
 from harness.trial.programs import Variables, named, unnamed, variables_function
 from harness.trial.setup import Setup
@@ -40,7 +41,8 @@ class Training:
 
 def begin(setup: Setup, *, alone: bool = False) -> Training:
     """Make the first state, and start the yardstick; where an earlier attempt left a checkpoint, go on from it with its
-    clock. With `alone` the yardstick runs before there is a state, and never beside it.
+    clock. One that is damaged, or ahead of the log, is removed, and the trial begins anew. With `alone` the yardstick
+    runs before there is a state, and never beside it.
     """
     ledger, prepared = setup.ledger, setup.prepared
     host = HostState(batch_size=setup.spec.batch_size)
@@ -50,7 +52,7 @@ def begin(setup: Setup, *, alone: bool = False) -> Training:
     with ledger.span("init"):
         state = jax.block_until_ready(prepared.programs.init(setup.inputs))
     contract = prepared.programs.contract
-    saved = setup.checkpoints.load(named(contract, state))
+    saved = load(setup, named(contract, state))
     if saved is not None:
         arrays, data = saved
         check_settings(data.get("settings"), hardware.settings(), str(setup.folder.path))
@@ -61,6 +63,29 @@ def begin(setup: Setup, *, alone: bool = False) -> Training:
             prepared.yardstick.start(state.params, state.model_state)
             host.baseline.begin(*prepared.yardstick.run(ledger.totals()["train"].wall_s))
     return Training(state, host, Timing(setup.spec, host, alone))
+
+
+def load(setup: Setup, like: Arrays) -> tuple[dict[str, jax.Array], dict[str, Any]] | None:
+    """Return what an earlier attempt saved; None where there is nothing to go on from."""
+    try:
+        saved = setup.checkpoints.load(like)
+        if saved is not None:
+            check_log(run_folder.read_events(setup.folder.path), taken_up(saved[1]))
+    except DamagedError as error:
+        setup.folder.append("phase", phase="anew", why=f"the checkpoint cannot be gone on from: {error}")
+        setup.checkpoints.discard()
+        return None
+    return saved
+
+
+def check_log(events: Sequence[Mapping[str, Any]], host: HostState) -> None:
+    """Raise DamagedError where the log does not hold all that led to a checkpoint: lines of it are lost."""
+    upto = [event for event in events if event.get("step", host.step + 1) <= host.step]
+    steps = sum(len(event["metrics"]["loss"]) for event in upto if event["event"] == "chunk")
+    measured = sum(event["event"] == "measurement" for event in upto)
+    if (steps, measured) != (host.step, len(host.measurements)):
+        held = f"{host.step} steps and {len(host.measurements)} measurements"
+        raise DamagedError(f"it has {held}, the log {steps} and {measured} of them")
 
 
 def run_alone(setup: Setup, host: HostState) -> None:
@@ -97,6 +122,11 @@ def save(setup: Setup, training: Training) -> None:
         totals = setup.ledger.totals()
         held = {"host": training.host, "ledger": totals, "settings": hardware.settings()}
         arrays = named(setup.programs.contract, training.state)
-        setup.checkpoints.save(training.host.step, arrays, plain_data.to_plain(held))
+        try:
+            setup.checkpoints.save(training.host.step, arrays, plain_data.to_plain(held))
+        except Exception as error:  # tensorstore tells of a full disk in words of its own
+            line = str(error).strip().partition("\n")[0]
+            told = f"{setup.checkpoints.path}: the checkpoint of step {training.host.step} cannot be written ({line})"
+            raise MachineError(f"{told}; free some space there, then type the same again to go on") from error
     t = sum(reading.wall_s for reading in totals.values())
     setup.folder.append("checkpoint", durable=True, t=t, step=training.host.step)

@@ -6,7 +6,9 @@ it (`Kept`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from harness.errors import SubmissionError
-from harness.machine import backend, nvml
+from harness.machine import backend, hardware, nvml
 from harness.program import discovery, seeds, store
 from harness.program.draws import Arrays, Keys
 from harness.program.identity import check_identity
@@ -128,7 +130,10 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     inputs = Inputs(keys, tuple(jax.device_put(jnp.float32(value)) for value in values))
     cost = cost_of(own, submission)
     folder.append("phase", phase="warmup", compile_s=prepared.programs.compile_s, cost=cost)
+    source = Path(options.submission_path)
     fingerprint = backend.fingerprint() | {
+        "git": hardware.git(source),
+        "submission_git": hardware.committed(source),
         "hashes": {"workload": spec.workload_hash, "submission": spec.submission_hash},
         "exported_by": submission.sources.get("versions", {}) | submission.sources.get("requires", {}),
         "confinement": submission.sources.get("confinement", {}),
@@ -137,7 +142,7 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
     job = Job("", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps)
-    controller = Controller(Path(options.submission_path), job, submission) if submission.contract.control else None
+    controller = Controller(source, job, submission) if submission.contract.control else None
     return Setup(spec, options, folder, ledger, prepared, inputs, checkpoints, controller, watch, fingerprint, cost)
 
 
@@ -168,13 +173,16 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
     keys = Keys(*[stream_of(spec, "warmup")] * len(Keys._fields))
     with ledger.span("warmup"):
         way, why = choose_way(own, submission, data, train, keys, platform=spec.device)
-    with ledger.span("compile"):
-        programs = compile_programs(
-            data, own, submission, train, validation_slice, platform=spec.device, way=way,
-            threads=1 if spec.score_compile else 2,
-        )  # fmt: skip
-    with ledger.span("warmup"):
-        yardstick = make_yardstick(own, data, train, keys, platform=spec.device, way=way)
+    make = functools.partial(make_yardstick, own, data, train, keys, platform=spec.device, way=way)
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(make) if spec.device == "cpu" and not spec.score_compile else None
+        with ledger.span("compile"):
+            programs = compile_programs(
+                data, own, submission, train, validation_slice, platform=spec.device, way=way,
+                threads=1 if spec.score_compile else 2,
+            )  # fmt: skip
+        with ledger.span("warmup"):
+            yardstick = beside.result() if beside else make()
     prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, yardstick, (way, why))
     with ledger.span("warmup"):
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.errors import MachineError
 from harness.record.result import Status
 from harness.record.spec import TrialSpec
 from harness.trial.host_state import HostState
 
 SAFETY = 10  # a trial is stopped at so many times its budget in wall seconds, whatever the ranking clock says
+LEAST_SAFETY_S = 10.0  # and not before: a stall of the machine is longer than the whole budget of a toy
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, the host's or the device's."""
+    """Whether an error says that memory did not suffice, the host's or the device's; a full disk is another thing."""
+    if isinstance(error, MachineError | OSError):
+        return False
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
@@ -42,14 +46,16 @@ class Spent:
 
 
 def stop_reason(spec: TrialSpec, host: HostState, spent: Spent, *, interrupted: bool) -> Ending | None:
-    """Return why the trial ends after this chunk, the first reason that holds; None where it goes on."""
+    """Return why the trial ends after this chunk, the first reason that holds; None where it goes on. The budget of a
+    smoke test is its steps.
+    """
     if spec.stop == "target" and host.measurements and host.measurements[-1].met:
         return Ending(Status.TARGET_REACHED, f"{spec.metric} met {spec.target} at step {host.step}")
     if spec.max_steps is not None and host.step >= spec.max_steps:
         return Ending(Status.HORIZON_REACHED, f"max_steps={spec.max_steps} done")
     if spec.stop == "horizon" and host.examples >= spec.horizon * spec.batch_size:
         return Ending(Status.HORIZON_REACHED, f"all {spec.horizon} steps of the horizon done")
-    if spec.stop == "target" and spent.budget_s >= spent.of_s:
+    if spec.stop == "target" and spec.max_steps is None and spent.budget_s >= spent.of_s:
         return Ending(Status.BUDGET_EXHAUSTED, f"{spent.budget_s:.1f} s of {spent.of_s:.1f} s spent")
     if spec.stop == "target" and spent.hopeless_s is not None:
         rival = f"another trial of its study reached the target in {spent.hopeless_s:.4g} on the {spec.clock} clock"

@@ -35,6 +35,7 @@ from harness.record import plain_data
 from harness.record.spec import Mode
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Programs, Variables, compile_programs
 from harness.trial.sweep_messages import Answer, Request
+from harness.trial.ways import choose_way
 
 
 @dataclass
@@ -112,8 +113,10 @@ class Sweep:
             contract = program.manifest.contract
             if contract.control or len(contract.batch_sizes) > 1:
                 raise SubmissionError(f"{request.submission}: control and batch sizes need whole trials, not a sweep")
+            platform, keys = _platform(), Keys(*[seeds.stream(0, 0, 0, "warmup")] * len(Keys._fields))
+            way, _ = choose_way(self._own, program, self._data, self._train, keys, platform=platform)
             self._programs[request.program] = compile_programs(
-                self._data, self._own, program, self._train, self._slice, platform=_platform(), dispatch_steps=1
+                self._data, self._own, program, self._train, self._slice, platform=platform, way=way, dispatch_steps=1
             )
         return self._programs[request.program]
 

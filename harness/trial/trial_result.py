@@ -36,7 +36,7 @@ def make_result(
     spec: TrialSpec, status: Status, reason: str, host: HostState, timing: Timing, ledger: Ledger, *,
     state: TrainState, cost: Mapping[str, dict[str, float | bool]], full: Mapping[str, dict[str, float | None]],
     attempt: int, fingerprint: dict[str, Any], card: dict[str, Any] | None = None, memory_bytes: int | None = None,
-    flagged: tuple[str, ...] = (),
+    flagged: tuple[str, ...] = (), evaluated: str | None = None,
 ) -> Result:  # fmt: skip
     """Put together the record of the end."""
     values = [m.metrics[spec.metric] for m in host.measurements]
@@ -65,6 +65,7 @@ def make_result(
         peak_bytes=memory_bytes or backend.peak_bytes(),
         state_bytes=sizes(state),
         final_hash=state_hash(state),
+        evaluated=evaluated,
         attempts=attempt,
         bitwise=spec.device == "cpu" or spec.deterministic or attempt == 1,
         fingerprint=fingerprint,

@@ -20,11 +20,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, HarnessError, RunFolderError
+from harness.errors import DataError, HarnessError, MachineError, RunFolderError, beneath, of_machine
 from harness.machine import flags, hardware
 from harness.machine.allocator import keep_memory
 from harness.machine.nvml import energy_counter
@@ -32,7 +33,7 @@ from harness.record import run_folder
 from harness.record.result import Result, Status
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
-from harness.trial import EXIT_DATA, EXIT_HELD, EXIT_UNUSABLE, priming
+from harness.trial import EXIT_DATA, EXIT_HELD, EXIT_MACHINE, EXIT_UNUSABLE, priming
 from harness.trial.clock import Ledger
 
 
@@ -105,6 +106,10 @@ class Work:
         except RunFolderError as error:
             print(error, file=sys.stderr, flush=True)
             return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
+        except (MachineError, OSError) as error:  # no submission runs in this process
+            with suppress(OSError):
+                print(error if isinstance(error, MachineError) else of_machine(error), file=sys.stderr, flush=True)
+            return EXIT_MACHINE
         return 0
 
     def _run(self, spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
@@ -116,11 +121,14 @@ class Work:
         (folder.path / "result.json").unlink(missing_ok=True)  # that of an interruption
 
         ledger = Ledger(offset_s, energy_now=energy_counter(spec.device))
+        thrown = False
 
         def on_signal(*_: Any) -> None:
+            nonlocal thrown
             self._stop.set()
             decided = any(event["event"] == "decided" for event in run_folder.read_events(folder.path))
             if not decided and ledger.current in ("setup", "compile", "warmup", "init"):
+                thrown = True
                 raise KeyboardInterrupt  # nothing trained yet, so nothing to save
 
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -136,11 +144,15 @@ class Work:
 
             self._kept = self._kept or Kept()
             result = run_trial(spec, options, folder, ledger, self._stop.is_set, attempt, self._kept)
-        except (DataError, RunFolderError):
+        except (DataError, RunFolderError, MachineError, OSError):
             raise
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a status with a reason; the traceback goes to worker.log
+        except (Exception, KeyboardInterrupt) as error:
             self._kept = None
-            result = ended(error, spec, options, ledger, attempt)
+            if not thrown and (trouble := beneath(error)) is not None:
+                traceback.print_exception(error)
+                raise trouble from error
+            # An extension that is loaded at that moment makes an ImportError of the interruption.
+            result = ended(KeyboardInterrupt() if thrown else error, spec, options, ledger, attempt)
         folder.write_result(result)
 
 
@@ -221,6 +233,7 @@ def end_with_parent(on_line: Callable[[Path], None] = lambda path: None) -> None
 if __name__ == "__main__":
     keep_memory()
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)  # all is written; taking the runtime down in order would be time that no span holds

@@ -31,6 +31,7 @@ from harness.program.workload import Data
 from harness.record.readings import Reading
 from harness.trial.host_state import Baseline
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Step, compile_yardstick, variables_function
+from harness.trial.ways import choose_way
 
 SHARE: dict[Device, float] = {"cpu": 0.075, "gpu": 0.01}  # of the program's training time
 RUN_CALLS: dict[Device, int] = {"cpu": 2, "gpu": 2}  # calls of the step that count, in a run
@@ -123,8 +124,10 @@ def main(argv: list[str]) -> int:
     own = processes.workload_program(folder, platform=platform)
     data: Data = discovery.load_data(folder)
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    yardstick = make_yardstick(own, data, jax.device_put(dict(data.load().train)), keys, platform=platform, way="xla")
-    yardstick.start(*jax.jit(variables_function(own))(keys.init))
+    train = jax.device_put(dict(data.load().train))
+    way, _ = choose_way(own, own, data, train, keys, platform=platform)
+    yardstick = make_yardstick(own, data, train, keys, platform=platform, way=way)
+    yardstick.start(*jax.jit(variables_function(own, way))(keys.init))
     baseline, began = Baseline(), time.perf_counter()
     while time.perf_counter() - began < ALONE_S or baseline.runs < 3:
         baseline.enter(*yardstick.run(0.0))

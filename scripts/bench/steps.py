@@ -1,4 +1,4 @@
-"""Rows (a) and (d): the step by itself, its share of the device's ceiling, and what each submission's step costs."""
+"""The harness's AdamW step by itself, its share of the device's ceiling, and what each submission's step costs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from harness.api import TrainState
 from harness.errors import HarnessError
 from harness.machine.flags import Device
 from harness.program import discovery, processes, seeds, submission
@@ -37,20 +38,23 @@ def device() -> Device:
     return "gpu" if jax.default_backend() == "gpu" else "cpu"
 
 
-def ceiling(size: int, seconds: float) -> float:
-    """Return the FLOP/s of a product of two size x size matrices in bf16; of random numbers, since zeros take less
-    power and are faster.
+CALLS = 10  # that are waited for together
+
+
+def ceiling(size: int, seconds: float, dtype: Any = jnp.bfloat16) -> float:
+    """Return the FLOP/s of a product of two size x size matrices, measured for so many seconds; of random numbers,
+    since zeros take less power and are faster.
     """
-    a, b = (jax.random.normal(key, (size, size), jnp.bfloat16) for key in jax.random.split(jax.random.key(0)))
+    a, b = (jax.random.normal(key, (size, size), dtype) for key in jax.random.split(jax.random.key(0)))
     multiply = jax.jit(lambda a, b: a @ b)
     jax.block_until_ready(multiply(a, b))
     times: list[float] = []
-    while sum(times) < seconds:
+    while sum(times) * CALLS < seconds:
         start = time.perf_counter()
-        for _ in range(10):
+        for _ in range(CALLS):
             product = multiply(a, b)
         jax.block_until_ready(product)
-        times.append((time.perf_counter() - start) / 10)
+        times.append((time.perf_counter() - start) / CALLS)
     return 2.0 * size**3 / statistics.median(times)
 
 
@@ -58,16 +62,21 @@ class HarnessSteps:
     """The yardstick's compiled step, `dispatch` of them a call."""
 
     def __init__(self, folder: discovery.Folder, variant: str | None, train: Any, dispatch: int):
-        self._inputs, self._train, self.dispatch = Inputs(keys()), train, dispatch
+        self.inputs, self._train, self.dispatch = Inputs(keys()), train, dispatch
         platform = device()
         own, data = processes.workload_program(folder, variant, platform), discovery.load_data(folder, variant)
         data = dataclasses.replace(data, info=dataclasses.replace(data.info, dispatch_steps={platform: dispatch}))
         way, self.way = choose_way(own, own, data, train, keys(), platform=platform)
         start = time.perf_counter()
-        begin, self._step = compile_yardstick(own, data, train, platform=platform, way=way)
+        self._begin, self.step = compile_yardstick(own, data, train, platform=platform, way=way)
         self.compile_s = time.perf_counter() - start
-        self._state = begin(*jax.jit(variables_function(own, way))(keys().init))
+        self._variables, self.contract = jax.jit(variables_function(own, way)), own.manifest.contract
+        self._state = self.begin()
         self.run(2)
+
+    def begin(self) -> TrainState:
+        """Return the state before the first step."""
+        return self._begin(*self._variables(self.inputs.keys.init))
 
     def run(self, calls: int) -> float:
         """Make so many calls and return seconds per step."""
@@ -75,8 +84,8 @@ class HarnessSteps:
         start = time.perf_counter()
         for number in range(calls):
             if number % (MAX_CHUNK_STEPS // self.dispatch) == 0:
-                order = self._step.order(self._state, self._inputs)
-            self._state, metrics = self._step(self._state, self._inputs, self._train, order)
+                order = self.step.order(self._state, self.inputs)
+            self._state, metrics = self.step(self._state, self.inputs, self._train, order)
         jax.block_until_ready((self._state, metrics))
         return (time.perf_counter() - start) / calls / self.dispatch
 

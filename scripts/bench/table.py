@@ -1,4 +1,4 @@
-"""The table of what scripts/bench_gpu.py has measured, beside its goals on an H200."""
+"""The table of what scripts/bench_gpu.py has measured, beside its goals on a card."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from bench.journal import Journal
 
 from harness.program import discovery
 
-GOALS = {"lm_books": 0.45, "mae_small_cifar10": 0.35, "resnet18_cifar10": 0.30}  # share of the ceiling
-LOOP, TORCH, EVALUATION, SPREAD = 0.98, 1.0, 0.05, 0.01
+GOALS = {"lm_books": 0.50, "mae_small_cifar10": 0.40, "resnet18_cifar10": 0.36}  # share of the ceiling
+LOOP, TORCH, EVALUATION, SPREAD = 0.98, 1.1, 0.02, 0.01
 
 
-def show(journal: Journal, workloads: Sequence[str]) -> None:
+def show(journal: Journal, workloads: Sequence[str], rows: Sequence[str] = "abcdeg") -> None:
     """Print it as Markdown."""
     about = ", ".join(f"{name} {value}" for name, value in journal.context.items() if name != "small")
     print(f"\n{about}{'; small forms, which say nothing about speed' if journal.context.get('small') else ''}\n")
     print("| row | workload | measured | value | goal |\n|---|---|---|---|---|")
-    for row in "abcdeg":
+    for row in rows:
         for workload in workloads:
             record = journal.find(row, workload, discovery.find("workloads", workload).source_hash)
             for what, value, goal in lines(row, workload, record["values"]) if record else [("not measured", "-", "")]:
@@ -43,7 +43,11 @@ def lines(row: str, workload: str, v: dict[str, Any]) -> list[tuple[str, str, st
             (f"{v['unit']} per second", f"{v['units_per_s']:.4g}", ""),
             ("model TFLOP a step; TFLOP/s", f"{v['model_tflop_per_step']:.4g}; {v['model_tflop_per_s']:.4g}", ""),
             ("bf16 ceiling, TFLOP/s", f"{v['ceiling_tflop_per_s']:.4g}", ""),
-            ("share of the ceiling", f"{v['share_of_ceiling']:.1%}", f"{GOALS[workload]:.0%}"),
+            (
+                "share of the ceiling",
+                f"{v['share_of_ceiling']:.1%}",
+                f"{GOALS[workload]:.0%}" if workload in GOALS else "",
+            ),
             *((name, text, "") for name, text in v["choices"].items()),
         ]
     if row == "b":
@@ -59,7 +63,7 @@ def lines(row: str, workload: str, v: dict[str, Any]) -> list[tuple[str, str, st
     if row == "c":
         return [
             (f"PyTorch {v['torch']}, harness, ms a step", f"{v['torch_ms']:.3g}, {v['harness_ms']:.3g}", ""),
-            ("times as fast as PyTorch", f"{v['times_as_fast']:.2f}", f"{TORCH:g}, better {1.1:g}"),
+            ("times as fast as PyTorch", f"{v['times_as_fast']:.2f}", f"{TORCH:g}"),
         ]
     if row == "d":
         ratios = ((name, "-" if r is None else f"{r:.2f}") for name, r in v["step_over_adamw"].items())

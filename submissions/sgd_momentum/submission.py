@@ -1,4 +1,5 @@
-"""SGD with Nesterov momentum, weight decay in the gradient, linear warm-up and linear decay: the plain baseline."""
+"""SGD with Nesterov momentum, gradients clipped by their norm, weight decay added to them, linear warm-up and linear
+decay: the plain baseline."""
 
 import jax
 import optax
@@ -12,6 +13,7 @@ DECAYED = {ParamKind.MATRIX, ParamKind.CONV, ParamKind.HEAD, ParamKind.EMBEDDING
 def build(task: TaskView, hp) -> optax.GradientTransformation:
     schedule = warmup_linear(hp["learning_rate"], round(hp["horizon"] * task.step_hint), hp["warmup_fraction"])
     return optax.chain(
+        optax.clip_by_global_norm(hp["clip_norm"]),
         optax.add_decayed_weights(
             hp["weight_decay"], mask=jax.tree.map(lambda info: info.kind in DECAYED, task.param_info)
         ),

@@ -6,10 +6,12 @@ A workload for an accelerator is checked in its small form; of the whole one the
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -360,6 +362,26 @@ def test_data_of_other_shapes_than_stated_are_refused() -> None:
     wrong = replace(data, shapes={**data.shapes, "test": {"x": ((1, 16), "float32")}})
     with pytest.raises(WorkloadError, match=r"quadratic: test has the arrays .*512, 16.* stated are .*\(1, 16\)"):
         wrong.load()
+    stated = {split: shapes for split, shapes in data.shapes.items() if split != "test"}
+    with pytest.raises(WorkloadError, match=r"quadratic: test has the arrays .*512, 16.* stated are \{\}"):
+        replace(data, shapes=stated).load()
+    more = replace(data, info=replace(data.info, num_train_examples=4096))
+    with pytest.raises(WorkloadError, match=r"train has the arrays .*2048, 16.*, num_train_examples is 4096"):
+        more.load()
+
+
+def test_a_model_loads_no_data_of_other_shapes_than_stated(tmp_path: Path) -> None:
+    """`harness check --debug`, the losses of `harness.trial.golden` and scripts take the data from the workload."""
+    folder = tmp_path / "workloads" / "quadratic"
+    shutil.copytree(FOLDERS["quadratic"].path, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    model = (folder / "model.py").read_text()
+    assert "splits=data.load," in model
+    (folder / "model.py").write_text(model.replace("splits=data.load,", "splits=data.splits,"))
+    text = (folder / "workload.py").read_text()
+    (folder / "workload.py").write_text(text.replace('{"x": ((INPUTS,)', '{"x": ((INPUTS + 1,)'))
+    workload = discovery.load_workload(discovery.Folder("workloads", "quadratic", folder))
+    with pytest.raises(WorkloadError, match=r"quadratic: train has the arrays .*2048, 16.* stated are .*2048, 17"):
+        workload.splits()
 
 
 def test_data_need_no_model_library() -> None:

@@ -80,11 +80,22 @@ def test_debug_shows_what_is_printed(tmp_path: Path, capfd) -> None:
         (folder / file).write_text((folder / file).read_text().replace(old, new))
     assert cli.main(["check", str(folder), "--debug"]) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0] == "prints on quadratic: in one process, for debugging; nothing is checked"
+    assert lines[0] == f"{folder} on quadratic: in one process, for debugging; nothing is checked"
     assert [line for line in lines if line.startswith("at ")] == [f"at {n}" for n in range(20)]
-    assert lines[-1].startswith("step 20: loss ")
+    assert lines[-2].startswith("step 20: loss ")
+    assert lines[-1] == f"what Python keeps between steps shows in `harness check {folder}` alone, without --debug"
     assert cli.main(["check", f"{ROOT}/tests/faults/calls_back", "--debug", "--workload", "shrunk_gpt"]) == 1
     assert "ValueError: seven is too many" in capfd.readouterr().err
+
+
+def test_debug_of_a_single_file_names_the_file(tmp_path: Path, capfd, monkeypatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import optax\nDEFAULTS = {'lr': 0.1}\nbuild = lambda t, hp: optax.sgd(hp['lr'])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", "mine.py", "--debug"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("mine.py on quadratic: ") and "`harness check mine.py` alone" in lines[-1]
 
 
 VECTORS = """

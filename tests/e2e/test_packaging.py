@@ -1,11 +1,14 @@
 """The wheel's content, the lock, and what the two commands say when they cannot start."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from collections.abc import Iterator
 from itertools import chain
@@ -40,13 +43,18 @@ def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+def wheel_file(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built offline with the locked hatchling."""
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
     subprocess.run(command, cwd=source_tree, check=True, capture_output=True, timeout=120)
     (path,) = out.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(wheel_file) as archive:
         yield archive
 
 
@@ -80,6 +88,36 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "License-Expression: Apache-2.0" in wheel.read(f"{info}/METADATA").decode()
     assert "harness = harness.cli.main:main" in wheel.read(f"{info}/entry_points.txt").decode()
+
+
+def test_the_wheel_works_without_a_clone(wheel_file: Path, tmp_path: Path) -> None:
+    """Install the wheel in an empty environment and run what it brings, in an empty folder.
+
+    The dependencies are those of this environment, so that no second jax is downloaded. That the versions which an
+    installer finds in a registry fit together is not shown here.
+    """
+    place, home = tmp_path / "empty", tmp_path / "environment"
+    place.mkdir()
+    venv.create(home, with_pip=True)
+    (site,) = home.glob("lib/python3*/site-packages")
+    known = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HARNESS_CACHE": str(tmp_path / "cache")}
+
+    def call(*words: str) -> str:
+        command = [str(home / "bin" / words[0]), *words[1:]]
+        done = subprocess.run(command, cwd=place, env=known, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    call("python", "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", str(wheel_file))
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # the .pth files there do not count
+
+    (adamw,) = json.loads(call("harness", "show", "adamw", "--json"))["found"]
+    assert Path(adamw["path"]) == site / "harness/_bundled/submissions/adamw"
+    table = call("harness", "run", "adamw", "nadamw", "workload=quadratic", "stop=horizon", "device=cpu")
+    assert re.search(r"^nadamw +horizon_reached ", table, re.MULTILINE)
+    scored = json.loads(call("harness", "score", "--json"))
+    assert scored["status"] == {name: {"quadratic": "horizon_reached"} for name in ("adamw", "nadamw")}
+    assert sorted(path.name for path in place.iterdir()) == ["runs"]
 
 
 def test_editable_install_copies_nothing(source_tree: Path, tmp_path: Path) -> None:

@@ -16,25 +16,10 @@ from harness.record.result import Result, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 
-BARE = """if True:
-    import sys
-    from importlib.abc import MetaPathFinder
 
-    class Missing(MetaPathFinder):
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] in ("hydra", "omegaconf", "antlr4", "rich", "tensorboard", "sklearn", "pynvml"):
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    sys.meta_path.insert(0, Missing())
-"""
-
-
-def test_a_plan_runs_without_hydra(tmp_path):
+def test_a_plan_runs_without_hydra(tmp_path, bare):
     run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", f"out={tmp_path / 'here'}"])
     plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)
-    bare = tmp_path / "bare"  # every Python started below is without them, the trials' own too
-    bare.mkdir()
-    (bare / "sitecustomize.py").write_text(BARE)
     command = [
         sys.executable,
         "-m",

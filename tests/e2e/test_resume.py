@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from harness.record import run_folder
 from harness.record.result import UNFINISHED, Status
+from harness.trial import EXIT_MACHINE
 
 STEPS = 72
 
@@ -62,8 +64,46 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(make_trial, run_worker, star
     assert sum(r.wall_s for r in resumed.result.ledger.values()) == pytest.approx(resumed.result.wall_s)
 
 
-def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, start_worker, tmp_path):
-    whole = run_worker(make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "whole"))
+@pytest.fixture(scope="module")
+def whole(trial_below, run_worker, tmp_path_factory):
+    """A trial that nothing disturbs."""
+    out = tmp_path_factory.mktemp("whole")
+    return run_worker(trial_below(out, "lm_grammar", "adamw", stop="horizon", max_steps=STEPS))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are set")
+@pytest.mark.parametrize(
+    ("what", "after", "limit"),
+    [
+        ("the checkpoint of step", "checkpoint", lambda path: 256 * 1024),  # logs are smaller, arrays larger
+        ("log.jsonl: File too large", "checkpoint", lambda path: (path / "log.jsonl").stat().st_size + 20),
+        ("result.json: File too large", "decided", lambda path: (path / "log.jsonl").stat().st_size + 700),
+    ],
+    ids=["checkpoint", "log", "result"],
+)
+def test_a_disk_that_is_full_is_no_failure_and_the_trial_goes_on(
+    make_trial, run_worker, start_worker, whole, tmp_path, what, after, limit
+):
+    """A limit on the size of files stands in for the disk: each write beyond it fails as on a full one."""
+    short = {} if after == "checkpoint" else {"max_steps": 1}
+    path = make_trial("lm_grammar", "adamw", **({"stop": "horizon", "max_steps": STEPS, "checkpoint_s": 0.0} | short))
+    worker = start_worker(path)
+    worker.wait_for(lambda: events(path, after))
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (limit(path), resource.RLIM_INFINITY))
+    assert worker.wait(60) == EXIT_MACHINE
+    assert what in (path / "worker.log").read_text()
+    assert not (path / "result.json").exists()
+    assert run_folder.read_trial(path).status == Status.INTERRUPTED
+
+    resumed = run_worker(path)
+    assert resumed.status == Status.HORIZON_REACHED
+    assert not [p for p in path.rglob("*") if p.name.startswith(".") or "tmp" in p.name]
+    if not short:
+        assert events(path, "attempt")[-1]["resume_step"] > 0, "it goes on from the checkpoint that was whole"
+        assert resumed.result.final_hash == whole.result.final_hash
+
+
+def test_ctrl_c_saves_and_goes_on(make_trial, run_worker, start_worker, tmp_path, whole):
     path = make_trial("lm_grammar", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "stopped")
     worker = start_worker(path)
     worker.wait_for(lambda: events(path, "chunk"))

@@ -104,6 +104,52 @@ def test_a_held_out_variant_runs_to_its_end_and_is_not_scored(desk):
     assert "quadratic has no variant 'norm'" in wrong.stderr
 
 
+VARIED = """
+import dataclasses
+from harness.program.workload import held_out
+_data = data
+INFO = dataclasses.replace(INFO, variants=("wide", "batch"), target=dataclasses.replace(INFO.target, spread=0.001))
+def data(variant=None): return dataclasses.replace(_data(), info=held_out(INFO, variant))
+def load(variant=None):
+    from .model import make
+    return make(data(variant))
+"""
+"""Appended to a toy: variants of its own, and a spread. `wide` changes nothing."""
+
+
+def test_variants_are_compared_with_the_workload_itself_and_adamw(desk):
+    folder = desk / "workloads" / "toy"
+    shutil.copytree(ROOT / "workloads/quadratic", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (folder / "workload.py").read_text().replace('name="quadratic"', 'name="toy"')
+    (folder / "workload.py").write_text(text + VARIED)
+    words = ("run", "nadamw", "workload=toy", "variant=all", "tensorboard=false", "device=cpu")
+    done = harness(*words)
+    assert done.returncode == 0, done.stderr
+    assert "adamw is added, at its defaults" in done.stdout
+    assert {p.name for p in (desk / "runs").iterdir()} >= {"toy+unchanged", "toy+wide", "toy+batch"}
+    assert not (desk / "runs/toy").exists()
+    found = json.loads(harness("score", "--variants", "--json").stdout)["workloads"]["toy"]
+    assert (found["steps"], found["spread"]) == (200, 0.001)
+    last: dict[tuple[str, str], float] = {}
+    for path in run_folder.find_trials(desk / "runs"):
+        trial = run_folder.read_trial(path)
+        assert (trial.status, trial.result.steps, trial.measurements[-1].step) == (Status.HORIZON_REACHED, 200, 200)
+        last[trial.spec.submission, trial.spec.variant] = trial.measurements[-1].metrics["loss"]
+    gaps = {v: (last["adamw", v] - last["nadamw", v]) / 0.001 for v in ("unchanged", "wide", "batch")}
+    assert gaps["wide"] == gaps["unchanged"], "what is the same runs the same"
+    cells = found["finals"]["nadamw"]
+    assert {variant: cell["value"] for variant, cell in cells.items()} == {v: last["nadamw", v] for v in gaps}
+    assert {variant: cell["gap"] for variant, cell in cells.items()} == pytest.approx(gaps)
+    assert cells["batch"]["move"] == pytest.approx(gaps["batch"] - gaps["unchanged"])
+
+    again = harness(*words)
+    assert "0 of 6 trials to run" in again.stdout
+    row = next(line.split() for line in again.stdout.splitlines() if line.startswith("toy  ") and "+0.0" in line)
+    assert row[:3] == ["toy", "nadamw", "+0.0"]
+    scores = harness("score").stdout
+    assert scores.startswith("\nnote: left out: 6 trials on held-out variants"), "nothing there is scored"
+
+
 def test_a_killed_run_takes_its_worker_along_and_goes_on(desk):
     words = ("run", "adamw", "workload=lm_grammar", "stop=horizon", "max_steps=96", "checkpoint_s=0.1")
     run = subprocess.Popen([*HARNESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

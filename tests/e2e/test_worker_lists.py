@@ -208,3 +208,25 @@ def test_a_killed_worker_leaves_no_controller_behind(make_trial, start_worker, n
     finally:
         if not is_gone(controller):
             os.kill(controller, signal.SIGKILL)
+
+
+IMPORTING = """
+import os, signal, sys
+from pathlib import Path
+from harness.trial import priming, worker
+
+def prime(spec, folder):  # what an extension does that is being loaded as the signal comes
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt as interruption:
+        raise ImportError("Encountered an error while initializing the extension.") from interruption
+
+priming.prime = prime
+sys.exit(worker.Work().on(Path(sys.argv[1]), 0.0))
+"""
+
+
+def test_an_interruption_that_an_import_takes_for_its_own_error_is_one(make_trial):
+    path = make_trial("quadratic", HANGS, hp=FAST, stop="horizon")
+    subprocess.run([sys.executable, "-c", IMPORTING, str(path)], cwd=TESTS.parent, timeout=120, check=True)
+    assert status(path) is Status.INTERRUPTED

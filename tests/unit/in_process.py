@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from harness.api import Algorithm
+from harness.machine.hardware import packages
 from harness.program import store
 from harness.program.derive import derive
 from harness.program.discovery import Folder
@@ -75,9 +76,8 @@ def _new(scratch: Path) -> Path:
 
 def _derived(folder: Path, declared: Any, own: Program | None, keep: bool = False, source_hash: str = "") -> Program:
     (folder / "declared.json").write_text(json.dumps(plain_data.to_plain(declared)))
-    manifest = derive(
-        folder, own, DeriveRequest(str(folder), own and own.manifest.id, "cpu", {"submission": source_hash})
-    )
+    sources = {"submission": source_hash, "versions": packages()}
+    manifest = derive(folder, own, DeriveRequest(str(folder), own and own.manifest.id, "cpu", sources))
     program = Program(manifest, {name: (folder / f"{name}.mlir").read_bytes() for name in manifest.functions})
     if keep:
         store.add(folder, manifest.id)

@@ -14,6 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from .products import product
 from .spec import Dtype
 
 Implementation = Literal["plain", "cudnn", "xla"]
@@ -88,11 +89,16 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, implementa
     if implementation != "plain":
         return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation=implementation)
     T, K = q.shape[2:]
-    logits_BHTT = jnp.einsum("bhtk,bhsk->bhts", q, k) * K**-0.5
     if causal:
+        logits_BHTT = product(q * K**-0.5, k.swapaxes(2, 3))
         causal_11TT = jnp.tril(jnp.ones((T, T), bool))[None, None]
         logits_BHTT = jnp.where(causal_11TT, logits_BHTT, -jnp.inf)
-    return jnp.einsum("bhts,bhsk->bhtk", jax.nn.softmax(logits_BHTT), v)
+    else:  # XLA:CPU takes the gradients of few keys and values with both sides transposed, but for the barrier
+        k_BHKT, v = jax.lax.optimization_barrier((k.swapaxes(2, 3), v))
+        logits_BHTT = product(q * K**-0.5, k_BHKT)
+    # A softmax whose sums divide T x K values and not T x T weights; its maximum, which cancels, has no gradient.
+    weights_BHTT = jnp.exp(logits_BHTT - jax.lax.stop_gradient(logits_BHTT.max(axis=3, keepdims=True)))
+    return product(weights_BHTT, v) / weights_BHTT.sum(axis=3, keepdims=True)
 
 
 def rotary(x: jax.Array, axis: int = 1) -> jax.Array:
@@ -107,8 +113,8 @@ def rotary(x: jax.Array, axis: int = 1) -> jax.Array:
 
 
 def unit(x: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """Return each head's vector, along the last axis, over its root mean square, in float32: QK-norm (Henry et al.
-    2020, arXiv:2010.04245) without gains.
+    """Return each vector, along the last axis, over its root mean square, in float32: RMSNorm without its gains (Zhang
+    and Sennrich 2019, arXiv:1910.07467), of a head's queries and keys QK-norm (Henry et al. 2020, arXiv:2010.04245).
     """
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + eps)

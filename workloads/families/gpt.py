@@ -55,10 +55,10 @@ class GPT(nnx.Module):
 
     def embedded(self, inputs_BT: jax.Array) -> jax.Array:
         """Return the tokens' vectors, with learned positions if there are any, float32[B, T, D]."""
+        x_BTD = self.tokens.embedding[...][inputs_BT]  # without the mask for tokens out of range of `nnx.Embed`
         if self.positions is None:
-            return self.tokens.embedding[...][inputs_BT]  # without the mask for tokens out of range of `nnx.Embed`
-        positions_1TD = self.positions(jnp.arange(inputs_BT.shape[1]))[None]
-        return self.tokens(inputs_BT) + positions_1TD
+            return x_BTD
+        return x_BTD + self.positions.embedding[: inputs_BT.shape[1]][None]
 
     def losses(self, inputs_BT: jax.Array, targets_BT: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
         """Return the losses in nats, float32[B, T]."""

@@ -18,7 +18,7 @@ from flax import nnx
 from harness.api import Key, ParamKind
 from harness.program.nnx_adapter import matrix, vector
 
-from . import attention
+from . import attention, products
 from . import spec as specs
 from .spec import Activation, Dtype, Norm
 
@@ -32,6 +32,21 @@ _SECOND_MOMENT: dict[Activation, float] = {"relu": 0.5, "relu2": 1.5, "gelu": 0.
 """E[activation(z)^2] of a standard normal z: what an MLP's hidden layer has for a variance at the start."""
 
 
+class Linear(nnx.Linear):
+    """`nnx.Linear` by `products.linear`; with `gain` [D], of the input times these gains."""
+
+    def __call__(self, inputs: jax.Array, gain: jax.Array | None = None) -> jax.Array:
+        y = products.linear(inputs, self.kernel[...], gain)
+        return y if self.bias is None else y + jnp.expand_dims(self.bias[...], tuple(range(y.ndim - 1)))
+
+
+class LinearGeneral(nnx.LinearGeneral):
+    """`nnx.LinearGeneral` over the last axis, without a bias, by `products.linear`; with `gain` as in `Linear`."""
+
+    def __call__(self, inputs: jax.Array, gain: jax.Array | None = None) -> jax.Array:
+        return products.linear(inputs, self.kernel[...], gain)
+
+
 def linear(
     n: int, m: int, std: float, rngs: nnx.Rngs, kind: ParamKind = ParamKind.MATRIX,
     *, bias: bool = False, dtype: Dtype = "float32",
@@ -40,7 +55,7 @@ def linear(
 
     It multiplies in `dtype`, which is the dtype of its output.
     """
-    return nnx.Linear(
+    return (Linear if dtype == "float32" else nnx.Linear)(
         n,
         m,
         use_bias=bias,
@@ -101,6 +116,17 @@ def normalised(norm: nnx.Module, x: jax.Array, dtype: Dtype) -> jax.Array:
     return norm(x.astype(jnp.float32)).astype(dtype)
 
 
+def after(norm: nnx.Module, layer: Callable[..., jax.Array], x: jax.Array, dtype: Dtype) -> jax.Array:
+    """Return layer(norm(x)), multiplied in `dtype`, normalised in float32.
+
+    In float32 the gains of RMSNorm go into the layer's weights, so that no array as large as x is made of them, and
+    their gradient comes from that of the weights.
+    """
+    if dtype == "float32" and isinstance(norm, nnx.RMSNorm):
+        return layer(attention.unit(x), norm.scale[...])
+    return layer(normalised(norm, x, dtype))
+
+
 class Attention(nnx.Module):
     """Self-attention with one fused projection; with `rotary` positions on normalised queries and keys."""
 
@@ -110,18 +136,20 @@ class Attention(nnx.Module):
     ):  # fmt: skip
         info = matrix(in_axes=(0,), out_axes=(2,), stack_axes=((1, "qkv"),))
         init = nnx.initializers.normal(scale * width**-0.5)
-        self.qkv = nnx.LinearGeneral(
+        self.qkv = (LinearGeneral if dtype == "float32" else nnx.LinearGeneral)(
             width, (3, width), use_bias=False, dtype=dtype, kernel_init=init, kernel_metadata=info, rngs=rngs
         )
         self.out = linear(width, width, scale * out_std * width**-0.5, rngs, dtype=dtype)
         self.heads, self.causal, self.rotary, self.dtype = heads, causal, rotary, dtype
         self.implementation: attention.Implementation = implementation
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, norm: nnx.Module) -> jax.Array:
+        """Return the attention of norm(x)."""
         B, T, D = x_BTD.shape
-        qkv_BT3D, heads = self.qkv(x_BTD), (self.heads, D // self.heads)
+        qkv_BT3D, heads = after(norm, self.qkv, x_BTD, self.dtype), (self.heads, D // self.heads)
         if self.implementation == "plain":  # positions are the third axis, else the second
-            q, k, v = qkv_BT3D.reshape(B, T, 3, *heads).transpose(2, 0, 3, 1, 4)
+            # Split before axes are moved: the gradient is one concatenation, and not a sum of three padded arrays.
+            q, k, v = (part.reshape(B, T, *heads).swapaxes(1, 2) for part in jnp.split(qkv_BT3D, 3, axis=2))
         else:
             q, k, v = (part.reshape(B, T, *heads) for part in jnp.unstack(qkv_BT3D, axis=2))
         if self.rotary:
@@ -154,8 +182,8 @@ class Block(nnx.Module):
         self.activation, self.dtype = spec.activation, spec.dtype
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        x_BTD = x_BTD + self.attention(normalised(self.norm1, x_BTD, self.dtype))
-        h_BTF = ACTIVATIONS[self.activation](self.up(normalised(self.norm2, x_BTD, self.dtype)))
+        x_BTD = x_BTD + self.attention(x_BTD, self.norm1)
+        h_BTF = ACTIVATIONS[self.activation](after(self.norm2, self.up, x_BTD, self.dtype))
         return x_BTD + self.down(h_BTF)
 
 

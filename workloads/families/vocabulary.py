@@ -41,8 +41,11 @@ def token_losses(
 @jax.custom_jvp
 def _losses(x_ND: jax.Array, kernel_DV: jax.Array, targets_N: jax.Array, smoothing: jax.Array) -> jax.Array:
     logits_NV = logits(x_ND, kernel_DV)
-    hit_N = jnp.take_along_axis(logits_NV, targets_N[:, None], axis=1)[:, 0]
-    return jax.nn.logsumexp(logits_NV, axis=1) - (1 - smoothing) * hit_N - smoothing * logits_NV.mean(axis=1)
+    # Of logits less their maximum: those of 1e12 would all round to one number, and the loss to 0.
+    shifted_NV = logits_NV - logits_NV.max(axis=1, keepdims=True)
+    hit_N = jnp.take_along_axis(shifted_NV, targets_N[:, None], axis=1)[:, 0]
+    sum_N = jnp.log(jnp.exp(shifted_NV).sum(axis=1))
+    return sum_N - (1 - smoothing) * hit_N - smoothing * shifted_NV.mean(axis=1)
 
 
 @_losses.defjvp

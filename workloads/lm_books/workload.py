@@ -26,8 +26,8 @@ from ..families.spec import GPT, varied
 
 MODEL = GPT(vocabulary=8192, length=512, layers=8, width=512, heads=4, dtype="bfloat16", rotary=True, chunked=True)
 SMALL_MODEL = replace(MODEL, length=64, layers=2, width=64, heads=2)
-SLICE = 512  # windows: 262,144 tokens
-SMALL_SLICE = 32
+EVERY = 4  # the slice is each fourth window of validation, 506 of them: 259,072 tokens from all of its books
+SMALL_WINDOWS = 128  # of the small form, in validation and in test
 
 INFO = WorkloadInfo(
     name="lm_books",
@@ -53,9 +53,11 @@ def data(variant: str | None = None) -> Data:
 
     small = variant == SMALL
     model = SMALL_MODEL if small else MODEL
-    counts = (SMALL_SLICE, 4 * SMALL_SLICE, 4 * SMALL_SLICE) if small else (SLICE, 2_023, 2_012)
+    validation, test = (SMALL_WINDOWS, SMALL_WINDOWS) if small else (2_023, 2_012)
     tokens = {"tokens": ((model.length + 1,), "uint16")}
-    shapes = split_shapes((INFO.num_train_examples, *counts), tokens, tokens | {"bytes": ((), "int32")})
+    shapes = split_shapes(
+        (INFO.num_train_examples, -(-validation // EVERY), validation, test), tokens, tokens | {"bytes": ((), "int32")}
+    )
     return Data(held_out(INFO, variant), shapes, lambda: splits(model.length, small=small), batches.windows)
 
 
@@ -79,12 +81,12 @@ def splits(length: int = MODEL.length, *, small: bool = False) -> Splits:
         tokens = windows(arrays[name])[:count, : length + 1]
         return {"tokens": tokens, "bytes": lengths[tokens[:, 1:]].sum(axis=1, dtype=np.int32)}
 
-    validation = part("validation", 4 * SMALL_SLICE if small else None)
+    validation = part("validation", SMALL_WINDOWS if small else None)
     return Splits(
         train={"tokens": part("train")["tokens"]},
-        validation_slice={name: array[: SMALL_SLICE if small else SLICE] for name, array in validation.items()},
+        validation_slice={name: array[::EVERY] for name, array in validation.items()},
         validation=validation,
-        test=part("test", 4 * SMALL_SLICE if small else None),
+        test=part("test", SMALL_WINDOWS if small else None),
     )
 
 

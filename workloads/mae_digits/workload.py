@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.api import LossKind
-from harness.data import store
+from harness.data import digits, store
 from harness.program.workload import VARIANTS, Data, Splits, Workload, WorkloadInfo, held_out, read_target, split_shapes
 
 from ..families.spec import MAE, varied
@@ -21,7 +21,7 @@ MODEL = MAE(
 )  # fmt: skip
 SHIFT = 1  # pixels
 MEAN, SCALE = 0.3, 0.38  # of the pixels, from 0 to 1
-VIEWS = 4  # masks of each validation and test image
+VIEWS = 2  # masks of each validation and test image
 MASK_SEED = 9  # of those masks, which are drawn once and for all
 
 INFO = WorkloadInfo(
@@ -32,9 +32,9 @@ INFO = WorkloadInfo(
     target=read_target(__file__),
     batch_size=64,
     step_hint=800,
-    num_train_examples=1200,
+    num_train_examples=digits.TRAIN,
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
-    datasets={"digits": "fb1c0bf557028e1a7bf76dac8a0b28bb0c28d94a847d8a7cf24e913a5739e10d"},
+    datasets={"digits": "d1ae153bd86ca43a40e617b72e0647981263a21403a45190594fad80f41c8068"},
     dispatch_steps={"cpu": 1, "gpu": 4},
     variants=tuple(VARIANTS),
 )
@@ -57,7 +57,7 @@ def data(variant: str | None = None) -> Data:
     from ..families import batches
 
     shapes = split_shapes(
-        (INFO.num_train_examples, 297 * VIEWS, 297 * VIEWS, 300 * VIEWS),
+        (digits.TRAIN, digits.VALIDATION * VIEWS, digits.VALIDATION * VIEWS, digits.TEST * VIEWS),
         {"image": ((8, 8, 1), "uint8")},
         {"image": ((8, 8, 1), "uint8"), "order": ((MODEL.patches,), "uint8")},
     )

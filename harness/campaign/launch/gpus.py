@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.campaign.launch import local
 from harness.campaign.plan import PlannedTrial
-from harness.errors import HarnessError
+from harness.errors import HarnessError, of_machine
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def run_all(
                     run(trial, Slot(worker=worker))
                 except HarnessError as error:
                     yield error
+                except OSError as error:
+                    yield of_machine(error, str(trial.path))
         return
     free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
     stop = threading.Event()
@@ -73,6 +75,8 @@ def run_all(
             run(trial, slot)
         except HarnessError as error:
             return error
+        except OSError as error:
+            return of_machine(error, str(trial.path))
         except KeyboardInterrupt:
             stop.set()
             raise

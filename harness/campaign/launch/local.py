@@ -1,7 +1,8 @@
 """One trial as a subprocess on this machine: started, followed through its log, and judged if it leaves no result.
 
-Each trial that is scored has a process of its own, since a compiled program is some 5% faster in one than in another.
-Smoke tests take turns in one process while their program is the same (`Worker`), which compiles it once.
+On a CPU each trial that is scored has a process of its own, since a compiled program is some 5% faster in one than in
+another. Smoke tests take turns in one process while their program is the same (`Worker`), which compiles it once; so do
+trials on a GPU, where the autotuner's choices are the same in every process.
 
 The worker lives in a session of its own and holds one end of a pipe: Ctrl-C reaches this process alone, which passes it
 on, and the worker ends when this process does, however that happens.
@@ -22,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign.plan import PlannedTrial, make_ready
-from harness.errors import DataError, HarnessError, RunFolderError
+from harness.errors import DataError, HarnessError, MachineError, RunFolderError
 from harness.machine import children
+from harness.program.child import STOPPED_BY_OTHERS
 from harness.record import run_folder
 from harness.record.result import UNFINISHED, Result, Status
 from harness.record.run_folder import Trial
 from harness.record.spec import TrialSpec
-from harness.trial import EXIT_DATA, EXIT_HELD, EXIT_UNUSABLE
+from harness.trial import EXIT_DATA, EXIT_HELD, EXIT_MACHINE, EXIT_UNUSABLE
 
 Event = dict[str, Any]
 
@@ -95,8 +97,8 @@ class Worker:
 
 
 def keeps(spec: TrialSpec) -> bool:
-    """Whether a trial may share its process: a smoke test, which is never scored, where compilation is not either."""
-    return spec.max_steps is not None and not spec.score_compile
+    """Whether a trial may share its process: on a GPU, or as a smoke test; not where compilation is scored."""
+    return (spec.device == "gpu" or spec.max_steps is not None) and not spec.score_compile
 
 
 @contextlib.contextmanager
@@ -111,8 +113,9 @@ def worker() -> Iterator[Worker]:
 
 WORKER = tuple(children.command("harness.trial.worker"))
 POLL_S = 0.1
-SAVING = "saving a checkpoint; press again to kill"
-_STOPPED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+NO_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory", "Out of memory", "pthread_create")
+"""What a process prints that dies for want of memory, or of room for the stack of a thread, whatever it dies by."""
+SAVING = "stopping, with a checkpoint if it has begun to train; press again to kill"
 
 
 def run_trial(
@@ -132,7 +135,8 @@ def run_trial(
     SIGINT or SIGTERM asks the worker to save and stop, the second kills it; either way KeyboardInterrupt is raised once
     it has ended. `environment` is added to the worker's; `presses` holds the interrupts where somebody else collects
     them, for several trials at once (`interrupts`). `worker` is kept for the next trial, where it may be. Raises
-    RunFolderError where another process holds the folder, HarnessError where it cannot be used.
+    RunFolderError where another process holds the folder, MachineError where the machine failed (a full disk),
+    HarnessError where the folder cannot be used.
     """
     _refuse_held(planned.path)
     path = make_ready(planned)
@@ -164,6 +168,11 @@ def run_trial(
         raise DataError(_last_line(output) or "data are missing; see harness doctor")
     if code == EXIT_UNUSABLE:
         raise HarnessError(_last_line(output) or f"{path} cannot be used")
+    if code == EXIT_MACHINE:
+        trouble = _last_line(output) or f"{path} cannot be written; free some space there, then go on"
+        if not presses:
+            raise MachineError(trouble)
+        note(trouble)
     if presses:
         raise KeyboardInterrupt
     if not _ended(path, code):
@@ -185,9 +194,13 @@ def verdict(code: int, output: str, *, oom_killed: bool) -> tuple[Status, str] |
     """
     if code == -signal.SIGKILL and oom_killed:
         return Status.OUT_OF_MEMORY, "killed by the kernel: the machine or its memory limit ran out of memory"
-    if -code in _STOPPED_BY_OTHERS:
+    if -code in STOPPED_BY_OTHERS:
         return None
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if (
+        line := next((line for line in output.splitlines() if any(sign in line for sign in NO_MEMORY)), None)
+    ) is not None:
+        return Status.OUT_OF_MEMORY, f"{name}: {line.strip()}"
     return Status.CRASHED, f"{name}: {_last_line(output) or 'the worker printed nothing'}"
 
 
@@ -345,7 +358,9 @@ def _write_result(path: Path, planned: PlannedTrial, status: Status, reason: str
 
 
 def _last_line(output: str) -> str:
-    """Return the line that says most: the interpreter's fatal error if there is one, else the last non-empty one."""
+    """Return the line that says most: the fatal error of the interpreter or of XLA (`F1129 ... Check failed`) if there
+    is one, else the last non-empty one.
+    """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    fatal = [line for line in lines if line.startswith("Fatal Python error")]
+    fatal = [line for line in lines if re.match(r"Fatal Python error|F\d{4} ", line)]
     return (fatal or lines or [""])[-1]

@@ -95,7 +95,7 @@ def test_a_group_chosen_late_keeps_the_fields_set_before():
         ("suite=demmo", ["unknown suite 'demmo'", "did you mean 'demo'?", "choices of suite: cpu, demo"]),
         ("suite=demo,x", ["unknown suite 'demo,x'"]),
         ("rules=null", ["unknown rules 'null'", "quick"]),
-        ("device=h100", ["unknown device 'h100'", "did you mean 'h200'?", "auto, cpu, gpu, h200"]),
+        ("device=h300", ["unknown device 'h300'", "did you mean 'h200'?", "auto, cpu, gpu, h100, h200"]),
         ("rules.name=other", ["choose with rules=NAME"]),
         ("seed=abc", ["seed: expected an integer, got 'abc'"]),
         ("seed=1.5", ["seed: expected an integer, got 1.5"]),

@@ -12,6 +12,7 @@ import pytest
 
 from harness.campaign import entries
 from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.machine import hardware
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,9 +34,11 @@ def results(tmp_path: Path, no_exports) -> Path:
 
 def test_every_point_and_program_is_entered(results: Path) -> None:
     file = enter(results, "muon", "adamw")
-    assert file == results / "cpu" / "demo-tuned.entries.json"
+    machine = entries.folder_of("cpu", hardware.machine())
+    assert file == results / machine / "demo-tuned.entries.json"
     held = entries.read(file)
-    assert (held.submissions, held.nonce, held.drawn, held.device) == (["adamw", "muon"], None, None, "cpu")
+    assert (held.submissions, held.nonce, held.drawn) == (["adamw", "muon"], None, None)
+    assert (held.device, held.platform) == (machine, "cpu")
     assert [(one.workload, one.submission) for one in held.entries] == [
         (workload, name) for workload in ("lm_grammar", "mae_digits", "resnet_digits") for name in ("adamw", "muon")
     ]
@@ -80,7 +83,7 @@ def test_a_nonce_is_drawn_once_after_the_commit(results: Path) -> None:
     assert 0 < drawn.nonce < 2**32
     assert drawn.drawn
     assert drawn.command == (
-        f"harness run adamw muon rules=tuned suite=demo device=cpu seed={drawn.nonce} out=runs/demo-tuned"
+        f"harness run adamw muon rules=tuned suite=demo device=cpu seed={drawn.nonce} out=runs-demo-tuned"
     )
     git(results, "commit", "-qam", "Draw")
     for late in (lambda: entries.draw(file), lambda: enter(results, "lamb")):
@@ -99,7 +102,17 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_card_names_a_folder() -> None:
-    assert entries.folder_name("NVIDIA H200") == "nvidia-h200"
+    names = {"NVIDIA H200": "h200", "NVIDIA H100 80GB HBM3": "h100", "NVIDIA A100-SXM4-80GB": "a100"}
+    names |= {"NVIDIA GeForce RTX 4090": "geforce-rtx-4090", "gpu": "gpu"}
+    assert {name: entries.folder_name(name) for name in names} == names
+
+
+def test_a_machine_names_a_folder() -> None:
+    assert entries.folder_of("gpu", {"device": "NVIDIA H200", "cpu": "x", "cores": 2}) == "h200"
+    assert (
+        entries.folder_of("cpu", {"device": "cpu", "cpu": "Intel(R) Core(TM) i7", "cores": 8})
+        == "intel-r-core-tm-i7-8-cores"
+    )
 
 
 def test_the_script(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +129,7 @@ def test_the_script(results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     code, told = call("--enter", "adamw", "--device", "cpu", "--suite", "demo")
     assert code == 0
     assert "adamw; when all are in, commit it, then --draw" in told
-    file = results / "cpu" / "demo-tuned.entries.json"
+    (file,) = results.rglob("demo-tuned.entries.json")
     code, told = call("--draw", str(file))
     assert (code, "is in no commit" in told) == (2, True)
     git(results, "add", ".")

@@ -15,7 +15,7 @@ import pytest
 
 from harness.campaign.launch import local
 from harness.campaign.plan import PlannedTrial
-from harness.errors import HarnessError, RunFolderError
+from harness.errors import HarnessError, MachineError, RunFolderError
 from harness.record import run_folder
 from harness.record.result import Status
 from harness.record.run_folder import Trial
@@ -76,6 +76,13 @@ def test_the_worker_writes_its_own_result(run):
     assert (trial.status, trial.reason, trial.result.steps) == (Status.DIVERGED, "told so", 7)
     assert seen == ["on its way", "phase", "end"]
     assert (trial.path / "worker.log").read_text() == "hello\n"
+
+
+@pytest.mark.parametrize("said", ["no space left there", ""])
+def test_trouble_of_the_machine_is_told_and_not_recorded(run, planned, said):
+    with pytest.raises(MachineError, match=said or "cannot be written; free some space there"):
+        run(f"print({said!r}); sys.exit(7)")
+    assert not (planned.path / "result.json").exists()
 
 
 def test_events_are_handed_on_once_and_only_whole_and_new_ones(run, planned):
@@ -175,6 +182,14 @@ def test_a_kill_while_the_kernel_counts_one_for_memory_is_out_of_memory(run, mon
 def test_verdict():
     assert local.verdict(-9, "", oom_killed=False) is None
     assert local.verdict(-9, "", oom_killed=True)[0] == Status.OUT_OF_MEMORY
+    died = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc"
+    assert local.verdict(-6, died, oom_killed=False) == (Status.OUT_OF_MEMORY, f"SIGABRT: {died.splitlines()[0]}")
+    died = "F1129 00:09:08.0 22166 env.cc:93] Check failed: Thread tf_XLAEigen creation via pthread_create() failed."
+    trace = f"{died}\n*** Check failure stack trace: ***\n    @ 0x7f3ae9c40634  PyObject_Vectorcall"
+    assert local.verdict(-6, trace, oom_killed=False) == (Status.OUT_OF_MEMORY, f"SIGABRT: {died}")
+    other = trace.replace("pthread_create", "something")
+    assert local.verdict(-6, other, oom_killed=False) == (Status.CRASHED, f"SIGABRT: {other.splitlines()[0]}")
+    assert local.verdict(1, "Traceback\nMemoryError", oom_killed=False)[0] == Status.OUT_OF_MEMORY
     assert local.verdict(-11, "x", oom_killed=True) == (Status.CRASHED, "SIGSEGV: x")  # the kill was another's
 
 
@@ -307,6 +322,23 @@ def test_an_interrupt_before_the_worker_can_save_leaves_the_trial_to_go_on(run, 
     with pytest.raises(KeyboardInterrupt):
         run("time.sleep(60)", on_start=lambda: os.kill(os.getpid(), signal.SIGINT), note=lambda text: None)
     assert run_folder.read_trial(planned.path).status == Status.PLANNED
+
+
+def test_an_interrupt_that_meets_a_full_disk_ends_the_campaign_all_the_same(run, planned):
+    told: list[str] = []
+    script = """
+        def full(*_):
+            print("no room for the checkpoint", flush=True)
+            os._exit(7)
+        signal.signal(signal.SIGINT, full)
+        with run_folder.hold(path) as folder:
+            folder.append("phase", phase="train")
+            time.sleep(600)
+        """
+    with pytest.raises(KeyboardInterrupt):
+        run(script, lambda event: os.kill(os.getpid(), signal.SIGINT), note=told.append)
+    assert told == [local.SAVING, "no room for the checkpoint"]
+    assert not (planned.path / "result.json").exists()
 
 
 def test_the_second_interrupt_kills_the_worker(run, planned):
@@ -443,14 +475,25 @@ KEPT = """
 
 
 @pytest.mark.parametrize(
-    ("max_steps", "score_compile", "shared"), [(5, False, True), (5, True, False), (None, False, False)]
+    ("device", "max_steps", "score_compile", "shared"),
+    [
+        ("cpu", 5, False, True),
+        ("cpu", 5, True, False),
+        ("cpu", None, False, False),
+        ("gpu", None, False, True),
+        ("gpu", None, True, False),
+    ],
 )
-def test_only_smoke_tests_of_one_program_share_a_process(run, planned, max_steps, score_compile, shared):
-    """A scored trial has a process of its own, for a compiled program is faster in one than in another."""
+def test_trials_of_one_program_share_a_process_on_a_gpu_or_as_smoke_tests(
+    run, planned, device, max_steps, score_compile, shared
+):
+    """On a CPU a scored trial has one of its own, for a compiled program is faster in one process than in another."""
     pids = []
     with local.worker() as worker:
         for study in range(2):
-            spec = dataclasses.replace(planned.spec, study=study, max_steps=max_steps, score_compile=score_compile)
+            spec = dataclasses.replace(
+                planned.spec, study=study, device=device, max_steps=max_steps, score_compile=score_compile
+            )
             one = dataclasses.replace(planned, spec=spec, path=planned.root / spec.folder)
             trial = run(KEPT, trial=one, worker=worker)
             assert trial.status == Status.HORIZON_REACHED

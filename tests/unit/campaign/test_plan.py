@@ -23,7 +23,7 @@ from harness.api import LossKind
 from harness.program.workload import Target, WorkloadInfo
 INFO = WorkloadInfo(
     name="{name}", description="fake", metric="loss", mode="min", target=Target({target}), batch_size=8, step_hint=400,
-    num_train_examples=64, loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
+    num_train_examples=64, loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY, variants={variants},
 )
 """
 SET, UNSET = "0.5, 1, 300, 0.1", "None, 0, 0, 0.0"
@@ -45,10 +45,10 @@ def add_submission(root: Path, name: str, text: str = SUBMISSION) -> Path:
     return folder
 
 
-def add_workload(root: Path, name: str, target: str = SET) -> None:
+def add_workload(root: Path, name: str, target: str = SET, variants: tuple[str, ...] = ()) -> None:
     folder = root / "workloads" / name
     folder.mkdir(parents=True)
-    (folder / "workload.py").write_text(WORKLOAD.format(name=name, target=target))
+    (folder / "workload.py").write_text(WORKLOAD.format(name=name, target=target, variants=variants))
 
 
 @pytest.fixture
@@ -94,6 +94,31 @@ def test_the_suite_chooses_unless_workloads_are_named(place):
     assert {w for w, _ in names(make("suite.workloads=[task_b]").trials)} == {"task_b"}
     assert {w for w, _ in names(make("suite.workloads=[task_b]", "workload=task_a").trials)} == {"task_a"}
     assert len(make("first", "workload=task_a, task_a").trials) == 1
+
+
+SPACE = SUBMISSION + "space: {{learning_rate: {{min: 0.01, max: 1, scaling: log}}, warmup: {{values: [0, 5]}}}}\n"
+
+
+def test_a_point_given_by_hand_is_marked_and_no_other_experiment(place):
+    marked = {words: make("first", *words).trials[0].spec for words in ((), ("hp.warmup=5",), ("hp.warmup=6",))}
+    assert [spec.by_hand for spec in marked.values()] == [False, False, True]
+    own = marked[("hp.warmup=6",)]
+    assert dataclasses.replace(own, by_hand=False).id == own.id
+    assert marked[()].id == marked[("hp.warmup=5",)].id
+
+
+def test_values_outside_of_the_search_space_are_told_and_senseless_ones_refused(place):
+    add_submission(place, "spaced", SPACE)
+    assert make("spaced", "hp.learning_rate=0.5", "hp.warmup=0").notes == ()
+    made = make("spaced", "hp.learning_rate=2", "hp.warmup=3")
+    assert made.notes == (
+        "spaced: hp.learning_rate=2.0 is outside of its search space (0.01 to 1)",
+        "spaced: hp.warmup=3 is outside of its search space (0, 5)",
+    )
+    assert len(made.runnable) == 2, "it runs all the same"
+    with pytest.raises(ConfigError, match=r"hp.learning_rate: got -1.0, and .* a search space from 0.01 on; if it is"):
+        make("spaced", "hp.learning_rate=-1")
+    assert make("first", "hp.learning_rate=-1").notes == (), "nothing is known of it"
 
 
 def test_the_spec_of_a_trial(place):
@@ -223,6 +248,77 @@ def test_a_target_that_is_not_set_refuses_runs_that_end_there(place):
     (trial,) = make("first", "workload=new", "stop=horizon").trials
     assert (trial.spec.target, trial.spec.budget_steps) == (None, 800)
     assert trial.expected_s is None
+
+
+@pytest.fixture
+def varied(place: Path) -> Path:
+    """The same place with a workload that has variants, and with AdamW."""
+    add_workload(place, "varied", variants=("wide", "batch", "small"))
+    add_submission(place, "adamw")
+    return place
+
+
+def tasks(trials) -> list[tuple[str, str]]:
+    return [(trial.spec.task, trial.spec.submission) for trial in trials]
+
+
+def test_held_out_variants_run_beside_the_workload_itself_and_adamw(varied):
+    made = make("first", "workload=varied", "variant=all", "hp.learning_rate=1")
+    both = ("first", "adamw")
+    assert tasks(made.trials) == [(f"varied+{v}", s) for v in ("unchanged", "wide", "batch") for s in both]
+    assert {(t.spec.workload, t.spec.stop, t.spec.target, t.spec.horizon) for t in made.trials} == {
+        ("varied", "horizon", None, 400)
+    }
+    assert len({trial.path for trial in made.trials}) == 6
+    rates = {t.spec.submission: t.spec.hyperparameters["learning_rate"] for t in made.trials}
+    assert rates == {"first": 1.0, "adamw": 0.1}, "hp.NAME is for the submission that is named"
+    assert made.added == "adamw"
+    named = make("first", "adamw", "workload=varied", "variant=wide, batch,wide")
+    assert named.added is None
+    assert tasks(named.trials) == tasks(made.trials)
+    assert make("first", "workload=varied").added is None, "no variant, no comparison"
+
+
+def test_smoke_tests_of_variants_and_workloads_in_small_run_alone(varied):
+    assert tasks(make("first", "workload=varied", "variant=all", "max_steps=5").trials) == [
+        ("varied+wide", "first"),
+        ("varied+batch", "first"),
+    ]
+    assert tasks(make("first", "workload=varied", "variant=small").trials) == [("varied+small", "first")]
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("wider", r"varied has no variant 'wider'; did you mean 'wide'\? variants of varied: batch, small, wide"),
+        ("wide,norm", r"varied has no variant 'norm'; variants of varied: batch, small, wide"),
+        ("[wide,batch]", r"varied has no variant '\[wide'; did you mean 'wide'\?"),
+        ("wide,small", "'small' is another model, batch and schedule, no held-out variant of varied; run it alone"),
+        ("wide,,batch", "variant: expected names separated by commas, got 'wide,,batch'"),
+    ],
+)
+def test_variants_that_are_not_there_are_refused(varied, variant, message):
+    with pytest.raises(ConfigError, match=message):
+        make("first", "workload=varied", f"variant={variant}")
+
+
+def test_a_workload_without_variants_says_so(varied):
+    with pytest.raises(ConfigError, match="variant=all: task_a has no held-out variants"):
+        make("first", "workload=varied,task_a", "variant=all")
+    with pytest.raises(ConfigError, match="task_a has no variant 'unchanged'; it has none"):
+        make("first", "workload=task_a", "variant=unchanged")
+
+
+def test_a_variant_is_expected_to_take_as_long_as_the_workload(varied):
+    made = make("first", "workload=varied", "variant=batch")
+    assert [t.expected_s for t in made.trials] == pytest.approx([400 * 0.1 + 8] * 2 + [2 * 400 * 0.1 + 8] * 2)
+
+
+def test_the_plan_says_who_is_added(varied, capsys):
+    plan_table.print_plan(make("first", "workload=varied", "variant=batch"))
+    out = capsys.readouterr().out
+    assert "varied+unchanged  adamw" in out
+    assert "adamw is added, at its defaults: held-out variants are compared with it" in out
 
 
 def test_expected_seconds_come_from_the_baseline_and_then_from_earlier_trials(place):

@@ -18,7 +18,7 @@ from harness.check import command, export, static
 from harness.check.findings import CHECKS, Facts, Finding, Report
 from harness.cli import main as cli
 from harness.errors import SubmissionError
-from harness.program import discovery, store, submission
+from harness.program import discovery, operations, store, submission
 from harness.program.discovery import Folder
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.conformance import Reporter, Request, Toy
@@ -138,6 +138,24 @@ STATEFUL = "jax.lax.rng_uniform(jnp.float32(0), jnp.float32(1), ())"  # draws on
 NO_CALLBACK = ": a callback to the host (jax.debug.print, jax.pure_callback) cannot be part of a program"
 
 
+def test_a_broken_workload_of_the_users_stands_in_nobodys_way(folder, tmp_path, monkeypatch) -> None:
+    (tmp_path / "workloads/broken").mkdir(parents=True)
+    (tmp_path / "workloads/broken/workload.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert "broken" in discovery.find_all("workloads")
+    assert export.toys()[0].name == "quadratic"
+    info, findings = static.look_at(folder(algorithm()))
+    assert info is not None
+    assert findings == []
+
+
+def test_what_is_wrong_with_the_metadata_is_a_finding_each(folder) -> None:
+    _, findings = static.look_at(folder(algorithm(), name=3, licence=None, space={"lr": {"min": "1e-3"}}))
+    told = [finding.message for finding in findings if not finding.warning]
+    assert len(told) == 4, told
+    assert all("\n" not in text for text in told)
+
+
 def test_a_sound_submission_passes_every_check(folder) -> None:
     found = examined(folder(algorithm()))
     assert found == {check: [] for check in RUN}
@@ -188,7 +206,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("check", "says", "source"), FAULTS, ids=[f"{f[0]}-{n}" for n, f in enumerate(FAULTS)])
-def test_planted_faults_are_found(folder, check: str, says: str, source: str) -> None:
+def test_planted_faults_are_found(folder, check: str, says: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if check == "determinism":  # what draws without a key has no program; were it let through, this would find it
+        monkeypatch.setattr(operations, "WITHOUT_A_KEY", frozenset())
     made = folder(source)
     found = {name: findings for name, findings in examined(made).items() if findings}
     assert list(found) == [check], found

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import errno
 import importlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import stand_ins
+from fake_place import WORKER, add
 
 import harness
+from harness.campaign import config
+from harness.campaign import run as campaign
 from harness.campaign.launch import local
 from harness.cli import main as cli
 from harness.errors import DataError
 from harness.program import discovery
-from harness.record import run_folder
+from harness.record import run_folder, tensorboard
 from harness.record.result import Status
 from harness.record.run_folder import Trial
 from harness.record.spec import SCHEMA, TrialSpec
-from harness.report import progress
+from harness.report import live, progress
 
 # Changing these is changing what people type: say so in CHANGELOG.md.
 SURFACE = {
-    "plan": ["--help", "--output", "-h", "-o"],
-    "run": ["--dry-run", "--help", "-h"],
-    "list": ["--help", "-h"],
-    "show": ["--help", "-h"],
-    "new": ["--full", "--help", "-h"],
+    "plan": ["--help", "--json", "--output", "-h", "-o"],
+    "run": ["--collect", "--dry-run", "--help", "--json", "-h"],
+    "list": ["--help", "--json", "-h"],
+    "show": ["--help", "--json", "-h"],
+    "new": ["--full", "--help", "--json", "--optax", "-h"],
     "check": ["--debug", "--help", "--json", "--workload", "-h"],
-    "data": ["--all", "--help", "--mirror", "-h"],
+    "data": ["--all", "--help", "--json", "--mirror", "-h"],
     "score": [
         "--algoperf-compat",
         "--allow-missing",
@@ -46,36 +52,33 @@ SURFACE = {
         "--rules",
         "--self-tuning",
         "--targets",
+        "--variants",
         "-h",
     ],
-    "doctor": ["--calibrate", "--help", "-h"],
+    "compare": ["--help", "--json", "--rules", "-h"],
+    "watch": ["--help", "--json", "--once", "-h"],
+    "verify": ["--help", "--json", "--only", "--rerun", "-h"],
+    "publish": ["--help", "--json", "--output", "--with-states", "-h", "-o"],
+    "merge": ["--help", "--json", "--output", "-h", "-o"],
+    "report": [
+        "--algoperf-compat",
+        "--allow-missing",
+        "--figures",
+        "--format",
+        "--help",
+        "--json",
+        "--markdown",
+        "--out",
+        "--rules",
+        "--self-tuning",
+        "--targets",
+        "--title",
+        "--together",
+        "-h",
+        "-o",
+    ],
+    "doctor": ["--calibrate", "--help", "--json", "-h"],
 }
-
-WORKLOAD = """
-from harness.api import LossKind
-from harness.program.workload import Target, WorkloadInfo
-INFO = WorkloadInfo(
-    name="task", description="fake", metric="loss", mode="min", target=Target(0.5, 1, 300, 0.1), batch_size=8,
-    step_hint=400, num_train_examples=64, loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
-)
-"""
-SUBMISSION = "name: {}\ndescription: fake\nauthors: [a]\nlicence: MIT\ntuning: self\ndefaults: {{}}\n"
-WORKER = """
-import os, sys
-from pathlib import Path
-from harness.record import run_folder
-from harness.record.result import Result, Status
-path = Path(sys.argv[1])
-spec, _ = run_folder.read_spec(path)
-if spec.submission == "crash":
-    sys.exit("it broke")
-if spec.submission == "killed":
-    os.kill(os.getpid(), 9)
-with run_folder.hold(path) as folder:
-    folder.append("phase", phase="train")
-    status = Status.DIVERGED if spec.submission == "diverge" else Status.TARGET_REACHED
-    folder.write_result(Result(status, "as told", spec.id))
-"""
 
 
 def test_the_surface_is_frozen():
@@ -97,6 +100,7 @@ def test_the_surface_is_frozen():
         ["--help"],
         ["run", "--help"],
         ["score", "--help"],
+        ["report", "--help"],
         ["data", "--help"],
         ["doctor", "--help"],
         ["check", "-h"],
@@ -162,6 +166,8 @@ def test_version(capsys):
         (["run", "adamv"], "error: unknown submission 'adamv'; did you mean 'adamw'?"),
         (["doctor", "task"], "error: 'task': expected key=value"),
         (["score", "nowhere"], "error: no run folder at or below nowhere"),
+        (["score", "--variants", "--allow-missing"], "error: harness score: --allow-missing goes with scores"),
+        (["score", "--variants", "--format", "algoperf"], "error: harness score: --variants is for run folders"),
     ],
 )
 def test_slips_are_one_line_and_exit_2(words, message, capsys, tmp_path, monkeypatch):
@@ -171,6 +177,83 @@ def test_slips_are_one_line_and_exit_2(words, message, capsys, tmp_path, monkeyp
     assert message in err
     assert "Traceback" not in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["new", "f/foo"], 2, "error: f/foo: Not a directory; a file is in the way of a folder: choose another place"),
+        (
+            ["run", "adamw", "workload=quadratic", "device=cpu", "out=f"],
+            2,
+            "(Not a directory); choose another place with out=",
+        ),
+        (["score", "f/runs"], 2, "error: "),
+        (["score", "runs", "--csv", "/dev/full"], 2, "No space left on device; choose another file"),
+        (["score", "runs", "--csv", "f/x.csv"], 2, "f/x.csv: [Errno 20] Not a directory"),
+        (
+            ["plan", "adamw", "workload=quadratic", "device=cpu", "-o", "f/x.json"],
+            2,
+            "f/x.json cannot be written: Not a directory",
+        ),
+        (
+            ["plan", "adamw", "workload=quadratic", "device=cpu", "-o", "runs"],
+            2,
+            "runs cannot be written: Is a directory",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_its_place(words, code, message, capsys, place, no_exports):
+    (place / "f").write_text("a file")
+    assert run("good") == 0
+    capsys.readouterr()
+    assert cli.main(words) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "mend"),
+    [
+        (errno.EROFS, 2, "choose another place, or make it one that can be written"),
+        (errno.EACCES, 2, "choose another place, or make it one that can be written"),
+        (errno.ENOSPC, 1, "free some space there, then type the same again to go on"),
+        (errno.EIO, 1, "mend it, then type the same again to go on"),
+    ],
+)
+def test_whatever_the_system_refuses_is_one_line(place, monkeypatch, capsys, number, code, mend):
+    def refused(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert cli.main(["new", "mine"]) == code
+    assert capsys.readouterr().err == f"error: submissions/mine: {os.strerror(number)}; {mend}\n"
+
+
+def test_a_word_with_a_slash_before_the_equals_sign_is_a_path():
+    words = [
+        "adamw",
+        "/tmp/lr=0.1/mine",
+        "./a=1",
+        "seed=1",
+        "out=/tmp/lr=0.1",
+        "hp.kind=a/b",
+        "hydra/launcher=x",
+        "+a=1",
+    ]
+    names, overrides = config.split(words)
+    assert names == ["adamw", "/tmp/lr=0.1/mine", "./a=1"]
+    assert names + overrides == words
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_path_may_hold_an_equals_sign(place, printed, capsys, command):
+    (place / "lr=0.1").mkdir()
+    shutil.move(place / "submissions/good", place / "lr=0.1/good")
+    words = ["run"] if command == "run" else ["plan", "-o", "plan.json"]
+    assert cli.main([*words, "suite=mine", "device=cpu", "tensorboard=false", str(place / "lr=0.1/good")]) == 0
+    assert "good" in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(capsys):
@@ -184,28 +267,6 @@ def test_debug_of_check_is_another_thing(capsys):
     told = capsys.readouterr().err
     assert "did you mean 'adamw'" in told
     assert "Traceback" not in told
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch, no_exports) -> Path:
-    """A working folder with a workload, a suite of it, two submissions, and a script in the worker's place."""
-    (tmp_path / "workloads" / "task").mkdir(parents=True)
-    (tmp_path / "workloads" / "task" / "workload.py").write_text(WORKLOAD)
-    for name in ("good", "diverge"):
-        add(tmp_path, name)
-    (tmp_path / "configs" / "suite").mkdir(parents=True)
-    (tmp_path / "configs" / "suite" / "mine.yaml").write_text("name: mine\nworkloads: [task]\n")
-    (tmp_path / "worker.py").write_text(WORKER)
-    monkeypatch.chdir(tmp_path)
-    command = (sys.executable, str(tmp_path / "worker.py"))
-    monkeypatch.setattr(local, "run_trial", functools.partial(local.run_trial, command=command))
-    return tmp_path
-
-
-def add(root: Path, name: str, text: str = SUBMISSION) -> None:
-    (root / "submissions" / name).mkdir(parents=True)
-    (root / "submissions" / name / "submission.py").write_text("")
-    (root / "submissions" / name / "submission.yaml").write_text(text.format(name))
 
 
 @pytest.fixture
@@ -345,6 +406,74 @@ class View:
 
     def close(self):
         self.closed = True
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_campaign_ends_after_max_hours_as_at_an_interrupt(place, printed, monkeypatch, capsys, deaf):
+    """Also one that a script started in the background, where SIGINT is ignored."""
+    timers, begun = [], []
+
+    class Timer:
+        daemon = False
+
+        def __init__(self, seconds, action):
+            self.seconds, self.action, self.cancelled = seconds, action, False
+            timers.append(self)
+
+        def start(self):
+            assert self.daemon
+
+        def cancel(self):
+            self.cancelled = True
+
+    def run_trial(trial, *_, **__):
+        begun.append(trial.spec.submission)
+        timers[0].action()
+        for _ in range(600):  # as it follows a log; another thread may be handed the signal
+            time.sleep(0.1)
+
+    monkeypatch.setattr(campaign.threading, "Timer", Timer)
+    monkeypatch.setattr(local, "run_trial", run_trial)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
+    try:
+        assert run("good", "diverge", "max_hours=2.5") == cli.INTERRUPTED
+        assert signal.getsignal(signal.SIGINT) is (signal.SIG_IGN if deaf else signal.default_int_handler)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert begun == ["good"], "no further trial is begun"
+    assert (timers[0].seconds, timers[0].cancelled) == (9000.0, True)
+    err = capsys.readouterr().err
+    assert "note: max_hours=2.5 are over" in err
+    assert "type the same again to go on" in err
+    assert run("good", "max_hours=0") == 2
+    assert "max_hours: expected a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fails", ["__init__", "add", "close"])
+def test_a_view_that_fails_is_told_once_and_ends_no_trial(place, printed, monkeypatch, capsys, fails):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensorboard.EventView, fails, full)
+    assert run("good", "tensorboard=true") == 0
+    assert names(printed[0]) == [GOOD]
+    assert capsys.readouterr().out.count("TensorBoard's curves of") == 1
+
+
+def test_a_full_disk_of_the_view_shows_no_traceback(tmp_path, monkeypatch, capsys):
+    """TensorBoard's own thread meets it."""
+    told: list[str] = []
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with live._event_view(tmp_path, told.append) as add:
+        monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", refuse)
+        for step in range(1, 4):
+            add({"event": "measurement", "step": step, "metrics": {"loss": 1.0}})
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+    assert capsys.readouterr().err == ""
 
 
 def test_tensorboard_sees_every_event_where_it_is_wanted(place, printed, monkeypatch):

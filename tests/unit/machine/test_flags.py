@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from harness.machine import children, flags
 from harness.record import run_folder
 from harness.trial import priming, worker
+
+OLD = metadata.version("jaxlib").startswith("0.10.")
 
 
 def xla_flags(*args, **fields) -> list[str]:
@@ -24,7 +27,7 @@ def test_a_trial_reads_the_autotune_cache_and_priming_writes_it():
     mode = "--xla_gpu_experimental_autotune_cache_mode=AUTOTUNE_CACHE_MODE_"
     assert xla_flags("gpu", deterministic=False, given={}) == [cache, f"{mode}READ"]
     assert xla_flags("gpu", deterministic=False, autotune="update", given={}) == [cache, f"{mode}UPDATE"]
-    assert xla_flags("cpu", deterministic=True, given={}) == []
+    assert xla_flags("cpu", deterministic=True, given={}) == ([flags.EIGEN_CONVOLUTIONS] if OLD else [])
     # A trial's variables are those that the process which primes it is handed down.
     handed = flags.environment("gpu", deterministic=False, given={})
     assert xla_flags("gpu", deterministic=False, autotune="update", given=handed) == [cache, f"{mode}UPDATE"]
@@ -36,6 +39,31 @@ def test_deterministic_is_told_to_xla_on_a_gpu_and_the_users_flags_stay():
     assert "--xla_gpu_deterministic_ops=true" not in xla_flags("gpu", deterministic=False, given=given)
     assert xla_flags("gpu", deterministic=True, given=given)[0] == "--xla_dump_to=/tmp/x"
     assert flags.environment("gpu", deterministic=False, given={})["JAX_PLATFORMS"] == "cuda"
+
+
+@pytest.mark.skipif(not OLD, reason="jax 0.11 takes no such flag from us")
+def test_on_a_cpu_eigen_takes_the_convolutions_and_ynnpack_the_products():
+    handed = flags.environment("cpu", deterministic=False, given={"XLA_FLAGS": "--xla_dump_to=/tmp/x"})
+    assert flags.environment("cpu", deterministic=False, given=handed) == handed
+    assert xla_flags("cpu", deterministic=False, given=handed) == ["--xla_dump_to=/tmp/x", flags.EIGEN_CONVOLUTIONS]
+    assert flags.EIGEN_CONVOLUTIONS not in xla_flags("gpu", deterministic=False, given=handed)
+    code = """
+import jax, jax.numpy as jnp
+def fused(f, *args):
+    return jax.jit(f).lower(*args).compile().as_text().count("__ynn_fusion")
+def convolved(x, k):
+    return jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")).sum()
+x, k, a = jnp.ones((32, 8, 8, 32)), jnp.ones((3, 3, 32, 32)), jnp.ones((256, 256))
+print(fused(jax.grad(convolved, argnums=1), x, k), fused(jnp.matmul, a, a))
+"""
+    counts = []
+    for variables in ({"XLA_FLAGS": ""}, flags.environment("cpu", deterministic=False, given={})):
+        told = os.environ | {"JAX_PLATFORMS": "cpu"} | variables
+        done = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=True)
+        counts.append([int(count) for count in done.stdout.split()])
+    (convolution, product), (convolution_here, product_here) = counts
+    assert convolution_here < convolution, "else the flag does nothing on this jaxlib: take it out"
+    assert product_here == product
 
 
 @pytest.mark.parametrize("autotune", ["read", "update"])

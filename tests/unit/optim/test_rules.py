@@ -14,13 +14,27 @@ import pytest
 
 from harness.api import ParamInfo, ParamKind
 from harness.errors import SubmissionError
+from harness.optim.adagrad import adagrad
+from harness.optim.adamp import adamp, sgdp
 from harness.optim.apollo import apollo
+from harness.optim.cautious import cautious
+from harness.optim.dadapt_adam import dadapt_adam
+from harness.optim.diffgrad import diffgrad
+from harness.optim.dog import dog
+from harness.optim.kron import kron
 from harness.optim.lamb import lamb
+from harness.optim.lars import lars
+from harness.optim.mars import mars_adamw
 from harness.optim.matrices import by_kind, is_matrix_like
+from harness.optim.mechanic import mechanic
 from harness.optim.muon import muon
+from harness.optim.nadam import nadam
 from harness.optim.nadamw import nadamw
 from harness.optim.normuon import normuon
+from harness.optim.prodigy import prodigy
 from harness.optim.schedule_free import schedule_free_adamw, schedule_free_sgd
+from harness.optim.shampoo import shampoo
+from harness.optim.soap import soap
 
 INFO = {
     "embed": ParamInfo(ParamKind.EMBEDDING, (0,), (1,)),
@@ -63,6 +77,22 @@ RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
     "apollo without limiter": lambda lr: apollo(lr, INFO, rank=4, norm_growth=None),
     "schedule_free_adamw": lambda lr: schedule_free_adamw(lr, 3, weight_decay=0.1),
     "schedule_free_sgd": lambda lr: schedule_free_sgd(lr, 3, r=1.0),
+    "soap": lambda lr: soap(lr, INFO, precondition_frequency=2, max_precond_dim=20),
+    "shampoo": lambda lr: shampoo(lr, INFO, precondition_frequency=2, block_size=16),
+    "kron": lambda lr: kron(lr, INFO, max_size_triangular=8, update_probability=0.5),
+    "adamp": lambda lr: adamp(lr, delta=3.0, weight_decay=0.1, param_info=INFO),
+    "sgdp": lambda lr: sgdp(lr, delta=3.0, weight_decay=0.1),
+    "cautious": lambda lr: cautious(optax.adamw(lr), param_info=INFO),
+    "mars_adamw": lambda lr: mars_adamw(lr, param_info=INFO),
+    "diffgrad": diffgrad,
+    "lars": lambda lr: lars(lr, weight_decay=0.1, param_info=INFO),
+    "nadam": nadam,
+    "prodigy": lambda lr: prodigy(lr, weight_decay=0.1),
+    "dadapt_adam": lambda lr: dadapt_adam(lr, weight_decay=0.1),
+    "dog": lambda lr: dog(1e-4, learning_rate=lr),
+    "ldog": lambda lr: dog(1e-4, learning_rate=lr, layer_wise=True, param_info=INFO),
+    "mechanic": lambda lr: mechanic(optax.adamw(lr)),
+    "adagrad": adagrad,
 }
 every_rule = pytest.mark.parametrize("name", RULES)
 
@@ -149,6 +179,10 @@ STATES = {
     "apollo_mini": (apollo(rate, SQUARE, rank=1, scale=128.0, scale_type="tensor"), 2 * F),
     "schedule_free_adamw": (schedule_free_adamw(rate), 2 * D * F),
     "schedule_free_sgd": (schedule_free_sgd(rate), D * F),
+    "soap": (soap(rate, SQUARE), 2 * D * F + 2 * (D * D + F * F)),
+    "shampoo": (shampoo(rate, SQUARE, block_size=4096), 2 * D * F + 2 * (D * D + F * F)),
+    "kron": (kron(rate, SQUARE), D * F + D * D + F * F),
+    "prodigy": (prodigy(rate), 4 * D * F),
 }
 
 
@@ -195,6 +229,12 @@ NO_MATRIX = {"b": ParamInfo(ParamKind.BIAS, (), (0,)), "e": ParamInfo(ParamKind.
         (lambda: schedule_free_adamw(0.1, b2=1.0), "schedule_free_adamw: b2"),
         (lambda: schedule_free_sgd(0.1, b1=0.0), "schedule_free_sgd: b1: expected a number above 0 and below 1"),
         (lambda: nadamw(0.1, b1=1.0), "nadamw: b1"),
+        (lambda: soap(0.1, INFO, precondition_frequency=0), "soap: precondition_frequency: expected a whole number"),
+        (lambda: shampoo(0.1, INFO, block_size=0), "shampoo: block_size"),
+        (lambda: kron(0.1, INFO, precond_init_scale=0.0), "kron: precond_init_scale: expected a number above 0"),
+        (lambda: prodigy(d0=0.0), "prodigy: d0: expected a number above 0"),
+        (lambda: adamp(0.1, delta=-1.0), "adamp: delta"),
+        (lambda: prodigy().update({}, prodigy().init({}), None), r"prodigy: update\(\) needs the parameters"),
     ],
 )
 def test_out_of_range(build, message):

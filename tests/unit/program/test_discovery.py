@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.check.advice import advise
 from harness.errors import ConfigError, SubmissionError, WorkloadError
 from harness.program import discovery
+from harness.program.confinement import of_submission
 from harness.program.discovery import Folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -157,8 +159,7 @@ def test_faults_of_workloads_and_names(tmp_path):
     with pytest.raises(WorkloadError, match=r"workload\.py:1 .*ZeroDivisionError"):
         discovery.load(Folder("workloads", "bad", path))
     path = make(tmp_path, "v1.2")
-    with pytest.raises(SubmissionError, match=r"must not hold a dot"):
-        discovery.load(Folder("submissions", "v1.2", path))
+    assert discovery.load(Folder("submissions", "v1.2", path)).__name__.endswith(".v1_2.submission")
     for name, source in (("none", ""), ("other", "INFO = {}\n")):
         path = make(tmp_path, name, source, kind="workloads")
         with pytest.raises(
@@ -188,3 +189,55 @@ def test_a_branch_on_a_traced_array_is_told_with_its_mend_and_none_of_our_frames
     assert told.endswith("cannot look at a traced array: use jnp.where, jnp.minimum or jax.lax.cond")
     assert "\n" not in told
     assert "for jit" not in told
+
+
+ODD = {
+    "a link to nowhere, as Emacs locks a file": lambda mine: (mine / ".#submission.py").symlink_to("nowhere"),
+    "a link to nowhere that is not hidden": lambda mine: (mine / "gone.py").symlink_to("nowhere"),
+    "a link to itself": lambda mine: (mine / "loop.py").symlink_to("loop.py"),
+    "a folder called like a file": lambda mine: (mine / "old.py").mkdir(),
+    "a pipe": lambda mine: os.mkfifo(mine / "pipe.py"),
+    "a resource fork of macOS": lambda mine: (mine / "._submission.py").write_bytes(b"\x00\x05\x16\x07"),
+    "a notebook's copy": lambda mine: make(mine, ".ipynb_checkpoints", "x = 1"),
+    "a name in no encoding": lambda mine: Path(os.fsdecode(os.fsencode(mine) + b"/\xff.txt")).write_text("x"),
+}
+
+
+@pytest.mark.parametrize("put", ODD.values(), ids=ODD)
+def test_what_editors_and_systems_leave_in_a_folder_is_no_part_of_it(tmp_path, put):
+    mine = make(tmp_path, "mine")
+    folder = Folder("submissions", "mine", mine)
+    before = folder.source_hash
+    put(mine)
+    assert folder.source_hash == before
+    assert discovery.files_of(mine)[0] == mine / "submission.py"
+    of_submission(mine, [])
+    advise(mine)
+
+
+def test_odd_imports_and_names_are_hashed(tmp_path):
+    (tmp_path / "shared.py").write_text("clip = 1\n")
+    dots = "." * 40
+    mine = make(tmp_path, "mine", f"from ...shared import clip\nfrom {dots}shared import clip\n")
+    folder = Folder("submissions", "mine", mine)
+    before = folder.source_hash
+    assert discovery.imported([mine / "submission.py"], mine.parent) == set(), "Python refuses to import it"
+    (mine / "deep.py").write_text("x = " + "(" * 5000 + ")" * 5000)
+    Path(os.fsdecode(os.fsencode(mine) + b"/\xff.py")).write_text("x = 1\n")
+    assert folder.source_hash != before
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    mine = make(tmp_path, "mine")
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(SubmissionError, match=r"mine/submission\.py cannot be read \(Permission denied\); make it"):
+        _ = Folder("submissions", "mine", mine).source_hash
+
+
+def test_hidden_folders_are_no_submissions(here):
+    make(here, ".old")
+    assert ".old" not in discovery.find_all("submissions")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -18,9 +19,11 @@ import pytest
 from jax import export
 from planted import META
 
-from harness.errors import SubmissionError, WorkloadError
+from harness.errors import MachineError, SubmissionError, WorkloadError
 from harness.program import child, discovery, identity, processes, store, submission
+from harness.program import export as exporter
 from harness.program.discovery import Folder
+from harness.program.requests import Job
 
 ROOT = Path(__file__).resolve().parents[3]
 QUADRATIC = discovery.find("workloads", "quadratic")
@@ -152,45 +155,80 @@ def test_what_answers_control_calls_is_part_of_the_identity(planted):
     assert one.manifest.id != other.manifest.id
 
 
-def test_an_exporter_ends_with_whoever_started_it(planted, tmp_path, monkeypatch):
-    loops = planted(name="endless", build="while True: pass")
+def started_by(parent: int, name: str) -> list[int]:
+    """Return the processes of a module of `program` that a process started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes()
+            if int(fields[1]) == parent and f"harness.program.{name}".encode() in command:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("name", ["export", "derive"])
+def test_one_that_somebody_kills_is_no_fault_of_the_submission(planted, name):
+    processes.workload_program(QUADRATIC)
+    slow = planted(name=f"slow_{name}", build="import math; [math.sqrt(n) for n in range(2 * 10**7)]")
+    found: list[object] = []
+    wanted = processes.Wanted(QUADRATIC, slow, ({},), BUDGET)
+    thread = threading.Thread(target=lambda: found.extend(processes.program_ids([wanted])))
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not (started := started_by(os.getpid(), name)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+    thread.join()
+    (problem,) = found
+    assert isinstance(problem, MachineError)
+    assert f"slow_{name}: the process that makes its program was ended from outside (exit code -9" in str(problem)
+    assert str(problem).endswith("type the same again")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_an_exporter_ends_with_whoever_started_it(planted, tmp_path, monkeypatch, number):
+    loops = planted(name=f"endless_{number.name}", build="while True: pass")
     code = f"""if True:
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from pathlib import Path
         from harness.program import processes
         from harness.program.discovery import Folder
         folders = [Folder("workloads", "quadratic", Path({str(QUADRATIC.path)!r})),
-                   Folder("submissions", "endless", Path({str(loops.path)!r}))]
+                   Folder("submissions", {loops.name!r}, Path({str(loops.path)!r}))]
         processes.program_ids([processes.Wanted(*folders, ({{}},), 200)])
     """
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     processes.workload_program(QUADRATIC)
     parent = subprocess.Popen([sys.executable, "-c", code])
 
-    def exporters() -> list[int]:
-        """Processes that the parent started, by their parent's number."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                command = (stat.parent / "cmdline").read_bytes()
-                if int(fields[1]) == parent.pid and b"harness.program.export" in command:
-                    found.append(int(stat.parent.name))
-        return found
-
     deadline = time.monotonic() + 60
-    while not (started := exporters()) and time.monotonic() < deadline:
+    while not (started := started_by(parent.pid, "export")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(4.0)  # until it loops
-    parent.kill()
-    parent.wait()
+    parent.send_signal(number)
+    parent.wait(timeout=60)
     assert started
     while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    if number is signal.SIGINT:
+        assert not list((tmp_path / "programs").glob(".new-*"))
+        return
     (left,) = (tmp_path / "programs").glob(".new-*")
-    os.utime(left, (0, 0))
+    with store.scratch() as mine:
+        assert not left.exists(), "what a killed process leaves is removed by the next"
+        with store.scratch():
+            assert mine.exists()
+            elsewhere = tmp_path / "programs" / ".new-another.machine-1-abc"
+            elsewhere.mkdir()
     with store.scratch():
-        assert not left.exists(), "what a killed process leaves is removed a day later"
+        assert elsewhere.exists(), "whether a process of another machine lives cannot be seen"
+        os.utime(elsewhere, (0, 0))
+    with store.scratch():
+        assert not elsewhere.exists(), "a day later"
 
 
 def test_a_faster_optimizer_of_the_harness_is_another_index_entry(monkeypatch):
@@ -332,6 +370,16 @@ internal.WorkloadLoss._call = call
     assert program(planted(half + grown, "grown"), GPT).manifest.flagged, "products of nothing make up for nothing"
 
 
+def test_schedule_free_that_is_evaluated_where_it_trains_is_flagged(planted):
+    """Without a word it would be measured at y, and look worse than it is."""
+    made = "optax.contrib.schedule_free_adamw(hp['lr'])"
+    head = "import optax\nfrom harness.optim.evaluation import evaluated_at\ndef build(task, hp):\n    return "
+    (flag,) = program(planted(f"{head}{made}\n", "at_y"), QUADRATIC).manifest.flagged
+    assert "evaluated at y" in flag and "optax.contrib.schedule_free_eval_params" in flag
+    averaged = f"{head}evaluated_at({made}, optax.contrib.schedule_free_eval_params)\n"
+    assert not program(planted(averaged, "at_x"), QUADRATIC).manifest.flagged
+
+
 def test_initial_parameters_and_evaluation_are_none_of_its_business(planted):
     """It patches the workload that it is traced with; the workload's own program never meets it."""
     before = processes.workload_program(GPT)
@@ -358,7 +406,7 @@ def test_data_hidden_in_constants_are_refused(planted):
         extra="opt_state['count'] += (jnp.asarray(HOARD)[state.step % 75_000] > 9.0).astype(jnp.int32)",
     )
     with pytest.raises(
-        SubmissionError, match=r"hoard: step_32 holds 3000\d\d bytes of constants; .* at most 8192 more"
+        SubmissionError, match=r"hoard: step_32 holds 3000\d\d bytes of constants; .* at most 8192 are allowed"
     ):
         program(numbers)
 
@@ -430,6 +478,19 @@ def test_devices_are_not_asked_for(planted):
     asks = planted(name="counts", extra="jax.devices()")
     with pytest.raises(SubmissionError, match=r"counts/submission\.py: jax\.devices\(\) tells"):
         program(asks)
+
+
+def test_a_store_on_a_full_disk_is_no_fault_of_the_submission(tmp_path):
+    """Functions are written through links to the one file that is always full."""
+    for name in ("init_opt", "step_32"):
+        (tmp_path / f"{name}.mlir").symlink_to("/dev/full")
+    adam = ROOT / "submissions/adamw"
+    point = submission.read_info(Folder("submissions", "adamw", adam)).defaults
+    job = Job(str(tmp_path), str(QUADRATIC.path), None, "cpu", point, BUDGET)
+    told = exporter.done(job, str(adam), discovery.load_workload)
+    assert told is not None
+    assert told.startswith(f"{tmp_path}/")
+    assert "No space left on device; free some space there" in told
 
 
 def test_a_dtype_of_less_than_a_byte_is_refused(planted):

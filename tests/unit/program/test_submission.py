@@ -11,7 +11,7 @@ import yaml
 
 from harness.api import Algorithm
 from harness.errors import SubmissionError
-from harness.program import submission
+from harness.program import search_space, submission
 from harness.program.build import build_algorithm
 from harness.program.discovery import Folder
 
@@ -88,6 +88,20 @@ def test_good(folder):
             {"requires": ["scikit-learn", "../data"]},
             "requires: expected the name of a package, as pip calls it, got '../",
         ),
+        (
+            {"space": {"lr": {"values": [0.05], "min": 0.01, "max": 1.0}}},
+            "space.lr: has 'values', 'min', 'max' at once",
+        ),
+        ({"space": {"lr": {"values": [0.05], "scaling": "linear"}}}, "space.lr: has 'values', 'scaling' at once"),
+        ({"space": {"lr": {"values": [1, 1.0]}}}, "space.lr: values: one is there twice"),
+        ({"space": {"steps": {"min": 1.4, "max": 5}}}, "space.steps: the default 3 is a whole number, and so must min"),
+        ({"points": [{"lr": 10**400}]}, "points[0].lr: expected a finite number, got 1000"),
+        (
+            yaml.safe_dump(GOOD) + "space: {lr: {min: 0.1, max: 1}}\nspace: {}\n",
+            "'space' is there twice, in lines 12 and 13; keep one of them",
+        ),
+        ("defaults: {lr: 0.1, lr: 0.2}\n", "'lr' is there twice, in lines 1 and 1"),
+        ("defaults:\n  lr: 0.1\n  'lr': 0.2\n", "'lr' is there twice, in lines 2 and 3"),
         ("", "expected a mapping with the fields of SubmissionInfo, got None"),
         ("name: [", "not valid YAML"),
         ("name: mine\n", "the field 'description' is missing; it must be a string"),
@@ -99,6 +113,69 @@ def test_bad_yaml_names_file_and_field(folder, fields, says):
     assert "mine/submission.yaml: " in str(caught.value)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_at_once(folder):
+    wrong = {"name": 3, "licence": None, "lisence": "MIT", "space": {"lr": {"min": "1e-3"}, "kind": {"mxa": 1}}}
+    with pytest.raises(SubmissionError) as caught:
+        submission.read_info(folder(wrong))
+    told = str(caught.value).splitlines()
+    places = [line.partition("submission.yaml: ")[2] for line in told]
+    assert [place.split(":")[0] for place in places] == [
+        "unknown key 'lisence'; did you mean 'licence'? known keys",
+        "name",
+        "licence",
+        "space.kind",
+        "space.lr",
+    ]
+    with pytest.raises(SubmissionError) as caught:
+        submission.read_info(
+            folder({"name": "yours", "space": {"a": {}, "lr": {}}, "points": [{"b": 1, "steps": 0.5}]})
+        )
+    assert len(str(caught.value).splitlines()) == 5
+
+
+@pytest.mark.parametrize("kind", ["submission.yaml", "tuning_search_space.json"])
+@pytest.mark.parametrize(
+    "spoil", [lambda p: p.write_bytes(b"name: \xff\xfe"), lambda p: p.unlink() or p.symlink_to(".")]
+)
+def test_a_file_that_cannot_be_read_is_refused(folder, kind, spoil):
+    made = folder()
+    (made.path / "tuning_search_space.json").write_text("{}")
+    assert submission.read_info(made)
+    spoil(made.path / kind)
+    if (made.path / kind).is_file():
+        with pytest.raises(SubmissionError, match=rf"mine/{kind}: not valid"):
+            submission.read_info(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"lr": {"min": 1, "max": 2}, "lr": {"min": 3, "max": 4}}', "'lr' is there twice"),
+        ('{"lr": {"min": 1, "min": 0.5, "max": 2}}', "'min' is there twice"),
+        ('{"lr": {"feasible_points": [1], "values": [2]}}', "has 'values', 'feasible_points' at once"),
+        ('{"lr": {"feasible_points": [1], "max": 2}}', "has 'feasible_points', 'max' at once"),
+        ('[{"lr": 1, "lr": 2}]', "'lr' is there twice"),
+    ],
+)
+def test_a_search_space_in_json_that_says_two_things(folder, text, says):
+    made = folder()
+    (made.path / "tuning_search_space.json").write_text(text)
+    with pytest.raises(SubmissionError) as caught:
+        submission.read_info(made)
+    assert "tuning_search_space.json: " in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_every_road_to_a_point_gives_the_same_types(folder):
+    """So that one point is one trial: by the list, the space, its corners, a search, and hp.NAME."""
+    made = folder({"space": {"lr": {"values": [0, 1, 2]}}, "points": [{"lr": 1}, {"lr": -0.0}]})
+    info = submission.read_info(made)
+    values = [point["lr"] for point in (*info.points, *search_space.corner_points(info))]
+    values += [point["lr"] for point in search_space.draw_points(info, ["lr"], 20, 0)]
+    values += [submission.choose_point(made, info, {"lr": typed})["lr"] for typed in (1, -0.0, 2.0)]
+    assert set(map(repr, values)) == {"0.0", "1.0", "2.0"}
 
 
 def test_missing_yaml(folder):
@@ -131,6 +208,11 @@ def test_build_adapts_optax_and_passes_algorithms(folder):
     assert point == {"lr": 0.1}, "build works on a copy"
 
 
+def test_build_adapts_what_has_an_init_and_an_update(folder):
+    source = "import optax\ndef build(task, hp): return optax.MultiSteps(optax.sgd(0.1), 2)\n"
+    assert isinstance(build_algorithm(folder(source=source), None, {}), Algorithm)
+
+
 def test_build_returns_the_algorithm_itself(folder):
     source = "from harness.api import Algorithm\nMINE = Algorithm(None, None)\ndef build(task, hp): return MINE\n"
     assert build_algorithm(folder(source=source), None, {}) == Algorithm(None, None)  # type: ignore[arg-type]
@@ -144,6 +226,8 @@ def test_build_returns_the_algorithm_itself(folder):
         ("def build(task): ...\n", "build must take (task, hp): too many positional arguments"),
         ("def build(task, hp, more): ...\n", "build must take (task, hp): missing a required argument: 'more'"),
         ("def build(task, hp): return 3\n", "got int"),
+        ("import optax\ndef build(task, hp): return optax.adam\n", "got function; call it: return adam(...)"),
+        ("import optax\ndef build(task, hp): return optax.MultiSteps\n", "got type"),
         ("def build(task, hp):\n    return hp['nope']\n", "submission.py:2 (build): KeyError in build: 'nope'"),
         ("from optax import adamm\n", "submission.py:1 (<module>): ImportError in import: cannot import name 'adamm'"),
     ],

@@ -57,6 +57,7 @@ def test_defaults_and_integers_for_numbers():
         ({"leaf": {}}, "here: leaf: the field 'rate' is missing; it must be a number"),
         ({"leaf": 3}, "here: leaf: expected a mapping with the fields of Leaf, got 3 (int)"),
         ({"leaf": {"rate": "1"}}, "here: leaf: rate: expected a number, got '1' (str)"),
+        ({"leaf": {"rate": 10**400}}, "here: leaf: rate: expected a number, got 1000"),
         ({"leaf": {"rate": True}}, "here: leaf: rate: expected a number, got True (bool)"),
         ({"leaf": {"rate": 1, "count": 1.0}}, "here: leaf: count: expected an integer, got 1.0 (float)"),
         ({"leaf": {"rate": 1, "count": True}}, "here: leaf: count: expected an integer, got True (bool)"),

@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import RunFolderError
 from harness.record import plain_data, run_folder
-from harness.record.files import write_atomic
+from harness.record.files import temporary_of, write_atomic
 from harness.record.readings import Calibration, Reading, Scored
 from harness.record.result import FAILED, UNFINISHED, Measurement, Result, Status, interpolated_crossing
 from harness.record.run_folder import RunFolder
@@ -52,6 +52,14 @@ def kinds(path: Path) -> list[str]:
 
 
 # ---- the log ----
+
+
+@pytest.mark.parametrize("name", ["spec.json", "log.jsonl", "result.json"])
+def test_a_folder_in_place_of_a_file_is_told_and_stops_nothing_else(path, name):
+    (path / name).unlink(missing_ok=True)
+    (path / name).mkdir()
+    with pytest.raises(RunFolderError, match=rf"{name} cannot be read"):
+        run_folder.read_trial(path)
 
 
 def test_append_only(path):
@@ -110,6 +118,31 @@ def test_the_end_may_follow_a_cut_line(path):
     lines = log(path, {"event": "start"}, {"event": "chunk", "step": 1}, {"event": "end", "status": "hung"})
     (path / "log.jsonl").write_bytes(lines[0] + lines[1][:9] + b"\n" + lines[2])
     assert kinds(path) == ["start", "end"]
+
+
+def test_a_bit_that_is_turned_over_changes_no_event_unnoticed(path):
+    """Of a line that more follow: each bit, that of the newline too."""
+    folder = RunFolder(path)
+    for step in (1, 2, 3, 4):
+        folder.append("chunk", step=step, metrics={"loss": [1.25]})
+    folder.close()
+    whole, events = (path / "log.jsonl").read_bytes(), run_folder.read_events(path)
+    first, second = whole.splitlines(keepends=True)[:2]
+    assert events[1] == {"v": 1, "event": "chunk", "step": 2, "metrics": {"loss": [1.25]}}, "the sum is for the reader"
+    passed = 0
+    for bit in range(8 * len(first), 8 * len(first + second)):
+        turned = bytearray(whole)
+        turned[bit // 8] ^= 1 << bit % 8
+        (path / "log.jsonl").write_bytes(turned)
+        try:
+            found = run_folder.read_events(path)
+        except RunFolderError as error:
+            assert "remove the folder" in str(error)
+        else:
+            passed += 1
+            assert len(found) == 4
+            assert found[1].items() >= events[1].items(), f"bit {bit}"
+    assert passed < 88, "but for the name of the sum"
 
 
 @pytest.mark.parametrize("damage", [b"\x00\xff garbage", b"{", b"[1]", b"null", b'"event"', b'{"v": 1}', b"17"])
@@ -250,7 +283,7 @@ def test_older_records_keep_their_ids_and_are_read(tmp_path):
 )
 def test_a_broken_spec_is_refused(path, text, says):
     (path / "spec.json").write_text(text)
-    with pytest.raises(RunFolderError, match=says):
+    with pytest.raises(RunFolderError, match=f"(?s){says}.*remove the folder {path} to run the trial anew"):
         run_folder.read_trial(path)
 
 
@@ -325,7 +358,9 @@ def test_result_round_trip(path, result):
     trial = run_folder.read_trial(path)
     assert trial.result == result
     assert (trial.status, trial.reason) == (result.status, result.reason)
-    assert trial.events == [{"v": 1, "event": "end", "status": str(result.status), "reason": result.reason}]
+    told = {"status": str(result.status), "reason": result.reason}
+    sha256 = hashlib.sha256((path / "result.json").read_bytes()).hexdigest()
+    assert trial.events == [{"v": 1, "event": "end"} | told | {"result_sha256": sha256}]
 
 
 def test_nan_in_a_result_is_null(path):
@@ -348,6 +383,25 @@ def test_a_result_is_old_or_new_never_a_part(path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):  # dies before it is put in place
         write_atomic(path / "result.json", plain_data.to_plain(dataclasses.replace(RESULT, steps=21)))
     assert run_folder.read_trial(path).result == RESULT
+
+
+def test_what_a_killed_process_leaves_of_a_file_goes_when_it_is_written_again(path):
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from harness.record.files import temporary_of
+        temporary_of(Path(sys.argv[1])).write_text("so far")
+        os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", code, str(path / "result.json")], check=False)
+    (left,) = path.glob(".result.json.*")
+    mine = temporary_of(path / "result.json")
+    assert not left.exists()
+    mine.write_text("of a process that lives")
+    write_atomic(path / "spec.json", {})
+    assert mine.exists()
+    assert temporary_of(path / "result.json") == mine
+    assert mine.exists(), "it is no killed process's"
 
 
 def test_status_follows_from_what_is_there(path):

@@ -12,7 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from harness.record import run_folder
 from harness.record.tensorboard import EventView, points, rebuild
+from harness.trial import loop
+from harness.trial.clock import Ledger
+
+DESCRIBED = ("_hparams_/session_start_info", "spec")  # what the trial is, beside its scalars
 
 
 def attempt(resume_step: int, number: int = 1) -> dict[str, Any]:
@@ -51,14 +56,46 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def read_as_the_server_does(folder: Path) -> dict[str, list[int]]:
     reader = PluginEventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
     reader.Reload()
-    tensors = {tag: reader.Tensors(tag) for tag in reader.Tags()["tensors"]}
+    tensors = {tag: reader.Tensors(tag) for tag in reader.Tags()["tensors"] if tag not in DESCRIBED}
     assert all(make_ndarray(t.tensor_proto).shape == () for series in tensors.values() for t in series)
     return {tag: [t.step for t in series] for tag, series in tensors.items()}
 
 
+def final(step: int) -> dict[str, Any]:
+    metrics = {"validation": {"loss": 0.5}, "test": {"loss": 0.25}}
+    return {"v": 1, "event": "final", "step": step, "metrics": metrics}
+
+
+def test_what_the_loop_writes_is_shown(make_trial) -> None:
+    """All of it, to the last step: the events that are made by hand below have no key that it does not write."""
+    path = make_trial("quadratic", "adamw", stop="horizon", max_steps=150)
+    spec, options = run_folder.read_spec(path)
+    with run_folder.hold(path) as folder:
+        result = loop.run_trial(spec, options, folder, Ledger(), lambda: False)
+    events = run_folder.read_events(path)
+    view(path, events)
+    found = read(path)
+    losses = [loss for e in events if e["event"] == "chunk" for loss in e["metrics"]["loss"]]
+    assert [value for _, value in found["train/loss"]] == pytest.approx(losses)
+    assert [step for step, _ in found["train/loss"]] == list(range(1, 151))
+    assert result.validation
+    assert result.test
+    for split, metrics in (("validation", result.validation), ("test", result.test)):
+        for name, value in metrics.items():
+            assert found[f"final_{split}/{name}"] == [(150, pytest.approx(value))]
+    measured = [(e["step"], pytest.approx(e["metrics"]["loss"])) for e in events if e["event"] == "measurement"]
+    assert measured
+    assert found["validation/loss"] == measured
+    assert {"clock/wall", "clock/cpu", "clock/calibrated", "steps_per_second"} <= set(found)
+    written: dict[str, set[str]] = {}
+    for event in events:
+        written.setdefault(event["event"], set()).update(event)
+    for made in (attempt(0), chunk(1, [1.0]), measurement(1, 1.0), final(1)):
+        assert set(made) <= written[made["event"]]
+
+
 def test_what_is_written(tmp_path: Path) -> None:
-    final = {"v": 1, "event": "final", "step": 4, "metrics": {"validation": {"loss": 0.5}, "test": {"loss": 0.25}}}
-    view(tmp_path, [attempt(0), chunk(2, [4.0, 3.0]), chunk(4, [2.0, 1.0]), measurement(4, 1.5), final])
+    view(tmp_path, [attempt(0), chunk(2, [4.0, 3.0]), chunk(4, [2.0, 1.0]), measurement(4, 1.5), final(4)])
     found = read(tmp_path)
     assert found["train/loss"] == [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0)]
     assert found["train/norm"] == [(step, 2.0) for step in (1, 2, 3, 4)]
@@ -132,3 +169,19 @@ def test_rebuild_replaces_the_view_with_what_the_log_says(tmp_path: Path) -> Non
 
 def test_other_events_hold_no_points() -> None:
     assert list(points({"event": "phase", "phase": "train"})) == []
+
+
+def test_what_a_trial_is_stands_in_its_tabs(make_trial) -> None:
+    from tensorboard.plugins.hparams import metadata
+
+    path = make_trial("quadratic", "adamw", max_steps=2)
+    spec, _ = run_folder.read_spec(path)
+    EventView(path).close()
+    reader = PluginEventAccumulator(str(path / "tensorboard"), size_guidance={"tensors": 0})
+    reader.Reload()
+    content = reader.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    shown = metadata.parse_session_start_info_plugin_data(content)
+    assert shown.hparams["submission"].string_value == spec.submission
+    assert set(spec.hyperparameters) <= set(shown.hparams)
+    (text,) = reader.Tensors("spec")
+    assert f"| workload | {spec.workload} |" in make_ndarray(text.tensor_proto).item().decode()

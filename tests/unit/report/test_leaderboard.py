@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from harness.campaign import entries
+from harness.check.findings import CHECKS, Finding, Report
 from harness.cli import main as cli
-from harness.errors import ConfigError, RunFolderError
-from harness.record import plain_data, published, run_folder, search_record
+from harness.errors import ConfigError, RunFolderError, SubmissionError
+from harness.program.discovery import Folder
+from harness.record import pack, plain_data, published, run_folder, search_record
 from harness.record.readings import Scored
 from harness.record.result import Measurement, Result, Status
 from harness.record.run_folder import Trial
@@ -23,6 +25,7 @@ from harness.record.search_record import Asked, SearchRecord, SearchRun
 from harness.record.spec import Options, TrialSpec
 from harness.report import leaderboard, score_files
 from harness.scoring import score
+from harness.verify import publish
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = TrialSpec(
@@ -113,7 +116,7 @@ def test_published_files_are_small_and_of_their_place() -> None:
         trials = published.read(file)
         searches = {(t.spec.workload, t.spec.submission): len(t.search.runs) for t in trials if t.search}
         assert file.stat().st_size < 2500 * (len(trials) + sum(searches.values())) + 5000
-        assert file.parent.name == leaderboard.device_of(trials)
+        assert file.parent.name in ("cpu", leaderboard.device_of(trials)), "cpu: begun when all processors shared it"
         assert file.stem == f"{published.suite_of(file)}-{trials[0].spec.rules}"
 
 
@@ -215,7 +218,8 @@ def test_score_reads_published_records(tmp_path: Path, monkeypatch, capsys: pyte
     leaderboard.add([campaign(Path("other"), "adamw", rules="external", counts="fastest")], Path("results"))
     assert cli.main(["score", "results"]) == 0
     out = capsys.readouterr().out
-    assert out.index("results/cpu/demo-external.jsonl\nruleset external") < out.index("demo-tuned.jsonl\nruleset tuned")
+    second = "results/some-cpu-2-cores/demo-external.jsonl\nruleset external"
+    assert out.index("results/cpu/demo-tuned.jsonl\nruleset tuned") < out.index(second)
     assert cli.main(["score", "results", "--json"]) == 2
     assert "2 files of published records are scored one by one; name one of them" in capsys.readouterr().err
 
@@ -248,6 +252,8 @@ def test_other_files_are_no_published_records(tmp_path: Path) -> None:
 
 def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
     campaign(tmp_path / "runs", "adamw", "muon", workloads=("lm_grammar",))
+    monkeypatch.setattr(publish, "check_submissions", lambda folders: None)
+    monkeypatch.setattr(publish, "_sources", lambda every: {})
     readme, results = tmp_path / "README.md", tmp_path / "results"
     readme.write_text(f"before\n{leaderboard.BEGIN}\n\nold\n\n{leaderboard.END}\nafter\n")
     enter(results, "adamw", "muon")
@@ -258,6 +264,14 @@ def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[s
         return int(script["main"]())
 
     assert call("--check") == 1
+    for bad in (tmp_path / "nowhere.md", tmp_path, tmp_path / "runs/lm_grammar/without_markers.md"):
+        (tmp_path / "runs/lm_grammar/without_markers.md").write_text("no markers")
+        assert call("--readme", str(bad), "--add", str(tmp_path / "runs")) == 2
+        assert str(bad) in capsys.readouterr().err
+        assert list(results.rglob("*.jsonl")) == [], "nothing is published before the README is found"
+    assert call("--add", str(tmp_path / "runs")) == 2
+    assert "is no entry by the rules tuned: studies=6 (the rules have 7); run it without" in capsys.readouterr().err
+    monkeypatch.setattr(publish, "check_rules", lambda record: None)
     assert call("--add", str(tmp_path / "runs")) == 0
     assert "| 1 | adamw |" in readme.read_text()
     assert readme.read_text().startswith("before\n")
@@ -306,8 +320,125 @@ def test_a_board_of_fresh_seeds_takes_what_was_entered_before_its_nonce(tmp_path
     assert publish()[0] == entries.file_of(file).with_name("demo-tuned.jsonl")
 
 
+def test_no_board_takes_an_experiment_by_hand(tmp_path: Path) -> None:
+    root = campaign(tmp_path / "runs", "adamw", by_hand=True)
+    with pytest.raises(RunFolderError, match=r"adamw ran at a point that hp\.NAME gave, .* submission\.yaml"):
+        leaderboard.add([root], tmp_path / "results")
+
+
 def test_published_boards_of_fresh_seeds_were_entered() -> None:
     for file in published.find(ROOT / "results"):
         trials = published.read(file)
         if trials[0].spec.counts == "fresh_seeds":
             entries.check(entries.file_of(file), trials)
+
+
+# ---- packs, and a board for each machine ----
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "check_submissions", lambda folders: list(folders))
+
+
+def packed(runs: Path, file: Path, **about: Any) -> Path:
+    """A pack of fake runs, without programs or sources."""
+    members = {
+        f"trials/{path.relative_to(runs).as_posix()}": path.read_bytes()
+        for path in runs.rglob("*.json*")
+        if path.suffix in (".json", ".jsonl")
+    }
+    names = sorted({trial.spec.submission for trial in trials_of(runs)})
+    sources = tuple(pack.Source(name, "s1", f"submissions/{name}-s1/{name}", None) for name in names)
+    held = {"cpu": "Some CPU", "cores": 2}
+    made = pack.About("0.1.0", {"jax": "0.10.2", "jaxlib": None}, "cpu", held, ("tuned",), sources, states=False)
+    pack.write(file, replace(made, **about), members)
+    return file
+
+
+def test_a_pack_scores_as_its_run_folders_and_makes_the_same_table(tmp_path: Path, passing: None) -> None:
+    runs, results = campaign(tmp_path / "runs", "adamw", "muon"), tmp_path / "results"
+    file = packed(runs, tmp_path / "mine.tar.xz")
+    found = pack.read_trials(file)
+    before, after = (score_files.as_json(score.score(trials)) for trials in (trials_of(runs), found))
+    assert after == before
+    assert str(found[0].path).startswith(f"{file}:trials/lm_grammar/")
+    enter(results, "adamw", "muon")
+    (board,) = publish.add([file], results)
+    assert board == results / "cpu" / "demo-tuned.tar.xz", "where its round was begun"
+    packs = leaderboard.section(results).replace("tar.xz", "jsonl")
+    board.unlink()
+    leaderboard.add([runs], results)
+    assert leaderboard.section(results) == packs
+
+
+def test_a_pack_takes_its_place_among_those_of_its_machine(tmp_path: Path, passing: None) -> None:
+    results, quick = tmp_path / "results", {"rules": "quick", "counts": "fastest", "seed": 0}
+    one = packed(campaign(tmp_path / "one", "adamw", "muon", **quick), tmp_path / "one.tar.xz", rules=("quick",))
+    (board,) = publish.add([one], results)
+    assert board == results / "some-cpu-2-cores" / "demo-quick.tar.xz"
+    two = packed(campaign(tmp_path / "two", "lamb", **quick), tmp_path / "two.tar.xz", rules=("quick",))
+    assert publish.add([two], results) == [board]
+    assert {t.spec.submission for t in pack.read_trials(board)} == {"adamw", "lamb", "muon"}
+    assert leaderboard.boards(results) == [board]
+    slower = campaign(tmp_path / "three", "x", "muon", **quick)
+    shutil.rmtree(slower / "lm_grammar" / "x")
+    shutil.rmtree(slower / "mae_digits" / "x")
+    three = packed(slower, tmp_path / "three.tar.xz", rules=("quick",))
+    publish.add([three], results)
+    (muon, *_) = [t for t in pack.read_trials(board) if t.spec.submission == "muon"]
+    assert muon.hit is not None
+    assert muon.hit.scored.calibrated == 20.0, "the newer one, which was run beside another"
+    assert len(pack.read_trials(board)) == 36
+
+
+def test_another_processor_has_a_board_of_its_own(tmp_path: Path, monkeypatch, passing: None) -> None:
+    """What was published for one before boards had machines stays in `cpu`."""
+    results, quick = tmp_path / "results", {"rules": "quick", "counts": "fastest", "seed": 0}
+    monkeypatch.setattr(leaderboard, "_place", lambda trials, results, stem: results / "cpu")
+    leaderboard.add([campaign(tmp_path / "one", "adamw", **quick)], results)
+    monkeypatch.undo()
+    monkeypatch.setattr(publish, "check_submissions", lambda folders: list(folders))
+    leaderboard.add([campaign(tmp_path / "two", "muon", **quick)], results)
+    assert {t.spec.submission for t in published.read(results / "cpu" / "demo-quick.jsonl")} == {"adamw", "muon"}
+    other = campaign(tmp_path / "three", "adamw", **quick)
+    for file in other.rglob("result.json"):
+        file.write_text(file.read_text().replace("Some CPU", "Other CPU (R) @ 3 GHz"))
+    (new,) = leaderboard.add([other], results)
+    assert new == results / "other-cpu-r-3-ghz-2-cores" / "demo-quick.jsonl"
+    file = packed(other, tmp_path / "x.tar.xz", rules=("quick",), machine={"cpu": "Other CPU (R) @ 3 GHz", "cores": 2})
+    assert publish.add([file], results) == [new.with_suffix(".tar.xz")]
+    text = leaderboard.section(results)
+    assert text.count("Other CPU (R) @ 3 GHz, 2 cores") == 2
+    assert text.count("Some CPU, 2 cores") == 1
+
+
+def test_what_check_has_findings_about_is_on_no_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, quick = tmp_path / "results", {"rules": "quick", "counts": "fastest", "seed": 0}
+    runs = campaign(tmp_path / "runs", "adamw", **quick)
+    with pytest.raises(RunFolderError, match="the sources of adamw are gone from s; put them back"):
+        publish.add([runs], results)
+    monkeypatch.setattr(publish, "_sources", lambda every: {("adamw", "s1"): Folder("submissions", "adamw", Path("x"))})
+    failing = Report("adamw", "x", (Finding("determinism", "x/submission.py: run twice"),), frozenset(CHECKS))
+    monkeypatch.setattr(publish, "check", lambda folder: failing)
+    for place in (runs, packed(runs, tmp_path / "x.tar.xz", rules=("quick",))):
+        with pytest.raises(
+            SubmissionError, match=r"is not published: .* fails determinism: x/submission.py: run twice"
+        ):
+            publish.add([place], results)
+    assert not results.exists()
+
+
+def test_a_pack_that_belongs_on_no_board_changes_none(tmp_path: Path, passing: None) -> None:
+    results, quick = tmp_path / "results", {"rules": "quick", "counts": "fastest", "seed": 0}
+    toys = packed(campaign(tmp_path / "toys", "adamw", workloads=("quadratic",), **quick), tmp_path / "toys.tar.xz")
+    with pytest.raises(RunFolderError, match="a board is of one ruleset and of workloads that are scored"):
+        publish.add([toys], results)
+    runs = campaign(tmp_path / "runs", "adamw", **quick)
+    shutil.rmtree(next(runs.glob("mae_digits/adamw/study5-*")))
+    with pytest.raises(RunFolderError, match="missing are adamw on mae_digits by quick, seed=0: study 5"):
+        publish.add([packed(runs, tmp_path / "part.tar.xz")], results)
+    tuned = packed(campaign(tmp_path / "late", "adamw"), tmp_path / "late.tar.xz")
+    with pytest.raises(RunFolderError, match=r"demo-tuned.entries.json: No such file"):
+        publish.add([tuned], results)
+    assert not list(results.rglob("*.*"))

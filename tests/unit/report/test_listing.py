@@ -12,7 +12,7 @@ import pytest
 import harness
 from harness.errors import ConfigError
 from harness.program import discovery
-from harness.report import listing
+from harness.report import listing, showing
 
 SUBMISSION_YAML = """\
 name: {name}
@@ -61,7 +61,7 @@ def add_workload(root: Path, code: str = WORKLOAD, name: str = "toy") -> Path:
 
 def test_list_has_all_that_is_found(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, toy = add_submission(here, "mine"), add_workload(here)
-    listing.print_list()
+    listing.print_list(listing.listed())
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert str(mine) in lines["mine"]
@@ -83,7 +83,7 @@ def test_broken_folders_are_listed_with_their_reason(here: Path, capsys: pytest.
     add_submission(here, "bad_name", yaml=SUBMISSION_YAML.format(name="other", description="x"))
     bad_code = add_submission(here, "bad_code", code="x = 1\ndef build(:\n")
     add_workload(here, "raise RuntimeError('no such luck')\n", "bad_workload")
-    listing.print_list()
+    listing.print_list(listing.listed())
     out = capsys.readouterr().out
     assert "bad_yaml is broken" in out
     assert "the field 'description' is missing" in out
@@ -99,7 +99,7 @@ def test_a_broken_configuration_file_is_listed(here: Path, capsys: pytest.Captur
     (here / "configs" / "suite" / "mine.yaml").write_text("# My own.\nname: mine\nworkloads: [toy, other]\n")
     (here / "configs" / "suite" / "bad.yaml").write_text("workloads: [toy\n")
     (here / "configs" / "suite" / "worse.yaml").write_text("- toy\n")
-    listing.print_list()
+    listing.print_list(listing.listed())
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert "toy, other" in lines["mine"]
@@ -109,9 +109,13 @@ def test_a_broken_configuration_file_is_listed(here: Path, capsys: pytest.Captur
     assert "broken: expected a mapping" in lines["worse"]
 
 
+def show(name: str) -> None:
+    showing.print_all(showing.called(name))
+
+
 def test_show_workload(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = add_workload(here)
-    listing.print_show("toy")
+    show("toy")
     out = capsys.readouterr().out
     assert "accuracy, larger is better" in out
     assert "python scripts/set_targets.py toy" in out
@@ -121,7 +125,7 @@ def test_show_workload(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     (folder / "README.md").write_text("# toy\n")
     discover_again(folder)
-    listing.print_show("./workloads/toy")
+    show("./workloads/toy")
     out = capsys.readouterr().out
     for text in (
         "at least 0.9, version 1",
@@ -142,7 +146,7 @@ def discover_again(folder: Path) -> None:
 
 def test_show_submission(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = add_submission(here, "mine")
-    listing.print_show("mine")
+    show("mine")
     out = capsys.readouterr().out
     for text in ("Somebody", "MIT", discovery.Folder("submissions", "mine", folder).source_hash, "0.001 to 0.1, log"):
         assert text in out
@@ -151,7 +155,7 @@ def test_show_submission(here: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(("name", "text"), [("demo", "suite demo"), ("quick", "ruleset quick")])
 def test_show_configuration(name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    listing.print_show(name)
+    show(name)
     out = capsys.readouterr().out
     assert out.startswith(text)
     assert f"name: {name}" in out
@@ -160,7 +164,7 @@ def test_show_configuration(name: str, text: str, capsys: pytest.CaptureFixture[
 def test_a_name_that_means_two_things_shows_both(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add_submission(here, "toy")
     add_workload(here)
-    listing.print_show("toy")
+    show("toy")
     out = capsys.readouterr().out
     assert "workload toy\n" in out
     assert "submission toy\n" in out
@@ -168,16 +172,17 @@ def test_a_name_that_means_two_things_shows_both(here: Path, capsys: pytest.Capt
 
 def test_unknown_names_are_met_with_the_nearest_of_all(here: Path) -> None:
     with pytest.raises(ConfigError, match="unknown name 'adamv'; did you mean 'adamw'"):
-        listing.print_show("adamv")
+        show("adamv")
     with pytest.raises(ConfigError, match="did you mean 'demo'"):
-        listing.print_show("dem")
+        show("dem")
     with pytest.raises(ConfigError, match=r"neither a workload\.py nor a submission\.py"):
-        listing.print_show("./nowhere")
+        show("./nowhere")
 
 
 def test_no_jax_is_imported() -> None:
     code = (
-        "import sys; from harness.report import doctor, listing; listing.print_list(); assert 'jax' not in sys.modules"
+        "import sys; from harness.report import doctor, listing, showing; listing.print_list(listing.listed()); "
+        "showing.print_all(showing.called('adamw')); assert 'jax' not in sys.modules"
     )
     found_here = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parents[1])}
     command = [sys.executable, "-c", code]

@@ -112,6 +112,7 @@ SCHEMA = {
          "compared": [{"trial": int, "hyperparameters": {str: object}, "status": str, "steps": [MAYBE],
                        "costs": [MAYBE], "best": MAYBE}]}
     ],
+    "looks": {str: int},
     "verdicts": [
         {"submission": str, "workload": str, "metric": str, "target": NUMBER, "runs": int, "expected": int,
          "steps": int, "mean": MAYBE, "sd": MAYBE, "p": MAYBE, "met": (bool, NULL), "time": MAYBE, "why": str}

@@ -16,6 +16,8 @@ from harness.record.spec import TrialSpec
 from harness.report import leaderboard, staleness
 from harness.report.score_sources import Sources, print_all
 
+GRAMMAR = discovery.workload_info(discovery.find("workloads", "lm_grammar"))
+
 ROOT = Path(__file__).resolve().parents[3]
 LOCKED = staleness.locked_jax(ROOT / "requirements.lock")
 
@@ -53,13 +55,13 @@ def test_what_is_as_it_was_is_not_stale() -> None:
         ({"submission_hash": "old"}, "the code of adamw has changed since"),
         ({"submission": "mine"}, "the code of mine is not here"),
         ({"workload_hash": "old"}, "the code of lm_grammar has changed since, at the same version"),
-        ({"workload_version": 0}, "lm_grammar was at version 0, and is at version 1 now"),
+        ({"workload_version": 7}, f"lm_grammar was at version 7, and is at version {GRAMMAR.target.version} now"),
         ({"workload": "gone"}, "the workload gone is not here"),
         ({"studies": 5}, "not run by the rules self as they are now: studies was 5, and is 3"),
         ({"stop": "horizon"}, "not run by the rules self as they are now: stop was horizon, and is target"),
         ({"compile_cap_s": 1.0}, "not run by the rules self as they are now: compile_cap_s was 1.0, and is 60.0"),
         ({"clock": "wall"}, "not run by the rules self as they are now: clock was wall, and is calibrated"),
-        ({"budget_steps": 7}, "the budget on lm_grammar was 7 steps, and is 1656"),
+        ({"budget_steps": 7}, f"the budget on lm_grammar was 7 steps, and is {3 * GRAMMAR.target.steps_to_target}"),
         ({"rules": "gone"}, "the rules gone are not in configs/rules"),
         ({"jax": "0.1.2"}, f"run under jax 0.1.2, and it is {' or '.join(LOCKED)} now"),
     ],
@@ -71,7 +73,9 @@ def test_what_has_changed_is_told(fields: dict[str, Any], line: str) -> None:
 
 def test_rules_of_self_tuning_are_found_in_those_they_are_part_of() -> None:
     (line,) = staleness.since_published([trial(rules="algoperf_v05_self", clock="wall", score_compile=True, studies=5)])
-    assert "compile_cap_s was 60.0, and is 0.0, the budget on lm_grammar was 1656 steps, and is 3312" in line
+    steps = GRAMMAR.target.steps_to_target
+    budgets = f"the budget on lm_grammar was {3 * steps} steps, and is {6 * steps}"
+    assert f"compile_cap_s was 60.0, and is 0.0, {budgets}" in line
 
 
 def test_only_what_comes_with_the_harness_counts_for_a_readme(tmp_path: Path, monkeypatch) -> None:

@@ -199,9 +199,9 @@ def test_every_clock_has_its_own_standings(tmp_path: Path) -> None:
 # ---- what is missing
 
 
-def both(path: Path, studies: dict[str, list[float | None]], **changes: Any) -> list[Trial]:
+def both(path: Path, rows: dict[str, list[float | None]], **changes: Any) -> list[Trial]:
     return [
-        trial(path, t, submission=name, study=i, **changes) for name, row in studies.items() for i, t in enumerate(row)
+        trial(path, t, submission=name, study=i, **changes) for name, row in rows.items() for i, t in enumerate(row)
     ]
 
 
@@ -217,6 +217,24 @@ def test_a_missing_study_is_a_miss_unless_it_is_allowed(tmp_path: Path) -> None:
     assert "missing, left out of the median: muon on w1: 1 of 3 trials (study 2 of 3)" in found.notes
     (gap,) = found.gaps
     assert (gap.submission, gap.workload, gap.studies, gap.trials, gap.trials_expected) == ("muon", "w1", (2,), 1, 3)
+
+
+def test_who_was_asked_for_fewer_studies_has_none_missing(tmp_path: Path) -> None:
+    """A folder of one seed beside one of six: the first has its time, and the others what they had without it."""
+    six = {"adamw": [6.0, 6.1, 6.2, 6.3, 6.4, 6.5], "sgd": [12.0, 12.1, 12.2, 12.3, 12.4, 12.5]}
+    trials = both(tmp_path, six, studies=6)
+    alone = score.score(trials)
+    found = score.score([*trials, *both(tmp_path, {"muon": [4.0]}, studies=1)])
+    assert found.times["calibrated"]["muon"]["w1"] == 4.0
+    assert found.scores["muon"] == 1.0
+    assert "muon: 1 of the 6 studies that others have, and scored on these; studies=6 runs the others" in found.notes
+    assert not any("missing" in note for note in found.notes)
+    told = {(pair.a, pair.b): pair.separable for pair in found.ranking.pairs}
+    assert told == {("muon", "adamw"): None, ("muon", "sgd"): None, ("adamw", "sgd"): True}
+    assert [pair.separable for pair in alone.ranking.pairs] == [True]
+    assert [gap.submission for gap in found.gaps] == ["muon"], "no board takes it"
+    short = score.score([*trials, *both(tmp_path, {"lamb": [4.0]}, studies=6)])
+    assert short.times["calibrated"]["lamb"]["w1"] is None, "it was asked for six"
 
 
 def test_an_unfinished_study_is_missing(tmp_path: Path) -> None:
@@ -335,6 +353,23 @@ def test_the_point_that_was_asked_for_last_counts(tmp_path: Path) -> None:
     assert selection.select([defaults, experiment]).trials == (defaults,)
 
 
+def test_an_experiment_by_hand_stands_behind_the_defaults_whatever_their_dates(tmp_path: Path) -> None:
+    defaults = trial(tmp_path, 5.0, written=1.0)
+    experiment = trial(
+        tmp_path, None, status=Status.DIVERGED, hyperparameters={"learning_rate": 1e6}, by_hand=True, written=2.0
+    )
+    for order in itertools.permutations([defaults, experiment]):
+        found = selection.select(order)
+        assert found.trials == (defaults,)
+        assert (
+            f"left out: {experiment.path} ran with learning_rate=1000000.0 by hp.NAME, an experiment; {defaults.path} "
+            f"is scored; `harness score {experiment.path}` shows it"
+        ) in found.notes
+    found = selection.select([experiment])
+    assert found.trials == (experiment,)
+    assert "at a point that hp.NAME gave, not at its own: adamw" in found.notes
+
+
 def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
     first = trial(tmp_path, 5.0, seed=1, written=1.0)
     second = trial(tmp_path, 8.0, written=2.0)
@@ -342,7 +377,18 @@ def test_the_log_makes_a_run_folder_newer(tmp_path: Path) -> None:
     os.utime(first.path / "log.jsonl", (3.0, 3.0))
     found = selection.select([first, second])
     assert found.trials == (first,)
-    assert any(f"{second.path} ran with seed=0 earlier" in n for n in found.notes)
+    assert "left out: 1 trial of adamw on w1 under seed=0; those under seed=1 are scored" in found.notes
+
+
+def test_studies_of_two_seeds_are_never_mixed(tmp_path: Path) -> None:
+    five = [trial(tmp_path, 5.0, study=n, written=1.0) for n in range(5)]
+    later = trial(tmp_path, 1.0, seed=1, written=9.0)
+    elsewhere = trial(tmp_path, 1.0, seed=1, workload="w2")
+    found = selection.select([*five, later, elsewhere])
+    assert found.trials == (*five, elsewhere)
+    by_hand = [trial(tmp_path, 2.0, study=n, seed=2, by_hand=True) for n in range(7)]
+    begun = [trial(tmp_path, status=Status.INTERRUPTED, study=n, seed=3) for n in range(7)]
+    assert selection.select([*five, later, *by_hand, *begun]).trials == tuple(five)
 
 
 @pytest.mark.parametrize(
@@ -470,7 +516,7 @@ def sample(path: Path) -> list[Trial]:
 def test_table_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores.print_scores(sample(tmp_path))
     expected = """\
-ruleset quick, ranked by the calibrated clock: calibrated seconds
+ruleset quick, ranked by calibrated seconds
 
 w1: loss at most 0.5, version 1
 submission  status          time to target  x best  steps  wall s  cpu s  test loss
@@ -555,3 +601,15 @@ def test_energy_is_shown_where_every_hit_has_it(tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert "energy J" in out
     assert "1234.50" in out
+
+
+def test_versions_that_were_looked_at_are_told(tmp_path: Path) -> None:
+    """Each edit after a look fits the metric a little; seeds of one version are one look, and searches are none."""
+    runs = [
+        trial(tmp_path, 10.0, submission="mine", submission_hash=f"s{n}", study=k) for n in range(3) for k in (0, 1)
+    ]
+    runs += [trial(tmp_path, 9.0, submission="mine", submission_hash="s9", tuning=True), trial(tmp_path, 11.0)]
+    found = score.score(runs)
+    assert found.looks == {"adamw": 1, "mine": 3}
+    assert any(note.endswith("as far as the runs here tell: mine 3") for note in found.notes)
+    assert score_files.as_json(found)["looks"] == {"adamw": 1, "mine": 3}

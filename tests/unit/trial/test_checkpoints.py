@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.trial.checkpoints import Checkpoints
+from harness.trial.checkpoints import Checkpoints, DamagedError
+
+# A load that fails leaves coroutines of orbax's that nobody waits for; whoever collects them would be told.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    yield
+    gc.collect()
 
 
 def make_state(seed: int) -> dict[str, jax.Array]:
@@ -39,6 +52,75 @@ def checkpoints(tmp_path):
     made = Checkpoints(tmp_path / "checkpoints")
     yield made
     made.close()
+
+
+def test_a_save_that_fails_leaves_the_one_before_and_nothing_else(tmp_path, monkeypatch):
+    from orbax.checkpoint import v1 as ocp
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(1, {"a": jnp.arange(5.0)}, {"step": 1})
+    (tmp_path / "checkpoints/2.orbax-checkpoint-tmp").mkdir()
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    monkeypatch.setattr(ocp.training.Checkpointer, "save", full)
+    with pytest.raises(ValueError, match="No space left"):
+        checkpoints.save(2, {"a": jnp.arange(5.0)}, {"step": 2})
+    checkpoints.close()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    arrays, host = Checkpoints(tmp_path / "checkpoints").load({"a": jnp.zeros(5)})
+    assert (host, arrays["a"].tolist()) == ({"step": 1}, [0.0, 1.0, 2.0, 3.0, 4.0])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of tasks that orbax leaves behind
+def test_damage_to_any_file_is_noticed_or_without_effect(tmp_path, checkpoints):
+    checkpoints.save(5, make_state(5), BOOK)
+    checkpoints.close()
+    refused = set()
+    files = [file for file in (tmp_path / "checkpoints").rglob("*") if file.is_file()]
+    for file in files:
+        whole = file.read_bytes()
+        turned = bytes([*whole[: len(whole) // 2], whole[len(whole) // 2] ^ 8, *whole[len(whole) // 2 + 1 :]])
+        for hurt in (whole[: len(whole) // 2], b"", turned):
+            file.write_bytes(hurt)
+            try:
+                found = Checkpoints(tmp_path / "checkpoints").load(make_state(0))
+            except DamagedError:
+                refused.add(file.name)
+            else:
+                assert found is None or (same_bits(found[0], make_state(5)) and found[1] == BOOK), file.name
+            file.write_bytes(whole)
+    assert len(refused) > 1
+    assert same_bits(Checkpoints(tmp_path / "checkpoints").load(make_state(0))[0], make_state(5)), "whole again"
+
+
+def test_a_number_that_was_changed_beside_the_arrays_is_noticed(tmp_path, checkpoints):
+    checkpoints.save(5, make_state(5), {"step": 5, "told": 1234567})
+    checkpoints.close()
+    held = [f for f in (tmp_path / "checkpoints").rglob("*") if f.is_file() and b"1234567" in f.read_bytes()]
+    assert held
+    for file in held:
+        file.write_bytes(file.read_bytes().replace(b"1234567", b"1234568"))
+    with pytest.raises(DamagedError, match="its hash is another one"):
+        Checkpoints(tmp_path / "checkpoints").load(make_state(0))
+
+
+def test_what_the_machine_cannot_read_is_not_damaged(tmp_path, checkpoints, monkeypatch):
+    checkpoints.save(5, make_state(5), BOOK)
+    checkpoints.close()
+
+    def refuse(self, *_):
+        raise OSError(errno.EMFILE, "Too many open files", str(self))
+
+    def fail(*_):
+        raise ValueError("INTERNAL: Too many open files")
+
+    again = Checkpoints(tmp_path / "checkpoints")
+    monkeypatch.setattr(Checkpoints, "_read", fail)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        again.load(make_state(0))
 
 
 def test_nothing_saved(checkpoints):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
+
 import pytest
 from planted import ALONE, TO_ALL
 
 from harness.api import Control, Progress
-from harness.errors import SubmissionError
+from harness.errors import MachineError, SubmissionError
 from harness.program import confinement, discovery, processes
 from harness.program.discovery import Folder
 from harness.program.requests import Job
@@ -76,11 +80,13 @@ def ask(tmp_path_factory):
     made = processes.submission_programs(QUADRATIC, source, points, 200)
     manifests = {str(point["does"]): program.manifest for point, program in zip(points, made, strict=True)}
 
-    def start(does: str) -> tuple[Control | None, ...]:
+    def start(does: str, meanwhile: Callable[[int], None] = lambda pid: None) -> tuple[Control | None, ...]:
         job = Job("", str(QUADRATIC.path), None, "cpu", {"does": does}, 200, None)
         controller = Controller(path, job, manifests[does])
         try:
-            return tuple(controller.ask(Progress(step, 32 * step, {})) for step in (0, 8, 30))
+            first = controller.ask(Progress(0, 0, {}))
+            meanwhile(controller._process.pid)
+            return first, *(controller.ask(Progress(step, 32 * step, {})) for step in (8, 30))
         finally:
             controller.close()
 
@@ -89,6 +95,12 @@ def ask(tmp_path_factory):
 
 def test_it_answers_and_may_compute_and_log(ask):
     assert ask("None") == (Control(), Control(), Control(stop=True))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_one_that_somebody_kills_is_no_fault_of_the_submission(ask, number):
+    with pytest.raises(MachineError, match=rf"the process of `control` ended by {number.name}; type the same again"):
+        ask("None", lambda pid: os.kill(pid, number))
 
 
 @pytest.mark.parametrize("does", REFUSED)

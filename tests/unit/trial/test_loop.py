@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from harness.errors import MachineError, RunFolderError, of_machine
+from harness.program import store
 from harness.record import run_folder
 from harness.record.result import Status
-from harness.trial import loop, resume, setup, yardstick
+from harness.trial import checkpoints, controller, evaluated, loop, resume, setup, yardstick
 from harness.trial.clock import Ledger
+from harness.trial.programs import MAX_CHUNK_STEPS
+from harness.trial.stopping import LEAST_SAFETY_S, SAFETY, Ending, out_of_memory
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def run(path, **fields):
+def run(path, interrupted=lambda: False, **fields):
     spec, options = run_folder.read_spec(path)
     spec = dataclasses.replace(spec, **fields)
     with run_folder.hold(path) as folder:
-        return loop.run_trial(spec, options, folder, Ledger(), lambda: False)
+        return loop.run_trial(spec, options, folder, Ledger(), interrupted)
 
 
 def test_nothing_goes_between_host_and_device_within_a_chunk(make_trial, monkeypatch):
@@ -87,6 +95,62 @@ def test_what_fails_after_the_end_changes_no_status(make_trial, monkeypatch):
     assert result.final_hash
 
 
+def test_a_controller_that_ends_and_is_asked_again_is_told_of(make_trial, monkeypatch):
+    """Else a `control` that answers by chance could end itself until it likes what it drew."""
+    path, undisturbed = (make_trial("quadratic", ROOT / "tests/algorithms/batch_ramp", max_steps=n) for n in (40, 41))
+    ask = controller.Controller.ask
+
+    def ended(self, progress):
+        if progress.step:
+            raise MachineError("the process of `control` ended by SIGKILL")
+        return ask(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(controller.Controller, "ask", ended)
+        with pytest.raises(MachineError, match="SIGKILL"):
+            run(path)
+    assert loop.ASKED_AGAIN in run(path).flagged
+    assert loop.ASKED_AGAIN not in run(undisturbed).flagged
+
+
+def test_what_was_evaluated_is_kept(make_trial):
+    path = make_trial("quadratic", "adamw", max_steps=5)
+    result = run(path)
+    contract = store.read(run_folder.read_spec(path)[0].program).manifest.contract
+    params, model_state = evaluated.load(path / evaluated.FILE, contract)
+    assert [array.shape for array in (*params, *model_state)] == [
+        leaf.shape for leaf in (*contract.params, *contract.model_state)
+    ]
+    assert evaluated.digest(contract, [*params, *model_state]) == result.evaluated
+    (event,) = [e for e in run_folder.read_events(path) if e["event"] == "evaluated"]
+    assert (event["sha256"], event["step"]) == (result.evaluated, 5)
+    assert result.ledger["checkpoint"].wall_s > 0
+    assert [file.name for file in path.iterdir() if file.name.startswith(".")] == []
+    others = dataclasses.replace(contract, params=contract.params[:-1])
+    with pytest.raises(RunFolderError, match=r"evaluated.npz holds \d+ arrays, the program has \d+"):
+        evaluated.load(path / evaluated.FILE, others)
+
+
+@pytest.mark.parametrize("where", ["full_splits", "keep"])
+def test_a_machine_that_fails_at_the_end_leaves_no_record_and_the_trial_goes_on(make_trial, monkeypatch, where):
+    """Or its record would lack what it was evaluated on for good."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    path = make_trial("quadratic", "adamw", max_steps=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, where, full) if where == "full_splits" else patch.setattr(evaluated.np, "savez", full)
+        with pytest.raises(MachineError, match="No space left on device; free some space there, then type the same"):
+            run(path)
+    assert [file.name for file in path.iterdir() if "evaluated" in file.name] == []
+    assert run_folder.read_trial(path).status == Status.INTERRUPTED
+    result = run(path)
+    assert (result.status, result.reason) == (Status.HORIZON_REACHED, "max_steps=5 done")
+    assert result.evaluated
+    assert result.validation["loss"] > 0
+
+
 class Seconds:
     """A clock that only steps move: the program's, each by `own(step number)`, and the yardstick's, each by one."""
 
@@ -119,11 +183,12 @@ class Seconds:
         monkeypatch.setattr(yardstick.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(yardstick, "is_done", lambda metrics: True)  # time passes when a call is made
 
-    def run(self, path, **fields):
+    def run(self, path, *, hopeless_s=None, interrupted=lambda: False, **fields):
         spec, options = run_folder.read_spec(path)
+        options = dataclasses.replace(options, hopeless_s=hopeless_s)
         with run_folder.hold(path) as folder:
             ledger = Ledger(now=lambda: self.now, cpu_now=lambda: self.now)
-            return loop.run_trial(dataclasses.replace(spec, **fields), options, folder, ledger, lambda: False)
+            return loop.run_trial(dataclasses.replace(spec, **fields), options, folder, ledger, interrupted)
 
 
 @pytest.mark.parametrize("every", [4, 50, 200])
@@ -164,6 +229,49 @@ def test_a_machine_that_slows_down_half_way_slows_both(make_trial, monkeypatch):
     assert result.calibration.step_ratio == {32: pytest.approx(1.0, rel=0.03)}
 
 
+SLOW = {"learning_rate": 1e-5}
+WAYS = {
+    Status.TARGET_REACHED: ("adamw", {"learning_rate": 0.05}, {}),
+    Status.HORIZON_REACHED: ("adamw", SLOW, {"stop": "horizon"}),
+    Status.BUDGET_EXHAUSTED: ("adamw", SLOW, {}),
+    Status.STOPPED: ("adamw", SLOW, {"control": 60}),
+    Status.DIVERGED: (ROOT / "tests/faults/returns_nan", None, {}),
+    Status.HOPELESS: ("adamw", SLOW, {"hopeless_s": 0.02}),
+    Status.INTERRUPTED: ("adamw", SLOW, {"interrupted": 3}),
+}
+"""Every way in which the loop itself ends a trial: the submission, its point, and what brings it about."""
+
+
+@pytest.mark.parametrize("budget_steps", [3, 2000])
+@pytest.mark.parametrize("status", WAYS)
+def test_no_trial_goes_past_its_budget_by_more_than_a_chunk(make_trial, monkeypatch, status, budget_steps):
+    name, point, fields = WAYS[status]
+    fields = dict(fields)
+    asked = fields.pop("control", None)
+    if asked is not None:
+        stopped = Ending(Status.STOPPED, "asked to")
+        monkeypatch.setattr(loop, "control", lambda _, training: stopped if training.host.step >= asked else None)
+    looks = iter(range(99_999))
+    after = fields.pop("interrupted", 99_999)
+    clock = Seconds(monkeypatch, lambda number: 3.0)  # three times as slow as the baseline
+    given = {"hopeless_s": fields.pop("hopeless_s", None), "interrupted": lambda: next(looks) >= after}
+    path = make_trial("quadratic", name, hp=point, budget_steps=budget_steps, **fields)
+    result = clock.run(path, **given)
+    events = run_folder.read_events(path)
+    (budget,) = [e for e in events if e["event"] == "budget"]
+    chunks = [e for e in events if e["event"] == "chunk"]
+    before = chunks[:-1]
+    if fields.get("stop") == "horizon":  # it has no budget but its steps, and this
+        assert sum(e["seconds"] for e in before) < max(SAFETY * budget_steps, LEAST_SAFETY_S)
+    else:
+        assert all(e["spent"][budget["clock"]] < budget["seconds"] for e in before)
+    assert all(e["seconds"] <= 3.0 * MAX_CHUNK_STEPS for e in chunks)
+    if budget_steps == 2000:
+        assert result.status == status
+    elif status is not Status.DIVERGED:  # which may come in the first chunk
+        assert result.status == Status.BUDGET_EXHAUSTED
+
+
 def test_a_trial_that_memory_is_too_small_for_runs_without_the_yardstick_beside(make_trial, monkeypatch):
     start, starts = yardstick.Yardstick.start, []
 
@@ -183,6 +291,66 @@ def test_a_trial_that_memory_is_too_small_for_runs_without_the_yardstick_beside(
     chunk = next(e for e in run_folder.read_events(path) if e["event"] == "chunk")
     assert chunk["scored"]["calibrated"] is None
     assert chunk["scored"]["wall"] < result.wall_s
+
+
+def test_a_checkpoint_that_cannot_be_written_is_not_the_submissions_memory(make_trial, monkeypatch):
+    """orbax tells of a full disk in the words of memory that does not suffice, when it saves and when it is closed."""
+    calls = []
+
+    class Full:
+        latest = None
+
+        def save(self, *_, **__):
+            calls.append("save")
+            raise ValueError("RESOURCE_EXHAUSTED: Error writing 'd/abc' [os_error_code='28'] No space left\nand more")
+
+        def close(self):
+            calls.append("close")
+            raise ValueError("RESOURCE_EXHAUSTED: as before")
+
+    def opened(self):
+        self._opened = Full()
+        return self._opened
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "_checkpointer", property(opened))
+    path = make_trial("quadratic", "adamw", max_steps=300, checkpoint_s=0.0)
+    with pytest.raises(MachineError, match=r"the checkpoint of step \d+ cannot be written \(.*No space left\); free"):
+        run(path)
+    assert calls == ["save", "close"], "it is not tried once more without the yardstick"
+
+
+@pytest.mark.parametrize("lost", [None, "checkpoint", "chunk", "measurement"])
+def test_a_checkpoint_that_is_damaged_or_ahead_of_the_log_is_not_gone_on_from(make_trial, tmp_path, lost):
+    """What led to a checkpoint stands in the log, or the record of the trial would lack it."""
+    fields = {"stop": "horizon", "max_steps": 60, "checkpoint_s": 0.0, "budget_steps": 10**6}
+    whole = run(make_trial("quadratic", "adamw", **fields, out=tmp_path / "whole"))
+    path = make_trial("quadratic", "adamw", **fields, out=tmp_path / "cut")
+    looks = itertools.count(1)
+    assert run(path, interrupted=lambda: next(looks) > 3).status == Status.INTERRUPTED
+    if lost == "checkpoint":
+        for file in (path / "checkpoints").rglob("d/*"):
+            file.write_bytes(file.read_bytes()[:-9])
+    elif lost is not None:  # the last line of its kind, and all after it
+        lines = (path / "log.jsonl").read_bytes().splitlines(keepends=True)
+        last = max(n for n, line in enumerate(lines) if f'"event": "{lost}"'.encode() in line)
+        (path / "log.jsonl").write_bytes(b"".join(lines[:last]))
+    again = run(path)
+    events = run_folder.read_events(path)
+    steps = [loss for e in events if e["event"] == "chunk" for loss in e["metrics"]["loss"]]
+    (attempt,) = [e for e in events if e["event"] == "attempt"][-1:]
+    assert (attempt["resume_step"] == 0) == (lost is not None)
+    assert [e["why"] for e in events if e.get("phase") == "anew"] or lost is None
+    assert (again.final_hash, len(steps)) == (whole.final_hash, 60)
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    folder = run_folder.RunFolder(tmp_path)
+    with pytest.raises(OSError, match="No space left") as caught:
+        folder.append("phase", phase="train")
+    assert not out_of_memory(caught.value)
+    assert str(of_machine(caught.value)).startswith(f"{tmp_path}/log.jsonl: No space left on device; free some space")
+    folder.close()
 
 
 def test_memory_that_never_suffices_is_told(make_trial, monkeypatch):

@@ -73,6 +73,12 @@ def test_the_target_comes_before_every_other_reason():
     assert ended(SPEC, host(), spent, interrupted=True) == Status.BUDGET_EXHAUSTED
 
 
+def test_a_smoke_test_ends_at_its_steps_and_not_at_a_budget_of_milliseconds():
+    smoke = dataclasses.replace(SPEC, max_steps=200)
+    assert ended(smoke, host(), dataclasses.replace(CHEAP, budget_s=99.0)) is None
+    assert ended(smoke, host(), dataclasses.replace(CHEAP, train_wall_s=999.0)) == Status.BUDGET_EXHAUSTED
+
+
 def test_the_horizon_is_in_examples_and_has_no_budget():
     assert ended(HORIZON, host(step=399, size=8)) is None
     assert ended(HORIZON, host(step=200, size=16)) == Status.HORIZON_REACHED

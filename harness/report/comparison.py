@@ -1,0 +1,214 @@
+"""`harness compare`: two submissions in a few lines. How many times as fast, where, and may it be chance?"""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, HarnessError, suggest
+from harness.program import ramps, submission
+from harness.record.run_folder import Trial
+from harness.record.spec import TrialSpec
+from harness.report.scores import unscored_workloads, verdict
+from harness.report.tables import print_line
+from harness.scoring import score
+from harness.scoring.sampling import Estimate
+from harness.scoring.score import Scores
+from harness.scoring.standings import Pair
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What there is to say of `a` beside `b`.
+
+    Attributes:
+      found: the scores of the two together.
+      overall: over the workloads that both reach by their median seed; None where there are none.
+      each: on each of these by itself.
+      tested: over all workloads, misses among them, as `harness score` tests them; None where no workload has a target.
+      studies: fewest and most studies of a cell.
+    """
+
+    a: str
+    b: str
+    found: Scores
+    overall: Pair | None
+    each: dict[str, Pair]
+    tested: Pair | None
+    studies: tuple[int, int]
+    more: str  # what runs enough seeds for a test
+
+
+def compare(trials: Sequence[Trial], a: str, b: str) -> Comparison:
+    """Compare two submissions by their trials, by name or as they were typed for `harness run`; toys count only where
+    nothing else compares them. Raises ConfigError where one of them has no trials, or nothing ranks them.
+    """
+    known = {trial.spec.submission for trial in trials}
+    a, b = (name if name in known else ramps.called(name) for name in (a, b))
+    for name in (a, b):
+        if name not in known:
+            raise ConfigError(f"no runs of '{name}'; {suggest(name, known, 'there are runs of')}")
+    if a == b:
+        raise ConfigError(f"harness compare takes two submissions, got '{a}' twice")
+    two = [trial for trial in trials if trial.spec.submission in (a, b)]
+    toys = unscored_workloads({trial.spec.workload for trial in two})
+    scored = [trial for trial in two if trial.spec.workload not in toys]
+    aside = toys if {trial.spec.submission for trial in scored} == {a, b} else set()
+    two = scored if aside else two
+    found = score.score(two)
+    if found.verdicts:
+        raise ConfigError("these are runs of a speedrun, where each has a verdict of its own: harness score shows them")
+    if aside:
+        found = replace(found, notes=(*found.notes, f"toys are left out: {', '.join(sorted(aside))}"))
+    common = [w for w in found.targets if found.clock and all(_time(found, name, w) is not None for name in (a, b))]
+    each = {w: _pair([t for t in two if t.spec.workload == w]) for w in common}
+    overall = _pair([t for t in two if t.spec.workload in common]) if common else None
+    tested = next(iter(found.ranking.pairs), None) if found.ranking else None
+    counts = [len(row) for cell in found.cells.values() for row in cell.values()]
+    ends = min(counts, default=0), max(counts, default=0)
+    return Comparison(a, b, found, overall, each, tested, ends, _more_seeds(two, found, (a, b)))
+
+
+def _pair(trials: Sequence[Trial]) -> Pair:
+    """Return the two on these trials' workloads."""
+    ranking = score.score(trials).ranking
+    assert ranking is not None
+    (pair,) = ranking.pairs
+    return pair
+
+
+def _more_seeds(trials: Sequence[Trial], found: Scores, names: Sequence[str]) -> str:
+    """Return the command that goes on with the runs of these two, as one would type it. hp. goes to all submissions on
+    a line, so two that ran at points of their own take a line each.
+    """
+    last = trials[-1]
+    root = last.path.parents[2] if len(last.path.parents) > 2 else last.path
+    words = [f"workload={','.join(found.targets)}", f"rules={found.rules}" if found.rules != "quick" else ""]
+    words += [f"stop={last.spec.stop}" if last.spec.stop != "target" else ""]
+    words += [f"seed={last.spec.seed}" if last.spec.seed else "", "studies=7"]
+    words += [f"out={root}" if root.is_dir() and root != Path("runs") else ""]
+    tail = " ".join(filter(None, words))
+    points: dict[str, list[str]] = {}
+    for name in names:
+        own = next(trial.spec for trial in reversed(trials) if trial.spec.submission == name)
+        points.setdefault(_moved(own), []).append(name)
+    return " && ".join(f"harness run {' '.join(of)}{point} {tail}" for point, of in points.items())
+
+
+def _moved(spec: TrialSpec) -> str:
+    """Return hp.NAME=VALUE for what a point has beside the defaults, each after a space."""
+    try:
+        info = submission.read_info(ramps.find(spec.submission))
+    except HarnessError:
+        return " hp.NAME=VALUE" if spec.by_hand else ""  # it lies elsewhere
+    if not (spec.by_hand or info.required):
+        return ""
+    moved = (n for n, v in spec.hyperparameters.items() if n in info.required or info.defaults.get(n) != v)
+    return "".join(f" hp.{name}={spec.hyperparameters[name]}" for name in moved)
+
+
+def _times_as_fast(one: Comparison, pair: Pair) -> tuple[float, tuple[float, float] | None]:
+    """Return how many times as fast a is as b, and the interval or range of it."""
+    ends = pair.ratio.interval or pair.ratio.range
+    if pair.a == one.a:
+        return pair.ratio.value, ends
+    return 1 / pair.ratio.value, None if ends is None else (1 / ends[1], 1 / ends[0])
+
+
+def _time(found: Scores, name: str, workload: str) -> float | None:
+    assert found.clock is not None
+    return found.times[found.clock].get(name, {}).get(workload)
+
+
+def print_comparison(one: Comparison, *, json: bool = False) -> None:
+    """Print it, for people or as one JSON object."""
+    if json:
+        print(json_.dumps(as_json(one), allow_nan=False))
+        return
+    if one.overall is not None and _times_as_fast(one, one.overall)[0] < 1:
+        one = replace(one, a=one.b, b=one.a)  # the faster one first
+    found, (low, high) = one.found, one.studies
+    seeds = f"{low} seed{'s' * (low != 1)} each" if low == high else f"{low} to {high} seeds each"
+    by = f"by {'wall ' if found.clock == 'wall' else ''}{found.unit}, {seeds}"
+    reach = f"that both reach{' by their median seeds' if found.several else ''}"
+    if one.overall is None:
+        print_line(f"{one.a} and {one.b}: there is no workload {reach} ({seeds})", style="bold")
+    else:
+        value, ends = _times_as_fast(one, one.overall)
+        left_out = f" of {len(found.targets)} {reach}" if len(one.each) < len(found.targets) else ""
+        over = f"geometric mean over {len(one.each)} workloads" if len(one.each) > 1 else "on the only workload"
+        mean = f"{over}{left_out}, " if len(found.targets) > 1 else ""
+        print_line(f"{one.a} is {value:.3f}{_ends(ends)} times as fast as {one.b}: {mean}{by}", style="bold")
+    width = max(map(len, found.targets), default=0)
+    for workload in found.targets:
+        print_line(f"  {workload.ljust(width)}  {_on(one, workload)}")
+    if one.tested is not None:
+        print_line(f"chance: {_chance(one, one.tested)}")
+    for note in found.notes:
+        print_line(f"note: {note}")
+
+
+def _on(one: Comparison, workload: str) -> str:
+    if workload in one.each:
+        value, ends = _times_as_fast(one, one.each[workload])
+        times = " against ".join(f"{_time(one.found, name, workload):.3g}" for name in (one.a, one.b))
+        return f"{value:.3f}{_ends(ends)} times as fast: {times} {one.found.unit}"
+    return "; ".join(_alone(one, name, workload) for name in (one.a, one.b))
+
+
+def _alone(one: Comparison, name: str, workload: str) -> str:
+    if workload not in one.found.cells.get(name, {}):
+        return f"{name} did not run"
+    time, reached = _time(one.found, name, workload), one.found.reached(name, workload)
+    if time is not None:
+        return f"{name} takes {time:.3g} {one.found.unit} ({reached} reach the target)"
+    whose = f"{name}'s median seed" if one.found.several else name
+    return f"{whose} misses ({reached} reach the target)"
+
+
+def _chance(one: Comparison, pair: Pair) -> str:
+    if pair.separable is None:
+        return f"not tested: a test takes 5 seeds at least, and 7 give an interval: {one.more}"
+    p = "p < 0.001" if pair.test.p_holm is not None and pair.test.p_holm < 0.001 else f"p = {pair.test.p_holm:.2g}"
+    better = f", {pair.a} scores higher" if pair.separable and (one.overall is None or pair.a != one.a) else ""
+    return f"{verdict(pair)}{better} ({p} that the scores differ so by chance)"
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+
+
+def as_json(one: Comparison) -> dict[str, Any]:
+    """Return the comparison as JSON has it. Ends are those of the 95% interval, of the range below 6 studies."""
+
+    def told(pair: Pair | None) -> dict[str, Any] | None:
+        if pair is None:
+            return None
+        value, ends = _times_as_fast(one, pair)
+        estimate: Estimate = pair.ratio
+        kind = "interval" if estimate.interval else "range" if estimate.range else None
+        return {"times_as_fast": value, "ends": ends, "kind": kind}
+
+    pair = one.tested
+    return {
+        "a": one.a,
+        "b": one.b,
+        "clock": one.found.clock,
+        "unit": one.found.unit,
+        "studies": one.studies,
+        "overall": told(one.overall),
+        "separable": None if pair is None else pair.separable,
+        "p": None if pair is None else pair.test.p_holm,
+        "seeds_needed": None if pair is None else pair.test.seeds,
+        "workloads": {
+            workload: {
+                "times": {name: _time(one.found, name, workload) for name in (one.a, one.b)},
+                "speed": told(one.each.get(workload)),
+            }
+            for workload in one.found.targets
+        },
+        "notes": list(one.found.notes),
+    }

@@ -1,0 +1,6 @@
+"""Whether records hold: run folders and packs come in, findings go out (`harness verify`), or a pack
+(`harness publish`, `harness merge`).
+
+Nothing here imports a submission or jax: what needs jax, programs and evaluation, is looked at by
+`harness.trial.examination` in a process of its own. It may import check, report, campaign and the rooms below.
+"""

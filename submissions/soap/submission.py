@@ -1,0 +1,24 @@
+"""SOAP with linear warm-up and linear decay; no decay on norms and biases."""
+
+import jax
+import optax
+
+from harness.api import ParamKind, TaskView
+from harness.optim.schedules import warmup_linear
+from harness.optim.soap import soap
+
+DECAYED = {ParamKind.MATRIX, ParamKind.CONV, ParamKind.HEAD, ParamKind.EMBEDDING}
+
+
+def build(task: TaskView, hp) -> optax.GradientTransformation:
+    return soap(
+        warmup_linear(hp["learning_rate"], round(hp["horizon"] * task.step_hint), hp["warmup_fraction"]),
+        task.param_info,
+        b1=hp["b1"],
+        b2=hp["b2"],
+        eps=hp["eps"],
+        weight_decay=hp["weight_decay"],
+        precondition_frequency=hp["precondition_frequency"],
+        max_precond_dim=hp["max_precond_dim"],
+        mask=jax.tree.map(lambda info: info.kind in DECAYED, task.param_info),
+    )

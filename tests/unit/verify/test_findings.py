@@ -1,0 +1,63 @@
+"""`harness verify`: which findings stand, and what a campaign is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from written_runs import write_run
+
+from harness.program import discovery
+from harness.record import run_folder
+from harness.verify import by_rules, command, examined, publish, rerun
+from harness.verify.findings import Finding, unchecked
+
+
+def test_what_a_rerun_settles_is_not_left_open() -> None:
+    kept_none = unchecked("metrics", examined.METRICS, "what was evaluated is not here")
+    no_slice = unchecked("metrics", "validation_slice", "the record has none at the last step")
+    again = Finding("rerun", rerun.SAME_METRICS, "ok")
+    assert command.without_settled([kept_none, no_slice, again]) == [no_slice, again]
+    other = Finding("rerun", rerun.SAME_METRICS, "differs", "others")
+    for findings in [kept_none, no_slice], [kept_none, other]:
+        assert command.without_settled(findings) == findings
+
+
+def test_what_cannot_be_read_leaves_nothing_unchecked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = write_run(tmp_path, 3.0)
+    (tmp_path / spec.folder / "result.json").write_text("{")
+    assert command.run([tmp_path]) == 1
+    assert "could not be checked" not in capsys.readouterr().out
+
+
+def test_two_seeds_are_two_campaigns_and_no_forgery(tmp_path: Path) -> None:
+    for study in range(5):
+        write_run(tmp_path, 3.0, study=study, studies=5, trials=1, seed=0)
+    write_run(tmp_path, 3.0, studies=1, trials=1, seed=1)
+    trials = [run_folder.read_trial(path) for path in run_folder.find_trials(tmp_path)]
+    found = list(by_rules.campaign(trials))
+    assert {one.verdict for one in found if one.what != "one seed"} == {"ok"}
+    (told,) = [one for one in found if one.what == "one seed"]
+    assert told.verdict == "no entry" and "adamw on lm by quick" in told.text
+    (missing, *_) = by_rules.campaign([trial for trial in trials if trial.spec.study != 3])
+    assert missing.verdict == "differs" and "adamw on lm by quick, seed=0: study 3" in missing.text
+
+
+def test_toys_and_other_runs_that_are_no_entries_are_left_out_of_a_pack(tmp_path: Path) -> None:
+    def record(**fields: Any) -> Any:
+        path = tmp_path / write_run(tmp_path, 3.0, studies=1, trials=1, **fields).folder
+        known = discovery.workload_info(discovery.find("workloads", "quadratic"))
+        info = known if fields.get("workload") == "quadratic" else None
+        return SimpleNamespace(trial=run_folder.read_trial(path), info=info, place=str(path))
+
+    entry = record(free_batch_size=True)
+    toy, whole, smoke = record(workload="quadratic"), record(stop="horizon"), record(max_steps=5)
+    told: list[str] = []
+    assert publish.entries([toy, entry, whole, smoke], told.append) == [entry]
+    assert [line.partition("): ")[0] for line in told] == [
+        "left out: 1 trial (on a toy", "left out: 1 trial (stop=horizon (the rules have target)",
+        "left out: 1 trial (smoke tests",
+    ]  # fmt: skip
+    assert publish.entries([toy, smoke]) == [toy, smoke]  # the error of each says why
