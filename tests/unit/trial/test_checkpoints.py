@@ -13,9 +13,6 @@ import pytest
 
 from harness.trial.checkpoints import Checkpoints, DamagedError
 
-# A load that fails leaves coroutines of orbax's that nobody waits for; whoever collects them would be told.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(autouse=True)
 def collected():
@@ -73,7 +70,6 @@ def test_a_save_that_fails_leaves_the_one_before_and_nothing_else(tmp_path, monk
     assert (host, arrays["a"].tolist()) == ({"step": 1}, [0.0, 1.0, 2.0, 3.0, 4.0])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of tasks that orbax leaves behind
 def test_damage_to_any_file_is_noticed_or_without_effect(tmp_path, checkpoints):
     checkpoints.save(5, make_state(5), BOOK)
     checkpoints.close()
