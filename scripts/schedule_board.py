@@ -27,6 +27,12 @@ from harness.program import discovery, submission
 
 OF = "adamw_schedules"
 PLACE = Path("runs-schedules")
+README = """# adamw_{name}
+
+AdamW under the schedule `{name}`, written by scripts/schedule_board.py from submissions/{of}: one row of a board of
+schedules. The README of harness/optim has its formula and its paper, that of {of} what differs from it. Nothing
+was measured yet.
+"""
 
 
 def main() -> int:
@@ -70,7 +76,7 @@ def write(name: str, place: Path) -> Path:
     files = {
         "submission.py": (source / "submission.py").read_text(),
         "submission.yaml": yaml.safe_dump(described, sort_keys=False, width=100),
-        "README.md": f"# adamw_{name}\n\n`{OF}` under one schedule, written by scripts/schedule_board.py.\n",
+        "README.md": README.format(name=name, of=OF),
     }
     folder = place / described["name"]
     folder.mkdir(parents=True, exist_ok=True)

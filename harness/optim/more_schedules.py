@@ -116,8 +116,8 @@ def wsd_s(
 
     Raises SubmissionError for cycles below 1, a decay_fraction or a final that is not above 0.
 
-    Source: Wen et al. (2024), arXiv:2410.05192, WSD-S; the decay is the `inv` of levanter. The number of cycles and the
-    fraction are choices of this project.
+    Source: Wen et al. (2024), arXiv:2410.05192, WSD-S; the decay is the `inv` of levanter. The number of cycles, the
+    fraction and `final` are choices of this project.
     """
     expect("wsd_s: cycles", cycles, 1, whole=True)
     expect("wsd_s: decay_fraction", decay_fraction, 0.0, above=True)

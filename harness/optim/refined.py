@@ -109,7 +109,7 @@ def refined_schedule(norms: jax.Array, tau: float = 0.1, norm: Norm = "l1") -> j
 
     Equal norms give linear decay to 0 at the last step. Norms below 1e-6 of the largest count as that.
 
-    Source: Defazio et al. (2023), arXiv:2310.07831, Algorithms 1 and 2.
+    Source: Defazio et al. (2023), arXiv:2310.07831, for SGD and for Adam.
     """
     G = median_filtered(norms, tau)
     G = jnp.maximum(G / jnp.maximum(G.max(), jnp.finfo(G.dtype).tiny), _LEAST)

@@ -130,7 +130,7 @@ def test_out_of_range(build, message):
 
 
 def by_the_paper(norms: np.ndarray, tau: float, power: int) -> np.ndarray:
-    """Algorithms 1 and 2 in float64, step by step, with scipy's median filter."""
+    """The paper's sums in float64, step by step, with scipy's median filter."""
     T = len(norms)
     width = 2 * (int(tau * T) // 2) + 1
     G = median_filter(np.pad(norms, (0, width), mode="reflect"), size=width, mode="nearest")[:T]
