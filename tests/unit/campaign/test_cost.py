@@ -46,7 +46,7 @@ def finish(trial: PlannedTrial, steps: int, step_s: float, yardstick_s: float, w
                 train_step_s=step_s,
                 calibration=Calibration(yardstick_s, 0.1, {8: 1.0}, 0.0, 5),
                 fingerprint=where,
-            )  # fmt: skip
+            )
         )
 
 
