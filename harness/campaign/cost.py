@@ -93,7 +93,8 @@ class Price:
 
     def of(self, seconds: float) -> str:
         """Return what so many seconds of a device cost, for people."""
-        return f"{self.amount * seconds / 3600:,.2f} {self.currency}".rstrip()
+        money = self.amount * seconds / 3600
+        return f"{money:{',.2f' if money >= 0.1 else '.2g'}} {self.currency}".rstrip()
 
 
 def price(text: str) -> Price:
@@ -120,7 +121,7 @@ class Cost:
       steps, most_steps: of these together: expected, and where none reaches the target before its budget ends.
       search_steps, most_search_steps: of the search that chooses their point, 0 without one.
       step: of its program.
-      most_step_s: seconds that a step of the budget is worth, which is counted in steps of the yardstick.
+      most_step_s: seconds of each of `most_steps`: a budget is counted in steps of the yardstick.
       compile_s, beside_s: of all trials together, beside their training.
     """
 
@@ -137,20 +138,25 @@ class Cost:
     beside_s: float | None
 
     @property
+    def step_s(self) -> float | None:
+        """Seconds per step of its program."""
+        return None if self.step is None else self.step.seconds
+
+    @property
     def search_s(self) -> float | None:
         """Seconds of the search's steps."""
-        return _times(self.search_steps, self.step and self.step.seconds)
+        return _times(self.search_steps, self.step_s)
 
     @property
     def scored_s(self) -> float | None:
         """Seconds of the scored trials' steps."""
-        return _times(self.steps, self.step and self.step.seconds)
+        return _times(self.steps, self.step_s)
 
     @property
     def most_s(self) -> float | None:
         """Seconds of all steps, where no trial ends before its budget; None where a part is unknown."""
         search, scored = (
-            _times(self.most_search_steps, self.step and self.step.seconds),
+            _times(self.most_search_steps, self.step_s),
             _times(self.most_steps, self.most_step_s),
         )
         return None if search is None or scored is None else search + scored
@@ -264,6 +270,8 @@ def _cost(workload: str, submission: str, left: _Left, kind: Kind, took: Sequenc
         for spec in left.specs
     ]
     unit = _measured([one.yardstick_s for one in beside], "yardstick", kind) or _reference(first, info, kind)
+    step = _measured([one.step_s for one in own], "program", kind) or unit
+    ends = step if first.stop == "horizon" else unit  # a budget is in steps of the yardstick, a horizon in its own
     compiled = [
         one.compile_s for one in own if one.spec.score_compile == first.score_compile and one.compile_s is not None
     ]
@@ -275,8 +283,8 @@ def _cost(workload: str, submission: str, left: _Left, kind: Kind, took: Sequenc
         _sum(steps),
         _sum([_most(spec) for spec in left.specs]),
         *left.search,
-        _measured([one.step_s for one in own], "program", kind) or unit,
-        unit and unit.seconds,
+        step,
+        None if ends is None else ends.seconds,
         count * statistics.median(compiled) if compiled else None,
         count * statistics.median(aside) if aside else None,
     )

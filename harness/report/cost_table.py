@@ -54,7 +54,7 @@ def as_json(costs: Sequence[Cost], kind: Kind, price: Price | None) -> dict[str,
                 "trials": one.trials,
                 "steps": one.steps,
                 "search_steps": one.search_steps,
-                "step_s": one.step and one.step.seconds,
+                "step_s": one.step_s,
                 "step_source": one.step and one.step.source,
                 "measured_on": one.step and one.step.where,
                 "this_kind_of_device": one.step and one.step.here,
@@ -86,10 +86,13 @@ def unknown(costs: Iterable[Cost]) -> list[str]:
 def _lines(costs: Sequence[Cost], price: Price | None) -> list[str]:
     seconds, most, gaps = _known(costs), _most(costs), unknown(costs)
     least = "at least " if gaps else ""
-    told = f"{_shown(seconds)} device-hours"
-    text = f"expected: {least}{told}" + (f", {price.of(seconds)}" if price else "")
-    lines = [text]
-    if most is not None:
+    lines = []
+    if seconds:
+        text = f"expected: {least}{_shown(seconds)} device-hours"
+        lines.append(text + (f", {price.of(seconds)}" if price else ""))
+    else:
+        lines.append("expected: not known, since nothing of it was measured on this kind of device")
+    if most is not None and most > seconds:
         text = f"where no trial reaches its target before its budget ends: {least}{_shown(most)} device-hours"
         lines.append(text + (f", {price.of(most)}" if price else ""))
     if any(one.search_steps for one in costs):

@@ -71,6 +71,7 @@ def test_what_was_measured_on_this_kind_of_device_comes_first(place: Path) -> No
         assert one.step == cost.StepTime(step_s, "program", "Some CPU, 2 core(s)", True, 1)
         assert (one.steps, one.compile_s, one.beside_s) == (steps, 4.0, 6.0)
         assert one.most_s == pytest.approx(600 * 0.2)  # the budget is in steps of the yardstick
+    assert found(planned("seed=1", "stop=horizon"))["good"].most_s == pytest.approx(400 * 0.3)  # a horizon in its own
 
 
 def test_another_program_here_tells_the_yardstick_and_what_is_beside(place: Path) -> None:
