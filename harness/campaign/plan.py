@@ -121,7 +121,7 @@ def make_plan(
     folders = submission_folders(names)
     workloads = [
         (folder, discovery.workload_info(folder, variant))
-        for folder in _workload_folders(run)
+        for folder in workload_folders(run)
         for variant in _variants(run, folder)
     ]
     compared = any(info.variant == UNCHANGED for _, info in workloads)
@@ -256,7 +256,12 @@ def check_data(plan: Plan) -> None:
     """Raise DataError with the command that gets them where data sets are missing that what is left to run needs."""
     places = {Path(trial.options.workload_path) for trial in plan.runnable}
     places |= {search.pairing.place.path for search in plan.due}
-    infos = [discovery.workload_info(discovery.Folder("workloads", place.name, place)) for place in sorted(places)]
+    check_data_of([discovery.Folder("workloads", place.name, place) for place in sorted(places)])
+
+
+def check_data_of(workloads: Iterable[discovery.Folder]) -> None:
+    """Raise DataError with the command that gets them where data sets are missing that these workloads need."""
+    infos = [discovery.workload_info(folder) for folder in workloads]
     names = sorted({name for info in infos for name in info.datasets})
     told = {name: why for name in names if (why := store.state(name)[1])}
     missing = [name for name in told if not store.find(name).embedded]
@@ -325,7 +330,8 @@ def wanted_of(spec: TrialSpec, options: Options) -> processes.Wanted:
     )  # fmt: skip
 
 
-def _workload_folders(run: RunSpec) -> list[discovery.Folder]:
+def workload_folders(run: RunSpec) -> list[discovery.Folder]:
+    """Return the folders of the workloads that a request names."""
     names = run.suite.workloads if run.workload is None else run.workload.split(",")
     return _once(discovery.find("workloads", name.strip()) for name in names)
 

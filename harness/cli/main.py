@@ -1,5 +1,5 @@
-"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, verify, publish, merge,
-data, doctor.
+"""The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, report, watch, verify,
+publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "score",
     "report": "report",
     "compare": "compare",
+    "calibrate": "calibrate",
     "watch": "watch",
     "verify": "verify",
     "publish": "publish",
@@ -51,6 +52,7 @@ commands:
   score    score run folders
   report   make a page of scores, curves and records
   compare  say in a few lines how two submissions compare
+  calibrate  one configuration for all workloads: what it costs
   watch    watch a campaign that runs elsewhere
   verify   find out whether records hold; train them again
   publish  pack records, programs and sources in one file
