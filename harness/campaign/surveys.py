@@ -116,9 +116,7 @@ def places(request: RunSpec, workloads: Sequence[tuple[discovery.Folder, Workloa
     device = resolve_device(request.device)
     jobs = len(sweeps.cores()) if device == "cpu" else 1
     with contextlib.ExitStack() as stack:
-        yield [
-            Place(folder, info, device, jobs, Later(stack, folder, jobs, device)) for folder, info in workloads
-        ]
+        yield [Place(folder, info, device, jobs, Later(stack, folder, jobs, device)) for folder, info in workloads]
 
 
 @contextlib.contextmanager

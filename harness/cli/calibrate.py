@@ -15,7 +15,7 @@ the first over what it costs at the second: 1.00 says that tuning on the workloa
 
 examples:
   harness calibrate adamw muon suite=demo          what one configuration for all three costs each of them
-  harness calibrate adamw --points 16              more points of the search space (default 8; a list of its own in order)
+  harness calibrate adamw --points 16              more points of the search space, or of its own list
   harness calibrate prodigy hp.weight_decay=0.02   with a hyperparameter that no search moves
   harness calibrate adamw suite=demo --dry-run     how many points, and how long at most
   harness calibrate adamw muon suite=demo --json   for programs

@@ -22,7 +22,9 @@ def print_plan(todo: Sequence[Task], infos: Sequence[WorkloadInfo], max_steps: i
     where = ", ".join(info.name for info in infos)
     for task in todo:
         seconds = task.most_s(infos, max_steps)
-        long = "" if seconds is None else f", at most about {seconds / 60:.0f} minutes of the baseline's steps on one core"
+        long = (
+            "" if seconds is None else f", at most about {seconds / 60:.0f} minutes of the baseline's steps on one core"
+        )
         over = f" over {', '.join(task.moved)}" if task.moved else ", its defaults"
         print_line(f"{task.taker.folder.name}: {len(task.points)} points{over}, on {where}{long}")
 

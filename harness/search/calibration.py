@@ -113,7 +113,8 @@ def calibrate(
     held = []
     for number in numbers:
         others = [n for n in numbers if n != number]
-        held.append(_judged(asked, number, others, choose(others), choose([number]), default, ask_on([number])))
+        points = choose(others), choose([number]), default
+        held.append(_judged(asked, number, others, points, ask_on([number])))
     return Calibration(submission, len(asked[0].points), choose(list(numbers)), tuple(held))
 
 
@@ -127,11 +128,10 @@ def chosen(asked: Sequence[Asked], ask: Ask) -> Values:
 
 
 def _judged(
-    asked: Sequence[Asked], number: int, others: Sequence[int], left_out: Values, tuned: Values, default: Values, ask: Ask
-) -> Held:  # fmt: skip
-    """Judge the three points on the workload of this number; points that are one run once."""
+    asked: Sequence[Asked], number: int, others: Sequence[int], points: tuple[Values, Values, Values], ask: Ask
+) -> Held:
+    """Judge the points (left out, tuned, default) on the workload of this number; those that are one run once."""
     here = asked[number]
-    points = [left_out, tuned, default]
     distinct = [point for n, point in enumerate(points) if point not in points[:n]]
     finished = two_passes.finish(distinct, JUDGES, ask)
     unit, costs = two_passes.costs(finished, [here])

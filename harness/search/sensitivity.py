@@ -70,8 +70,8 @@ def best_of(finals: Sequence[float | None], mode: Mode) -> int | None:
 def sensitivity(finals: Sequence[float | None], start: float | None, mode: Mode) -> float | None:
     """Return the mean distance to the best final value, in the unit of the metric and never negative.
 
-    Nothing counts as worse than `start`, the metric before the first step; None in `finals` is a run that diverged. None
-    where all diverged, or one did and `start` is None.
+    Nothing counts as worse than `start`, the metric before the first step; None in `finals` is a run that diverged.
+    Returns None where all diverged, or one did and `start` is None.
     """
     if best_of(finals, mode) is None or (start is None and None in finals):
         return None
