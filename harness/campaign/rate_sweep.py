@@ -94,9 +94,7 @@ def curves(
                 on_run(task, place, run)
 
             ends = {task.over: (min(task.values), max(task.values))}
-            with surveys.survey(
-                request, task.taker, places, "sensitivity", told, ends=ends, from_start=True
-            ) as survey:
+            with surveys.survey(request, task.taker, places, "sensitivity", told, ends=ends, from_start=True) as survey:
                 yield task, [_curve(task, survey, number, request.max_steps) for number in range(len(places))]
 
 

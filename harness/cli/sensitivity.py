@@ -21,8 +21,8 @@ examples:
   harness sensitivity adamw muon suite=demo --json     for programs
 
 A submission with a `horizon` runs with a schedule of one step hint, so that it has ended with the run; hp.horizon=VALUE
-gives another. Runs are recorded in <out>/<workload>/<submission>/sensitivity.jsonl: the same command goes on where it was
-stopped, and one with more values or seeds keeps what is there. They are of tuning seeds, and no score.
+gives another. Runs are recorded in <out>/<workload>/<submission>/sensitivity.jsonl: the same command goes on where it
+was stopped, and one with more values or seeds keeps what is there. They are of tuning seeds, and no score.
 
 keys: suite, workload, device, out, hp.NAME, studies, max_steps, max_hours
 """
@@ -31,7 +31,9 @@ keys: suite, workload, device, out, hp.NAME, studies, max_steps, max_hours
 def parser() -> argparse.ArgumentParser:
     made = command_parser("sensitivity", "Final metrics against the learning rate, in factors of two.", HELP)
     made.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="as for `harness run`")
-    made.add_argument("--over", default="learning_rate", metavar="NAME", help="the hyperparameter (default %(default)s)")
+    made.add_argument(
+        "--over", default="learning_rate", metavar="NAME", help="the hyperparameter (default %(default)s)"
+    )
     made.add_argument(
         "--reach", type=int, default=4, metavar="K", help="factors of two on each side (default %(default)s)"
     )

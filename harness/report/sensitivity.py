@@ -74,8 +74,8 @@ def print_found(found: Sequence[tuple[Task, list[Curve]]]) -> None:
     ended = [f"{c.submission} on {c.workload}" for _, of in found for c in of if c.at_the_end]
     if ended:
         print_line(
-            f"note: the best value is at an end of the grid for {', '.join(ended)}; move its centre with hp.NAME=VALUE, "
-            "or widen it with --reach"
+            f"note: the best value is at an end of the grid for {', '.join(ended)}; move its centre with "
+            "hp.NAME=VALUE, or widen it with --reach"
         )
 
 
