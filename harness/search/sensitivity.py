@@ -79,4 +79,4 @@ def sensitivity(finals: Sequence[float | None], start: float | None, mode: Mode)
     limits = [] if start is None else [sign * start]
     losses = [min([*limits, *([] if value is None else [sign * value])]) for value in finals]
     best = min(sign * value for value in finals if value is not None)
-    return statistics.fmean(loss - min(best, *limits) for loss in losses)
+    return statistics.fmean(loss - min([best, *limits]) for loss in losses)
