@@ -17,6 +17,7 @@ examples:
   harness sensitivity adamw workload=lm_grammar --reach 2 studies=3    x 1/4 to x 4, medians of 3 tuning seeds
   harness sensitivity sgd_momentum hp.learning_rate=0.3                around another learning rate
   harness sensitivity adamw --over weight_decay        another hyperparameter
+  harness sensitivity adamw workload=lm_grammar --centre step-law     around that of Step Law (Li et al. 2025), for AdamW
   harness sensitivity adamw suite=demo --dry-run       how many runs, and how long at most
   harness sensitivity adamw muon suite=demo --json     for programs
 
@@ -37,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--reach", type=int, default=4, metavar="K", help="factors of two on each side (default %(default)s)"
     )
+    made.add_argument(
+        "--centre", choices=("default", "step-law"), default="default", help="of the grid (default: the default)"
+    )
     made.add_argument("--dry-run", action="store_true", help="print what is to be run at most, and stop")
     add_json(made)
     return made
@@ -50,7 +54,12 @@ def call(args: argparse.Namespace) -> int:
     names, overrides = config.split(args.words)
     request = config.compose(overrides)
     infos = rate_sweep.workloads(request)
-    todo = rate_sweep.tasks(names, request, args.over, args.reach)
+    centres = None
+    if args.centre == "step-law":
+        centres, notes = rate_sweep.by_step_law(request, args.over)
+        for note in notes:
+            print_error(HarnessError(note), kind="note")
+    todo = rate_sweep.tasks(names, request, args.over, args.reach, centres)
     with within(request.max_hours, lambda text: print_error(HarnessError(text), kind="note")), aside(args.json):
         sensitivity.print_plan(todo, infos, request.max_steps)
         found = [] if args.dry_run else list(rate_sweep.curves(request, todo, sensitivity.print_run))

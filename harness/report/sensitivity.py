@@ -20,8 +20,9 @@ def print_plan(todo: Sequence[Task], infos: Sequence[WorkloadInfo], max_steps: i
     for task in todo:
         steps = {info.name: task.steps(info, max_steps) for info in infos}
         times = [info.target.reference_step_s for info in infos]
-        runs = len(task.values) * task.studies
-        told = [f"{len(task.values)} values of {task.over}, {task.values[0]:g} to {task.values[-1]:g}"]
+        count = 2 * task.reach + 1
+        runs = count * task.studies
+        told = [f"{count} values of {task.over} on each workload, {task.ends[0]:g} to {task.ends[1]:g}"]
         told += [f"{runs * len(infos)} runs on {', '.join(steps)}"]
         if None not in times:
             seconds = sum(runs * steps[info.name] * (info.target.reference_step_s or 0.0) for info in infos)
@@ -48,7 +49,7 @@ def print_found(found: Sequence[tuple[Task, list[Curve]]]) -> None:
             [
                 curve.submission,
                 task.over,
-                f"{task.centre:g}",
+                f"{task.centres[curve.workload]:g}",
                 *(_final(curve, n) for n in range(len(curve.values))),
                 _number(curve.start),
             ]
@@ -91,7 +92,7 @@ def as_json(found: Sequence[tuple[Task, list[Curve]]]) -> dict[str, Any]:
                 "mode": curve.mode,
                 "steps": curve.steps,
                 "over": task.over,
-                "centre": task.centre,
+                "centre": task.centres[curve.workload],
                 "values": list(curve.values),
                 "finals": list(curve.finals),
                 "start": curve.start,

@@ -1,4 +1,4 @@
-"""A law of annealing: from one or two loss curves and their learning rates to the loss under any other schedule. No jax.
+"""A law of annealing: from one or two loss curves and their learning rates to the loss under other schedules. No jax.
 
     L(s) = L0 + A S1(s)^-α - C S2(s)
 
