@@ -17,7 +17,7 @@ examples:
   harness sensitivity adamw workload=lm_grammar --reach 2 studies=3    x 1/4 to x 4, medians of 3 tuning seeds
   harness sensitivity sgd_momentum hp.learning_rate=0.3                around another learning rate
   harness sensitivity adamw --over weight_decay        another hyperparameter
-  harness sensitivity adamw workload=lm_grammar --centre step-law     around that of Step Law (Li et al. 2025), for AdamW
+  harness sensitivity adamw workload=lm_grammar --centre step-law     around that of Step Law (Li et al. 2025)
   harness sensitivity adamw suite=demo --dry-run       how many runs, and how long at most
   harness sensitivity adamw muon suite=demo --json     for programs
 
