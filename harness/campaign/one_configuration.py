@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.campaign import surveys
-from harness.campaign.surveys import Place, Taker
+from harness.campaign.surveys import Place, Survey, Taker
 from harness.errors import ConfigError
 from harness.program.search_space import distinct_points
 from harness.program.submission import choose_point
 from harness.program.workload import WorkloadInfo
-from harness.record.search_record import SearchRun
+from harness.record.search_record import Asked, SearchRun
 from harness.record.spec import RunSpec, Value, short_hash
 from harness.search import calibration, two_passes
 from harness.search.calibration import Calibration
 from harness.search.targets import set_target_command
+from harness.search.two_passes import Ask
 
 POINTS = 8
 
@@ -88,7 +89,7 @@ def calibrated(
             with surveys.survey(request, task.taker, places, "calibrate", told) as survey:
                 asked = survey.asked(task.points, request.max_steps)
 
-                def ask_on(on: Sequence[int], survey=survey, asked=asked):  # type: ignore[no-untyped-def]
+                def ask_on(on: Sequence[int], survey: Survey = survey, asked: Sequence[Asked] = asked) -> Ask:
                     return survey.ask([asked[n] for n in on], on)
 
                 yield (

@@ -1,5 +1,5 @@
-"""The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, sensitivity, report,
-watch, verify, publish, merge, data, doctor.
+"""The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, sensitivity, anneal,
+report, watch, verify, publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "compare",
     "calibrate": "calibrate",
     "sensitivity": "sensitivity",
+    "anneal": "anneal",
     "watch": "watch",
     "verify": "verify",
     "publish": "publish",
@@ -55,6 +56,7 @@ commands:
   compare      say in a few lines how two submissions compare
   calibrate    one configuration for all workloads: what it costs
   sensitivity  final metrics against the learning rate
+  anneal       predict the final loss under a schedule from runs under others
   watch        watch a campaign that runs elsewhere
   verify       find out whether records hold; train them again
   publish      pack records, programs and sources in one file

@@ -17,6 +17,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import ConfigError, RunFolderError
 from harness.record.result import FAILED, UNFINISHED, Status
@@ -155,7 +156,7 @@ def _curve(trial: Trial, clock: Clock, speed: float) -> list[tuple[float, float]
     return found
 
 
-def _cell(trials: Sequence[Trial], curves: Mapping[object, Sequence[tuple[float, float]]], end: float) -> Cell:
+def _cell(trials: Sequence[Trial], curves: Mapping[Path, Sequence[tuple[float, float]]], end: float) -> Cell:
     """Return what the trials of a submission on a workload had by `end`."""
     mode = trials[0].spec.mode
     best = min if mode == "min" else max

@@ -52,3 +52,14 @@ def test_learning_rates_on_a_toy(toys):
     assert max(curve["finals"]) < 0.1 and 0 < curve["sensitivity"] < 0.05
     record = Path("runs/quadratic/adamw/sensitivity.jsonl").read_text().splitlines()
     assert [json.loads(line)["steps"][:2] for line in record] == [[0, 25]] * 3
+
+
+def test_wsd_out_of_cosine_on_a_toy(toys):
+    """What a constant rate loses against an annealed one is predicted to a third of it, at a rate where there is some."""
+    words = ("anneal", "workload=quadratic", "hp.learning_rate=0.3", "hp.weight_decay=0.0", "--train")
+    (law,) = harness(*words, "--predict", "wsd,wsd@1.5")["laws"]
+    cosine, constant, wsd, longer = law["schedules"]
+    assert law["law"]["annealed"] and cosine["fitted"] and not wsd["fitted"]
+    assert longer["steps"] == 300
+    gain = constant["measured"] - wsd["measured"]
+    assert gain > 0 and abs(wsd["predicted"] - wsd["measured"]) < gain / 3
