@@ -126,6 +126,11 @@ def found(
     """Return what came of each submission on each workload, running what its records lack: the schedules to `fit`, and
     with `train` those to `predict` that are not hopeless.
     """
+    if all(one.name == "constant" for one in fit) and any(one.name != "constant" for one in predict):
+        raise ConfigError(
+            "--fit constant: a law fitted on runs whose learning rate never falls cannot tell what falling gains; fit "
+            "it on one that does too, as in --fit cosine,constant"
+        )
     made = []
     with surveys.places(request, surveys.workloads_of(request, "anneal")) as places:
         for taker in todo:
@@ -161,14 +166,15 @@ def _found(
         for one in run(schedule):
             if one.status == "diverged":
                 raise ConfigError(
-                    f"{name} diverged on {info.name} under {schedule}; lower hp.learning_rate, or fit on other schedules"
+                    f"{name} diverged on {info.name} under {schedule}; lower hp.learning_rate or fit on others"
                 )
-            pairs = [
-                (step, value)
-                for step, value in zip(one.steps, one.values, strict=True)
+            kept = [
+                n
+                for n, (step, value) in enumerate(zip(one.steps, one.values, strict=True))
                 if value is not None and warmup < step <= schedule.steps(info)
             ]
-            curves.append(annealing.curve(of(schedule), *zip(*pairs, strict=True)))
+            steps, losses = [one.steps[n] for n in kept], [one.values[n] for n in kept]
+            curves.append(annealing.curve(of(schedule), steps, losses))
     law = annealing.fit(curves)
     rows = []
     for schedule in dict.fromkeys((*fit, *predict)):

@@ -21,8 +21,8 @@ examples:
 
 NAME@LENGTH is a schedule of LENGTH step hints (default 1): constant, linear, cosine, rex or wsd. A submission takes
 part that has the hyperparameters schedule, learning_rate, warmup_fraction and horizon, as adamw_schedules, which runs
-where none is named. Runs are of tuning seeds and recorded in <out>/<workload>/<submission>/anneal.jsonl, so the same command
-goes on where it was stopped.
+where none is named. Runs are of tuning seeds and recorded in <out>/<workload>/<submission>/anneal.jsonl, so the same
+command goes on where it was stopped.
 
 keys: suite, workload, device, out, hp.NAME, studies, max_hours
 """

@@ -55,7 +55,7 @@ def test_learning_rates_on_a_toy(toys):
 
 
 def test_wsd_out_of_cosine_on_a_toy(toys):
-    """What a constant rate loses against an annealed one is predicted to a third of it, at a rate where there is some."""
+    """What annealing gains is predicted to a third of it, at a learning rate where it gains some."""
     words = ("anneal", "workload=quadratic", "hp.learning_rate=0.3", "hp.weight_decay=0.0", "--train")
     (law,) = harness(*words, "--predict", "wsd,wsd@1.5")["laws"]
     cosine, constant, wsd, longer = law["schedules"]
