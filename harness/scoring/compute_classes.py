@@ -77,7 +77,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One class on one workload; `end` is on the clock, and `best` names the submission with the best value, if any."""
+    """One class on one workload; `end` is on the clock, `best` the one submission with the best value: None for several."""
 
     name: str
     end: float
@@ -186,7 +186,7 @@ def _cell(trials: Sequence[Trial], curves: Mapping[Path, Sequence[tuple[float, f
 
 
 def _best(cells: Mapping[str, Cell], mode: Mode) -> str | None:
-    known = {
-        name: cell.value if mode == "min" else -cell.value for name, cell in cells.items() if cell.value is not None
-    }
-    return min(known, key=lambda name: (known[name], name)) if known else None
+    known = [cell.value for cell in cells.values() if cell.value is not None]
+    best = (min if mode == "min" else max)(known, default=None)
+    names = [name for name, cell in cells.items() if best is not None and cell.value == best]
+    return names[0] if len(names) == 1 else None

@@ -32,6 +32,9 @@ def test_the_best_by_then(tmp_path: Path) -> None:
     assert middle.cells["fast"].value == 0.6, "at 8 s, to the second"
     assert middle.cells["slow"].value == pytest.approx(1.3) and middle.best == "fast"
     assert large.cells["fast"].value == 0.45 and large.cells["slow"].value == pytest.approx(0.55)
+    assert table(tmp_path, "4").rows[0].best == "fast"
+    written_runs.write_run(tmp_path, 10.0, submission="twin")
+    assert table(tmp_path, "4").rows[0].best is None, "two are as good"
     assert large.cells["fast"].cut_short == 1, "it ended at its target, and would have gone on"
     assert large.cells["slow"].cut_short == middle.cells["fast"].cut_short == 0
 
