@@ -77,7 +77,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One class on one workload; `end` is on the clock, `best` the one submission with the best value: None for several."""
+    """One class on one workload; `end` is on the clock, `best` the submission with the best value, None for several."""
 
     name: str
     end: float
