@@ -134,7 +134,7 @@ class Charged:
 def trial(folder: Path, workload: str, steps: int, root: Path) -> Charged:
     """Run a trial of so many steps in a process of its own."""
     out = Path(tempfile.mkdtemp(dir=root))
-    words = (f"workload={workload}", f"max_steps={steps}", "rules.budget_factor=1000", f"out={out}")
+    words = (f"workload={workload}", "stop=horizon", f"max_steps={steps}", "rules.budget_factor=1000", f"out={out}")
     command = [sys.executable, "-m", "harness.cli", "run", str(folder), *words, "tensorboard=false"]
     done = subprocess.run(command, capture_output=True, text=True)
     results = list(out.rglob("result.json"))
