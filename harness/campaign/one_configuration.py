@@ -35,14 +35,11 @@ class Task:
 
     def most_s(self, infos: Sequence[WorkloadInfo], max_steps: int | None = None) -> float | None:
         """Return the seconds of the baseline's steps that its runs take at most; None where a workload tells none."""
-        total = 0.0
-        for number, info in enumerate(infos):
-            if info.target.reference_step_s is None:
-                return None
-            asked = [two_passes.asked_of(one, "", self.points, max_steps=max_steps) for one in infos]
-            others = calibration.most_steps(asked[:number] + asked[number + 1 :])
-            total += (calibration.most_steps(asked) - others) * info.target.reference_step_s
-        return total
+        asked = [two_passes.asked_of(info, "", self.points, max_steps=max_steps) for info in infos]
+        times = [info.target.reference_step_s for info in infos]
+        if None in times:
+            return None
+        return sum(steps * (step_s or 0.0) for steps, step_s in zip(calibration.most_steps(asked), times, strict=True))
 
 
 def tasks(names: list[str], request: RunSpec, count: int) -> list[Task]:

@@ -145,15 +145,15 @@ def _judgement(one: Finished, asked: Asked, costs: Sequence[float | None]) -> Ju
     return Judged(one.point, tuple(one.steps([asked])[0]), cost, one.best([asked])[0])
 
 
-def most_steps(asked: Sequence[Asked]) -> int:
-    """Return the steps that a calibration takes at most, on all workloads together."""
+def most_steps(asked: Sequence[Asked]) -> list[int]:
+    """Return the steps that a calibration takes at most on each workload."""
     choices = len(asked) + 1  # a workload takes part in that of all, in its own, and in those of the others
-    total = 0
+    found = []
     for one in asked:
-        points = len(one.points)
-        finalists = min(points, FINALISTS * choices) if points > 1 else 0
-        half = points if points > FINALISTS else 0
-        last = one.rungs[-1] if one.rungs else 0
-        total += half * last + finalists * (len(STUDIES) * one.budget_steps - (last if half else 0))
-        total += 3 * len(JUDGES) * one.budget_steps
-    return total
+        points, steps = len(one.points), 3 * len(JUDGES) * one.budget_steps
+        if points > 1:
+            halved = one.rungs[-1] if points > FINALISTS else 0
+            finalists = min(points, FINALISTS * choices)
+            steps += points * halved + finalists * (len(STUDIES) * one.budget_steps - halved)
+        found.append(steps)
+    return found
