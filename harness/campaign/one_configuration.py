@@ -48,7 +48,7 @@ def tasks(names: list[str], request: RunSpec, count: int) -> list[Task]:
     """
     if count < 1:
         raise ConfigError(f"--points {count}: expected a whole number above 0")
-    return [_task(taker, request, count) for taker in surveys.takers(names, request)]
+    return [_task(taker, request, count) for taker in surveys.takers(names, request, "calibrate")]
 
 
 def _task(taker: Taker, request: RunSpec, count: int) -> Task:

@@ -64,7 +64,9 @@ def tasks(
     """
     if reach < 1:
         raise ConfigError(f"--reach {reach}: expected a whole number above 0, of factors of two on each side")
-    return [_task(taker, request, over, reach, centres or {}) for taker in surveys.takers(names, request)]
+    return [
+        _task(taker, request, over, reach, centres or {}) for taker in surveys.takers(names, request, "sensitivity")
+    ]
 
 
 def by_step_law(request: RunSpec, over: str) -> tuple[dict[str, float], list[str]]:

@@ -91,7 +91,7 @@ def takers(names: list[str], request: RunSpec) -> list[Taker]:
     surveys.check_request(request, "anneal")
     if request.max_steps is not None:
         raise ConfigError("harness anneal: a schedule runs to its end; leave max_steps= out, and give NAME@LENGTH")
-    found = surveys.takers(names or ["adamw_schedules"], request)
+    found = surveys.takers(names or ["adamw_schedules"], request, "anneal")
     for taker in found:
         if lacking := [name for name in NEEDS if name not in taker.default]:
             raise ConfigError(

@@ -92,10 +92,10 @@ def workloads_of(request: RunSpec, command: str, least: int = 1) -> list[tuple[d
     return found
 
 
-def takers(names: list[str], request: RunSpec) -> list[Taker]:
+def takers(names: list[str], request: RunSpec, command: str) -> list[Taker]:
     """Return the submissions of these names. Raises ConfigError for none, and where hp.NAME does not fit."""
     if not names:
-        raise ConfigError("no submission named; for example: harness calibrate adamw muon suite=demo")
+        raise ConfigError(f"no submission named; for example: harness {command} adamw muon suite=demo")
     found = []
     for folder in plan.submission_folders(names):
         info = submission.read_info(folder)
