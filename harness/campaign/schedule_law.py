@@ -168,12 +168,12 @@ def _found(
                 raise ConfigError(
                     f"{name} diverged on {info.name} under {schedule}; lower hp.learning_rate or fit on others"
                 )
-            kept = [
-                n
-                for n, (step, value) in enumerate(zip(one.steps, one.values, strict=True))
+            pairs = [
+                (step, value)
+                for step, value in zip(one.steps, one.values, strict=True)
                 if value is not None and warmup < step <= schedule.steps(info)
             ]
-            steps, losses = [one.steps[n] for n in kept], [one.values[n] for n in kept]
+            steps, losses = [step for step, _ in pairs], [value for _, value in pairs]
             curves.append(annealing.curve(of(schedule), steps, losses))
     law = annealing.fit(curves)
     rows = []
