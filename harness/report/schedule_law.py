@@ -12,6 +12,7 @@ from harness.record.search_record import SearchRun
 from harness.report.tables import print_line, print_table
 
 SCHEMA = 1
+POOR = 0.02  # error of a fit from which on the law does not describe the runs it was fitted on
 
 
 def print_run(place: Place, run: SearchRun) -> None:
@@ -45,6 +46,11 @@ def print_found(found: Sequence[Found]) -> None:
         ]
         print_table(["schedule", ">steps", "", ">predicted", ">measured", ">off", "target"], rows)
     print_line()
+    if poor := [f"{one.submission} on {one.workload}" for one in found if one.law.error > POOR]:
+        print_line(
+            f"note: the law does not describe {', '.join(poor)}: it misses the losses it was fitted on by more than "
+            f"{100 * POOR:g}%; take its predictions for no more than an order"
+        )
     print_line(
         "one law holds for one peak rate, batch size and model; hopeless: predicted to miss the target by more than 3 "
         "errors of the fit, which --train does not train"
