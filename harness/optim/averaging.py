@@ -1,7 +1,7 @@
 """Averages of weights, as wrappers round any algorithm: it trains as before, and is evaluated at the average.
 
-What they keep lies in the optimizer's state, and what they do is on the clock: the average is brought up to date by each
-step, and recalibration passes run before each evaluation.
+What they keep lies in the optimizer's state, and what they do is on the clock: each step brings the average up to date,
+and recalibration passes run before each evaluation.
 
 Running statistics (BatchNorm) belong to the weights that train, and are wrong for an average of weights: they are not
 averaged, which would be wrong too, but brought to the average by `recalibration_batches` passes in training mode over
