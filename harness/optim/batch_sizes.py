@@ -141,7 +141,7 @@ def norm_test(
         mean = lambda *leaves: sum(leaves) / len(leaves)  # noqa: E731
         grads = jax.tree.map(mean, *(g for _, g in found))
         value, model_state = jax.tree.map(mean, *(of_group for of_group, _ in found))
-        spread = sum(_squared(optax.tree.sub(g, grads)) for _, g in found)
+        spread = sum((_squared(optax.tree.sub(g, grads)) for _, g in found), jnp.zeros(()))
         metrics = {
             "loss": value,
             "gradient_variance": spread * b / (groups * (groups - 1)),

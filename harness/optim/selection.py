@@ -31,8 +31,8 @@ def hard_examples(
     Both train on another mean than that of the data, by intent. 0 draws uniformly, a large beta takes the largest.
 
     What differs from Selective-Backprop: c b candidates fill a batch, where the paper goes through the data until
-    enough examples were drawn, 1 in 1 + beta on average: so `candidates` = 1 + beta comes nearest to it. Its ranks are among
-    the last losses of training, here among the candidates.
+    enough examples were drawn, 1 in 1 + beta on average: so `candidates` = 1 + beta comes nearest to it. Its ranks are
+    among the last losses of training, here among the candidates.
 
     The metric `loss` is that of the chosen, `candidate_loss` the mean over all candidates. Epochs pass c times as fast;
     the forward pass is on the clock.
