@@ -71,8 +71,8 @@ def test_lawa_is_the_mean_of_the_last_checkpoints() -> None:
 
 def test_a_combination_weighs_the_newest_first_and_may_go_beyond_it() -> None:
     """Checkpoints are the even numbers; while there are fewer than coefficients, those there are share the sum."""
-    full = [(3 * c - 2 * (c - 2) + (c - 4)) / 2 for c in (6, 6, 8, 8, 10)]
-    expect_averages(combination(COUNTING, 2, (3.0, -2.0, 1.0)), [0, 1, 2, 2, 3 * 4 - 2 * 2, 3 * 4 - 2 * 2, *full])
+    two, three = (4 * 4 - 2) / 3, [4 * c - (c - 2) - 2 * (c - 4) for c in (6, 6, 8, 8, 10)]
+    expect_averages(combination(COUNTING, 2, (4.0, -1.0, -2.0)), [0, 1, 2, 2, two, two, *three])
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: ema(inner, 0.9), lambda inner: lawa(inner, 2, 3)])
