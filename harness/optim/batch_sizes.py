@@ -133,14 +133,15 @@ def norm_test(
 
     def gradient(loss: Loss, state: TrainState, batch: Batch, key: Key) -> tuple[Params, ModelState, Metrics]:
         b = batch["index"].shape[0]
+        of_group = jax.jit(loss.value_and_grad)  # traced once: the model's constants stand once in the program
         found = []
         for m in range(groups):  # unrolled: XLA scans convolutions slowly on a CPU
             part = {name: x[m * b // groups : (m + 1) * b // groups] for name, x in batch.items()}
             each = jax.random.fold_in(key, m)
-            found.append(loss.value_and_grad(state.params, state.model_state, part, each))
+            found.append(of_group(state.params, state.model_state, part, each))
         mean = lambda *leaves: sum(leaves) / len(leaves)  # noqa: E731
         grads = jax.tree.map(mean, *(g for _, g in found))
-        value, model_state = jax.tree.map(mean, *(of_group for of_group, _ in found))
+        value, model_state = jax.tree.map(mean, *(aside for aside, _ in found))
         spread = sum((_squared(optax.tree.sub(g, grads)) for _, g in found), jnp.zeros(()))
         metrics = {
             "loss": value,
