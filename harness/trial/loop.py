@@ -263,12 +263,13 @@ def full_splits(setup: Setup, variables: Variables) -> dict[str, dict[str, float
     prepared = setup.prepared
     full: dict[str, dict[str, float | None]] = {}
     splits = {name: dict(getattr(prepared.splits, name)) for name in ("validation", "test")}
+    shapes = prepared.layout.shapes(splits) if prepared.layout else splits
     if not prepared.full:
         with setup.ledger.span("compile"):
-            lowered = {name: prepared.programs.full[name].lower(*variables, splits[name]) for name in splits}
+            lowered = {name: prepared.programs.full[name].lower(*variables, shapes[name]) for name in splits}
             prepared.full, _ = all_of({name: lowered[name].compile for name in splits}, 2)
     for name, arrays in splits.items():
         with setup.ledger.span("eval"):
-            values = jax.device_get(prepared.full[name](*variables, jax.device_put(arrays)))
+            values = jax.device_get(prepared.full[name](*variables, prepared.put(arrays)))
         full[name] = {metric: float(value) for metric, value in values.items()}
     return full

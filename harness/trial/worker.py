@@ -90,7 +90,7 @@ class Work:
         """Run the trial of a run folder; return the exit code."""
         try:
             spec, options = run_folder.read_spec(path)
-            wanted = spec.device, spec.deterministic, spec.score_compile
+            wanted = spec.device, spec.deterministic, spec.score_compile, spec.devices
             if self._flags not in (None, wanted):
                 print(f"{path}: the trials before it run with other flags; start it by itself", file=sys.stderr)
                 return EXIT_UNUSABLE
@@ -113,7 +113,7 @@ class Work:
         return 0
 
     def _run(self, spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
-        overrode = flags.apply(spec.device, deterministic=spec.deterministic)
+        overrode = flags.apply(spec.device, deterministic=spec.deterministic, devices=spec.devices)
         attempt = 1 + sum(e["event"] == "start" for e in run_folder.read_events(folder.path))
         folder.append(
             "start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time(), overrode=overrode

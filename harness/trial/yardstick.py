@@ -30,6 +30,7 @@ from harness.program.store import Program
 from harness.program.workload import Data
 from harness.record.readings import Reading
 from harness.trial.host_state import Baseline
+from harness.trial.mesh import Layout
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Step, compile_yardstick, variables_function
 from harness.trial.ways import choose_way
 
@@ -111,9 +112,11 @@ def is_done(metrics: Mapping[str, Any]) -> bool:
     return all(value.is_ready() for value in metrics.values())
 
 
-def make_yardstick(own: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device, way: Way) -> Yardstick:
+def make_yardstick(
+    own: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device, way: Way, layout: Layout | None = None
+) -> Yardstick:
     """Compile it. `own` is the workload's program."""
-    begin, step = compile_yardstick(own, data, train, platform=platform, way=way)
+    begin, step = compile_yardstick(own, data, train, platform=platform, way=way, layout=layout)
     return Yardstick(begin, step, Inputs(keys), train, data.info.dispatch_steps.get(platform, 1), platform)
 
 

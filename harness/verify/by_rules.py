@@ -134,7 +134,7 @@ def _settings(trial: Trial) -> Iterator[Finding]:
         )
         return
     spec = trial.spec
-    ours = flags.environment(spec.device, deterministic=spec.deterministic, given={})
+    ours = flags.environment(spec.device, deterministic=spec.deterministic, devices=spec.devices, given={})
     expected = set(flags.without_caches(ours["XLA_FLAGS"]).split())
     more = sorted(set(flags.without_caches(told.get("XLA_FLAGS", "")).split()) ^ expected)
     names = ("JAX_PLATFORMS", "JAX_NUMPY_RANK_PROMOTION")
