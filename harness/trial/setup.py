@@ -30,6 +30,7 @@ from harness.record.spec import Options, TrialSpec
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
+from harness.trial.hosts import first
 from harness.trial.mesh import Layout, layout_of
 from harness.trial.programs import Inputs, Programs, compile_programs
 from harness.trial.ways import choose_way
@@ -87,7 +88,7 @@ class Setup:
       prepared: what other trials of the program share.
       inputs: keys and hyperparameters.
       checkpoints: of the run folder.
-      controller: answers control calls; None where the submission takes none.
+      controller: answers control calls; None where the submission takes none, or another process has it.
       watch: looks at the card.
       fingerprint: of machine, versions and sources, for the record.
       cost: of a step, by batch size, for the record.
@@ -114,6 +115,11 @@ class Setup:
     def info(self) -> WorkloadInfo:
         """The workload's specification."""
         return self.prepared.data.info
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the submission takes control calls."""
+        return bool(self.programs.contract.control)
 
     @property
     def train(self) -> Arrays:
@@ -151,7 +157,7 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
     job = Job("", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps)
-    controller = Controller(source, job, submission) if submission.contract.control else None
+    controller = Controller(source, job, submission) if submission.contract.control and first() else None
     return Setup(spec, options, folder, ledger, prepared, inputs, checkpoints, controller, watch, fingerprint, cost)
 
 

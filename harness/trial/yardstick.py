@@ -30,6 +30,7 @@ from harness.program.store import Program
 from harness.program.workload import Data
 from harness.record.readings import Reading
 from harness.trial.host_state import Baseline
+from harness.trial.hosts import agreed
 from harness.trial.mesh import Layout
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Step, compile_yardstick, variables_function
 from harness.trial.ways import choose_way
@@ -71,7 +72,7 @@ class Yardstick:
         self._state = jax.block_until_ready(self.begin(params, model_state))
         seconds = min(self._timed(1).wall_s for _ in range(WARM_UP_CALLS))
         most = MAX_CHUNK_STEPS // self.dispatch_steps - 1  # that an order holds
-        self.calls = min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / seconds)))
+        self.calls = agreed(min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / seconds))))
         self.due_s = 0.0
 
     def run(self, train_s: float) -> tuple[float, float]:

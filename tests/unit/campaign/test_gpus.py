@@ -15,8 +15,8 @@ from harness.errors import ConfigError, HarnessError
 from harness.record.spec import DeviceConfig
 
 
-def trials(count: int, device: str = "gpu"):
-    return [SimpleNamespace(name=i, spec=SimpleNamespace(device=device)) for i in range(count)]
+def trials(count: int, device: str = "gpu", devices: int = 1):
+    return [SimpleNamespace(name=i, spec=SimpleNamespace(device=device, devices=devices)) for i in range(count)]
 
 
 def test_two_gpus_run_two_trials_at_a_time_one_each():
@@ -46,6 +46,17 @@ def test_with_one_device_they_run_in_turn_in_this_thread(cards):
 
     assert list(gpus.run_all(trials(3), run, cards)) == []
     assert order == [0, 1, 2]
+
+
+def test_a_trial_over_several_gpus_has_as_many_to_itself():
+    places = []
+    run = lambda trial, slot: places.append(slot.environment["CUDA_VISIBLE_DEVICES"])  # noqa: E731
+    assert list(gpus.run_all(trials(4, devices=2), run, list("01234"))) == []
+    assert set(places) <= {"0,1", "2,3"}
+    assert len(places) == 4
+    (problem,) = gpus.run_all(trials(4, devices=8), run, list("01234"))
+    assert str(problem) == "devices=8: this machine shows 5 GPUs; ask for as many at most"
+    assert len(places) == 4
 
 
 @pytest.mark.parametrize("cards", [["0"], ["0", "1"]])
