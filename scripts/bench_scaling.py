@@ -8,11 +8,12 @@ A CPU is made into as many devices as are asked for, which share its cores: its 
 machine, its operations and bytes do. Everything follows from the step as a trial compiles it, for each number of
 devices in turn.
 
-`flops` are those of one device, as a share of one device's that has the whole batch, by XLA's cost analysis; 1/N is the
-least. `MB sent` is what each device sends in a step, from the compiled HLO, where rings are used (`bench/collectives.py`).
-`least` is what data parallelism cannot do without: an all-reduce of the gradient, or as much to gather parameters and to
-scatter gradients. `whole` are matrices of the state that lie whole on each device. `losses` is the largest relative
-difference from one device over the first 20 losses and the evaluation after them; above 1e-4 the script fails.
+`flops` are those of each device in a step, as a share of one device's that has the whole batch, by XLA's cost analysis:
+1/N is the least; `evaluation` the same of the validation slice. `MB sent` is what each device sends in a step where
+rings are used, from the compiled HLO (`bench/collectives.py`). `least` is what data parallelism cannot do without: an
+all-reduce of the gradient, or as much to gather parameters and to scatter gradients. `whole` counts the matrices of
+parameters and optimizer state that lie whole on each device. `losses` is the largest relative difference from one device
+over 20 losses and the evaluation after them; above 1e-4 the script fails.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ class Bench:
         import jax
         import jax.numpy as jnp
         import numpy as np
-
         from bench import collectives
+
         from harness.program import seeds
         from harness.program.draws import Keys
         from harness.trial.programs import Inputs, compile_programs

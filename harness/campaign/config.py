@@ -20,7 +20,17 @@ from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
 GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig}
 SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
 SHORT |= {name: f"device.{name}" for name in ("devices", "sharding")}
-_POSITIVE = ("devices", "budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours")
+_POSITIVE = (
+    "devices",
+    "budget_factor",
+    "checkpoint_s",
+    "hang_s",
+    "studies",
+    "trials",
+    "steps",
+    "max_steps",
+    "max_hours",
+)
 
 
 def split(words: Iterable[str]) -> tuple[list[str], list[str]]:

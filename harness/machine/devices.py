@@ -12,6 +12,5 @@ def check_divisible(sizes: Iterable[int], devices: int, where: str, error: type[
     for size in sizes:
         if size % devices:
             fits = ", ".join(str(count) for count in range(1, size + 1) if size % count == 0)
-            raise error(
-                f"{where}: a batch of {size} examples cannot be split evenly over devices={devices}; choose one of {fits}"
-            )
+            told = f"{where}: a batch of {size} examples cannot be split evenly over devices={devices}"
+            raise error(f"{told}; choose one of {fits}")

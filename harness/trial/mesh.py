@@ -74,7 +74,9 @@ class Layout:
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a program's step on a batch that is split, whose new state lies as the old one did."""
 
-        def call(params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batch: Any, *rest: Any) -> Any:
+        def call(
+            params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batch: Any, *rest: Any
+        ) -> Any:
             batch = self._split(batch, 0)
             *state, metrics = function(params, opt_state, model_state, step, examples, batch, *rest)
             return *jax.tree.map(self._as_state, state), metrics
@@ -84,7 +86,9 @@ class Layout:
     def eval_variables(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a program's `eval_variables` on recalibration batches [count, examples, ...] that are split."""
 
-        def call(params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batches: Any, *rest: Any) -> Any:
+        def call(
+            params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batches: Any, *rest: Any
+        ) -> Any:
             return function(params, opt_state, model_state, step, examples, self._split(batches, 1), *rest)
 
         return call
@@ -118,5 +122,7 @@ def layout_of(devices: int, sharding: Sharding = "replicated") -> Layout | None:
         return None
     found = jax.devices()
     if len(found) < devices:
-        raise MachineError(f"devices={devices}: there are {len(found)} here; ask for as many at most, or find the others")
+        raise MachineError(
+            f"devices={devices}: there are {len(found)} here; ask for as many at most, or find the others"
+        )
     return Layout(Mesh(np.asarray(found[:devices]), (AXIS,)), sharding)

@@ -67,7 +67,9 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
     for way in WAYS:  # the trial tries out on the card which it takes
         if own.manifest.has(way) and submission.manifest.has(way) and (layout is None or way == "xla"):
             slice_ = splits["validation_slice"]
-            programs = compile_programs(data, own, submission, train, slice_, platform=spec.device, way=way, layout=layout)
+            programs = compile_programs(
+                data, own, submission, train, slice_, platform=spec.device, way=way, layout=layout
+            )
             compile_yardstick(own, data, train, platform=spec.device, way=way, layout=layout)
             for name, evaluate in programs.full.items():
                 evaluate.lower(state.params, state.model_state, splits[name]).compile()

@@ -44,10 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         "folders", type=Path, nargs="+", help="run folders with their spec.json, as `harness run` makes"
     )
     parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
-    told = "read further folders, one a line, from standard input; a JSON line goes to FD as each is done with"
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several processes: the address of the first one")
     parser.add_argument("--processes", type=int, default=1, help="that train together (default: %(default)s)")
     parser.add_argument("--process", type=int, default=0, help="which of them this is (default: %(default)s)")
+    told = "read further folders, one a line, from standard input; a JSON line goes to FD as each is done with"
     parser.add_argument("--more", type=int, metavar="FD", help=told)
     args = parser.parse_args(argv)
     offset_s = time.monotonic() - args.started if args.started else 0.0
@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
             os.write(args.more, (json.dumps({"folder": str(folder), "code": codes[-1]}) + "\n").encode())
         if work.interrupted:
             break
-    work.leave()
+    if not max(codes):
+        work.leave()
     return max(codes)
 
 
