@@ -12,8 +12,9 @@ devices in turn.
 1/N is the least; `evaluation` the same of the validation slice. `MB sent` is what each device sends in a step where
 rings are used, from the compiled HLO (`bench/collectives.py`). `least` is what data parallelism cannot do without: an
 all-reduce of the gradient, or as much to gather parameters and to scatter gradients. `whole` counts the matrices of
-parameters and optimizer state that lie whole on each device. `losses` is the largest relative difference from one device
-over 20 losses and the evaluation after them; above 1e-4 the script fails.
+parameters and optimizer state that lie whole on each device. `losses` is the largest relative difference from
+one device over 20 losses and the evaluation after them, `rounding` that of one device from itself, started with
+parameters that are one rounding larger. Where `losses` is above 1e-4 and ten times `rounding`, the script fails.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ from harness.machine.devices import check_divisible
 
 STEPS = 20  # that are compared
 TOLERANCE = 1e-4
+AMPLE = 10  # times what one rounding makes: for what amplifies it, as eigenvectors of nearly equal values do
 TIMED_S = 1.0
-HEAD = ("submission", "sharding", "devices", "flops", "evaluation", "MB sent", "least", "whole", "examples/s", "losses")
+HEAD = (
+    "submission", "sharding", "devices", "flops", "evaluation", "MB sent", "least", "whole", "examples/s", "losses",
+    "rounding",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -61,22 +66,27 @@ def main() -> int:
     names = list(found) if args.every else args.submissions
     bench = Bench(folder, args.device, args.seconds)
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
-    worst = 0.0
+    far = []
     for name in names:
         for row in bench.rows(discovery.find("submissions", name), counts, kinds):
-            worst = max(worst, row["losses"])
             print(shown(name, row), flush=True)
-    if not worst <= TOLERANCE:
-        print(f"error: losses differ by {worst:.0e} from those of one device, expected {TOLERANCE:g} at most")
-        return 1
-    return 0
+            if not row["losses"] <= max(TOLERANCE, AMPLE * row["rounding"]):
+                far.append(f"{name} over {row['devices']} ({row['sharding']})")
+    if far:
+        print(f"error: expected the losses of one device within {TOLERANCE:g}: {', '.join(far)}", file=sys.stderr)
+    return 1 if far else 0
+
+
+def apart(one: list[float], other: list[float]) -> float:
+    """Return the largest relative difference."""
+    return max((abs(a - b) / abs(a) for a, b in zip(one, other, strict=True) if a != b), default=0.0)
 
 
 def shown(name: str, row: dict[str, Any]) -> str:
     """Return a line of the table."""
     cells = [name, row["sharding"], str(row["devices"]), f"{row['flops']:.3f}", f"{row['evaluation']:.3f}"]
     cells += [f"{row['sent'] / 1e6:.3g}", f"{row['least'] / 1e6:.3g}", str(row["whole"])]
-    cells += [f"{row['rate']:.0f}" if row["rate"] else "-", f"{row['losses']:.0e}"]
+    cells += [f"{row['rate']:.0f}" if row["rate"] else "-", f"{row['losses']:.0e}", f"{row['rounding']:.0e}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -112,7 +122,6 @@ class Bench:
                 if layout is None and kind != kinds[0]:
                     continue
                 spread = self._run(program, point, layout) if layout else alone
-                apart = [abs(a - b) / abs(a) for a, b in zip(alone["values"], spread["values"], strict=True) if a != b]
                 found.append(
                     {
                         "sharding": kind if layout else "-",
@@ -123,7 +132,8 @@ class Bench:
                         "least": 2 * parameters * (count - 1) / count,
                         "whole": spread["whole"],
                         "rate": spread["rate"],
-                        "losses": max(apart, default=0.0),
+                        "losses": apart(alone["values"], spread["values"]),
+                        "rounding": apart(alone["values"], alone["rounded"]),
                     }
                 )
         return found
@@ -148,19 +158,29 @@ class Bench:
         made = compile_programs(
             self._data, self._own, program, train, part, platform=self._device, dispatch_steps=1, layout=layout
         )
-        step, state, losses = made.steps[size], made.init(inputs), []
-        for _ in range(STEPS):
-            state, metrics = step(state, inputs, train)
-            losses.append(float(np.asarray(metrics["loss"])[0]))
-        variables = (state.params, state.model_state)
-        if made.eval_variables is not None:
-            variables = made.eval_variables(state, inputs, train)
-        measured = jax.device_get(made.evaluate(*variables, part))
+        step = made.steps[size]
+
+        def trained(state: Any) -> tuple[Any, list[float]]:
+            losses = []
+            for _ in range(STEPS):
+                state, metrics = step(state, inputs, train)
+                losses.append(float(np.asarray(metrics["loss"])[0]))
+            variables = (state.params, state.model_state)
+            if made.eval_variables is not None:
+                variables = made.eval_variables(state, inputs, train)
+            return state, [*losses, *map(float, jax.device_get(made.evaluate(*variables, part)).values())]
+
+        rounded = []
+        if layout is None:
+            state = made.init(inputs)
+            _, rounded = trained(state._replace(params=[leaf * np.float32(1 + 2**-23) for leaf in state.params]))
+        state, found = trained(made.init(inputs))
         devices = layout.devices if layout else 1
         compiled: Any = made.evaluate
         leaves = [*state.params, *state.opt_state]
         return {
-            "values": [*losses, *map(float, measured.values())],
+            "values": found,
+            "rounded": rounded,
             "flops": step.compiled.cost_analysis()["flops"],
             "evaluation": compiled.cost_analysis()["flops"],
             "sent": sum(collectives.bytes_sent(step.compiled.as_text() or "", devices).values()),

@@ -54,13 +54,15 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
 
     def of(self, shape: Sequence[int]) -> NamedSharding:
-        """Return the sharding of an array of the state: under `fsdp` split along the longest axis that the devices
-        divide, the first of equally long ones; whole where they divide none.
+        """Return the sharding of an array of the state."""
+        return self.whole if self.sharding == "replicated" else self.parts(shape)
+
+    def parts(self, shape: Sequence[int]) -> NamedSharding:
+        """Return the sharding of an array in parts: split along the longest axis that the devices divide, the first of
+        equally long ones; whole where they divide none.
         """
         lengths = [length if length % self.devices == 0 else 0 for length in shape]
-        if self.sharding == "replicated" or not any(lengths):
-            return self.whole
-        return self.along(lengths.index(max(lengths)))
+        return self.along(lengths.index(max(lengths))) if any(lengths) else self.whole
 
     def state(self, contract: Contract) -> TrainState:
         """Return the shardings of a state, as lists in the order of the contract's leaves."""
@@ -90,6 +92,17 @@ class Layout:
             params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batches: Any, *rest: Any
         ) -> Any:
             return function(params, opt_state, model_state, step, examples, self._split(batches, 1), *rest)
+
+        return call
+
+    def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a workload's evaluation with parameters in parts: a program's loop over examples cannot be split from
+        outside, the products of each round can.
+        """
+
+        def call(params: Any, model_state: Any, arrays: Any) -> Any:
+            params = [jax.lax.with_sharding_constraint(leaf, self.parts(leaf.shape)) for leaf in params]
+            return function(params, model_state, arrays)
 
         return call
 

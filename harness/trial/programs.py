@@ -150,7 +150,12 @@ def compile_programs(
         function = eval_variables_function(submission, data, way, layout)
         prepared = jax.jit(function, out_shardings=(placed.params, placed.model_state) if placed else None)
         jobs["eval_variables"] = lambda: prepared.lower(state, inputs, train).compile()
-    evaluated = jax.jit(call_of(own, "evaluate_validation_slice", way), out_shardings=whole)
+
+    def evaluation(split: str) -> Any:
+        function = call_of(own, f"evaluate_{split}", way)
+        return jax.jit(layout.evaluate(function) if layout else function, out_shardings=whole)
+
+    evaluated = evaluation("validation_slice")
     jobs["evaluate"] = lambda: evaluated.lower(*variables, validation_slice).compile()
     jobs["finite"] = lambda: jax.jit(all_finite, out_shardings=whole).lower(state.params).compile()
     made, seconds = all_of(jobs, threads)
@@ -162,10 +167,7 @@ def compile_programs(
         dispatch_steps=dispatch,
         eval_variables=made.get("eval_variables"),
         evaluate=made["evaluate"],
-        full={
-            split: jax.jit(call_of(own, f"evaluate_{split}", way), out_shardings=whole)
-            for split in ("validation", "test")
-        },
+        full={split: evaluation(split) for split in ("validation", "test")},
         finite=made["finite"],
         compile_s=seconds,
         memory_bytes=max(filter(None, map(step_bytes, steps.values())), default=None),
