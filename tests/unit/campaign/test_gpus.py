@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.campaign import __main__ as runner
 from harness.campaign import config, plan, plan_file
 from harness.campaign.launch import gpus
 from harness.errors import ConfigError, HarnessError
+from harness.record import run_folder
+from harness.record.result import Status
 from harness.record.spec import DeviceConfig
 
 
@@ -141,6 +145,14 @@ def test_other_programs_and_other_files_are_refused(planned, tmp_path):
         (tmp_path / "none.json").write_text(text)
         with pytest.raises(ConfigError, match=r"none.json is no plan of trials; make one with"):
             plan_file.read(tmp_path / "none.json", tmp_path)
+
+
+def test_prepare_makes_the_run_folders_and_runs_nothing(planned, tmp_path, capsys):
+    plan_file.write(tmp_path / "plan.json", planned.trials)
+    assert runner.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there"), "--prepare"]) == 0
+    paths = capsys.readouterr().out.splitlines()
+    assert [run_folder.read_spec(Path(path))[0] for path in paths] == [trial.spec for trial in planned.trials]
+    assert {run_folder.read_trial(Path(path)).status for path in paths} == {Status.PLANNED}
 
 
 def test_a_plan_for_elsewhere_names_its_device_and_needs_none_here(planned, monkeypatch):

@@ -42,7 +42,7 @@ def rows(*words: str) -> dict[tuple[str, str], dict[str, str]]:
     environment = children.environment()
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    head, _, *lines = (line.strip("| ").split(" | ") for line in done.stdout.splitlines())
+    head, _, *lines = (line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|"))
     found = [dict(zip(head, line, strict=True)) for line in lines]
     return {(row["submission"], row["sharding"]): row for row in found}
 
