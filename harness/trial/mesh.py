@@ -129,13 +129,13 @@ class Layout:
 
 def layout_of(devices: int, sharding: Sharding = "replicated") -> Layout | None:
     """Return the layout over the first so many devices of this process, or of all processes that joined; None for one,
-    which needs none. Raises MachineError where there are fewer.
+    which needs none. Raises MachineError where there are fewer, or more in several processes.
     """
     if devices == 1:
         return None
     found = jax.devices()
     if len(found) < devices:
-        raise MachineError(
-            f"devices={devices}: there are {len(found)} here; ask for as many at most, or find the others"
-        )
+        raise MachineError(f"devices={devices}: there are {len(found)} here; ask for as many at most")
+    if jax.process_count() > 1 and len(found) > devices:
+        raise MachineError(f"devices={devices}: the processes have {len(found)} together; ask for all of them")
     return Layout(Mesh(np.asarray(found[:devices]), (AXIS,)), sharding)
