@@ -22,6 +22,7 @@ from harness.campaign.tuned_point import Choice
 from harness.data import store
 from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
+from harness.machine.devices import check_divisible
 from harness.machine.flags import Device
 from harness.program import discovery, processes, ramps, submission
 from harness.program import store as program_store
@@ -115,8 +116,8 @@ def make_plan(
 
     Programs that are not in the store yet are exported, which `on_export` is told of. A broken submission stops none of
     the others: it is a problem of the plan. One that is to be run `elsewhere` names its device, which need not be here.
-    Raises ConfigError for unknown names and
-    WorkloadError where a trial would end at a target that is not set.
+    Raises ConfigError for unknown names, and where a batch cannot be split over the devices, and WorkloadError where a
+    trial would end at a target that is not set.
     """
     folders = submission_folders(names)
     workloads = [
@@ -134,6 +135,8 @@ def make_plan(
         which = ", ".join(info.name for info in unset)
         command = targets.set_target_command(*unset)
         raise WorkloadError(f"{which}: no target is set; run `{command}`, or choose stop=horizon")
+    for _, info in workloads:
+        check_divisible((info.batch_size,), run.device.devices, info.name, ConfigError)
     if elsewhere and run.device.platform == "auto":
         raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu, h100 or h200")
     device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)
