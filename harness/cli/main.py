@@ -1,5 +1,5 @@
-"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, verify, publish, merge,
-data, doctor.
+"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, status, verify, publish,
+merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "report",
     "compare": "compare",
     "watch": "watch",
+    "status": "status",
     "verify": "verify",
     "publish": "publish",
     "merge": "merge",
@@ -52,6 +53,7 @@ commands:
   report   make a page of scores, curves and records
   compare  say in a few lines how two submissions compare
   watch    watch a campaign that runs elsewhere
+  status   tell how jobs stand that were submitted to a cluster
   verify   find out whether records hold; train them again
   publish  pack records, programs and sources in one file
   merge    join packs of one machine

@@ -112,11 +112,10 @@ class LauncherConfig:
     Attributes:
       name: the file's.
       engine: "local" runs them under the command that is typed; "background" in a process that outlives it; "slurm" as
-        jobs of a cluster.
-      partition, account, qos: of Slurm; None: its defaults.
-      hours: time limit of a job, after which it goes on as another; None: that of the partition.
+        jobs of a cluster. What follows is for Slurm alone.
+      partition, account, qos: None: Slurm's defaults.
+      hours: time limit of a job. It saves `save_s` seconds before that, and is put in the queue again.
       max_jobs: how many jobs of a command run at a time; None: as many as the cluster lets.
-      save_s: seconds before the time limit at which a trial saves and its job is put in the queue again.
       sbatch: further words for sbatch, as in launcher.sbatch=[--exclude=n7,--mail-type=END].
     """
 
@@ -125,9 +124,9 @@ class LauncherConfig:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    hours: float | None = None
-    max_jobs: int | None = None
+    hours: float = 1.0
     save_s: int = 120
+    max_jobs: int | None = None
     sbatch: tuple[str, ...] = ()
 
 

@@ -14,23 +14,29 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from harness.campaign.launch import jobs
 from harness.campaign.launch.jobs import Batch, Seen
 from harness.machine import children
+from harness.record.spec import RunSpec
 
 LOCK = "background.lock"
 
 
-def submit(folder: Path) -> tuple[str, tuple[str, ...]]:
-    """Start the process of a batch; return its process id, and the words by which it was started."""
+def check(run: RunSpec) -> None:
+    """There is nothing that it lacks."""
+
+
+def submit(folder: Path, batch: Batch, run: RunSpec) -> str:
+    """Start the process of a batch and return its id."""
     words = children.command("harness.campaign.launch.background", str(folder / "jobs.json"))
     with (folder / LOCK).open("w") as lock, (folder / "background.log").open("ab") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)  # goes to the process with the descriptor, and ends with it
         process = subprocess.Popen(
-            [*words, "--lock", str(lock.fileno())],
+            words,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -39,17 +45,19 @@ def submit(folder: Path) -> tuple[str, tuple[str, ...]]:
             pass_fds=[lock.fileno()],
         )
         threading.Thread(target=process.wait, daemon=True).start()  # where the command waits, it leaves no zombie
-    return str(process.pid), tuple(words)
+    return str(process.pid)
 
 
-def seen(folder: Path, batch: Batch) -> dict[int, Seen]:
-    """Return how the jobs of a batch stand, by number; none where its process is gone."""
-    with (folder / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return {number: _state(jobs.note(folder, number)) for number in range(len(batch.jobs))}
-    return {}
+def seen(batches: Sequence[tuple[Path, Batch]]) -> dict[tuple[Path, int], Seen]:
+    """Return how the jobs of batches stand, by folder and number; none of a batch whose process is gone."""
+    found = {}
+    for folder, batch in batches:
+        with (folder / LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found |= {(folder, n): _state(jobs.note(folder, n)) for n in range(len(batch.jobs))}
+    return found
 
 
 def _state(said: jobs.Note | None) -> Seen:
@@ -62,7 +70,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the jobs of a batch; return the exit code, of several the largest."""
     parser = argparse.ArgumentParser(prog="python -m harness.campaign.launch.background", description=__doc__)
     parser.add_argument("file", type=Path, help="a jobs.json, as `harness run launcher=background` writes it")
-    parser.add_argument("--lock", type=int, help="the descriptor of the lock, which is held already")
     args = parser.parse_args(argv)
     folder, count, codes = args.file.parent, len(jobs.read(args.file).jobs), [0]
 

@@ -1,5 +1,5 @@
-"""A job at work (`python -m harness.campaign jobs.json --job N`): its trials one after another, or a search and the
-trials that follow from it. What another process holds is left to that one, and is no failure.
+"""A job at work: its trials one after another, or a search and the trials that follow from it. What another process
+holds is left to that one, and is no failure. A person can do one too: `python -m harness.campaign jobs.json --job N`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.campaign import plan
-from harness.campaign.launch import jobs, plan_runs, slurm
+from harness.campaign.launch import jobs, plan_runs, requeue
 from harness.campaign.launch.jobs import Job, Note
 from harness.campaign.plan import PlannedTrial
 from harness.campaign.run import run_plan
@@ -51,6 +51,11 @@ class _Work:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+def call(file: str, number: int) -> NoReturn:
+    """Do a job and end the process, for Slurm to learn how: what submitit calls."""
+    sys.exit(run(Path(file), number))
+
+
 def run(file: Path, number: int) -> int:
     """Do what job `number` of a batch leaves to do; return the exit code: that of `harness.campaign.plan_file.run`, or
     130 where it was stopped.
@@ -66,7 +71,7 @@ def run(file: Path, number: int) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if batch.engine == "slurm":
-        signal.signal(signal.SIGUSR1, work.on_late)
+        signal.signal(signal.Signals[f"SIG{requeue.LATE}"], work.on_late)
     attempt = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     again = f", attempt {attempt + 1}" if attempt else ""
     print(f"{batch.jobs[number].title}: job {number} on {socket.gethostname()}{again}", flush=True)
@@ -89,7 +94,9 @@ def _go_on_later(work: _Work) -> None:
     """Put the job in the queue again, unless nothing came of the time that it had."""
     if not work.moved:
         print("error: the time limit came before a step was made; ask for more with launcher.hours=", file=sys.stderr)
-    elif (why := slurm.requeue()) is None:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by which Slurm ends what it puts in the queue again
+    if (why := requeue.requeue()) is None:
         print("the time limit comes: saved, and put in the queue again", flush=True)
     else:
         print(f"error: the time limit comes, and Slurm does not put the job in the queue again: {why}", file=sys.stderr)

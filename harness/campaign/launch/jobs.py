@@ -2,6 +2,7 @@
 
     <out>/jobs/<time>/jobs.json     a Batch: what one command has submitted, a job for each program
                       <n>.log       what job n prints, over all its attempts
+                      submitit/     what submitit hands to the jobs of a cluster
                       <n>.json      a Note: what job n says of itself
 
 A job names run folders, which are ready when it is submitted, or a search, whose trials follow from it. So it goes on
@@ -56,12 +57,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """The jobs of one command; `id` is the engine's (None until it has taken them), `asked` what it was asked for."""
+    """The jobs of one command; `id` is the engine's (None until it has taken them): Slurm's, or of a process."""
 
     engine: Engine
     jobs: tuple[Job, ...]
     id: str | None = None
-    asked: tuple[str, ...] = ()
     schema: int = 1
 
 

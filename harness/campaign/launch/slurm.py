@@ -1,27 +1,34 @@
-"""Jobs of a Slurm cluster: a script for sbatch, an array element for each job, and what squeue says of them.
+"""Jobs of a Slurm cluster: submitted as an array by submitit, an element for each job, and what squeue says of them.
 
-The job runs `python -m harness.campaign jobs.json --job N`, as a person would, so that locks, exact resume and records
-are those of one machine. Nothing is pickled, and a job needs the shared folder and the same Python alone. submitit
-would be the library for this, and was looked at (1.5): it sends a pickled function, which a job of other sources cannot
-read; it lets SIGTERM pass, by which Slurm preempts and `scancel` ends jobs, so that nothing is saved then; it
-tells how jobs stand by sacct alone, which needs an accounting database; and it gives a job up after so many time-outs,
-whatever was done in them. What remained of it is the text of a script.
+submitit writes the script for sbatch and sees to it that a job finds what it is to call. The rest is not its own:
 
-A job that is preempted, or whose node fails, is put in the queue again by Slurm (`--requeue`). Before its time is over
-Slurm sends SIGUSR1 (`--signal`): the trial saves, and the job puts itself in the queue (`scontrol requeue`).
+- Signals. submitit lets SIGTERM pass, by which Slurm ends jobs (preemption, `scancel`); here a trial saves then. So the
+  script becomes the job's Python (`exec`, no srun), which sets handlers of its own (`harness.campaign.launch.job`).
+- How jobs stand. submitit asks sacct alone, which needs an accounting database that many clusters lack.
+- Time limits. submitit gives a job up after so many, whatever was done in them.
+
+What it pickles is the name of a function, a path and a number; locks, exact resume and records are those of one
+machine. A job that is preempted, or whose node fails, is put in the queue again by Slurm (`--requeue`). Before its time
+is over Slurm sends `LATE`: the trial saves, and the job puts itself in the queue.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
-import os
 import re
 import shlex
+import shutil
 import subprocess
-from collections.abc import Collection
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from harness.campaign.launch import job
 from harness.campaign.launch.jobs import Batch, Seen
+from harness.campaign.launch.requeue import LATE
 from harness.errors import ConfigError, HarnessError, MachineError
 from harness.machine import children
 from harness.record.spec import RunSpec
@@ -30,45 +37,65 @@ PATIENCE_S = 60.0
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
 )
-SCRIPT = """\
-#!/bin/bash
-# Written by `harness run launcher=slurm`, which submits it as: sbatch {words} {file}
-export PYTHONPATH={path}
-exec {command} --job "$SLURM_ARRAY_TASK_ID"
-"""
 
 
 def check(run: RunSpec) -> None:
-    """Raise ConfigError where a time limit leaves a job no time to work."""
+    """Raise ConfigError where jobs cannot be submitted from here, or their time limit leaves no time to work."""
+    if shutil.which("sbatch") is None:
+        raise ConfigError(_ABSENT.format("sbatch"))
+    try:
+        import submitit  # noqa: F401
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "launcher=slurm needs the package submitit: pip install 'training-harness[slurm]'"
+        ) from None
     hours, save_s = run.launcher.hours, run.launcher.save_s
-    if hours is not None and hours * 3600.0 < 2 * save_s + 60:
+    if hours * 3600.0 < 2 * save_s + 60:
         raise ConfigError(
             f"launcher.hours={hours:g}: trials save {save_s} s before that, and Slurm may say so a minute early; give "
-            f"at least {(2 * save_s + 60) / 3600:.2f} hours, or a lower launcher.save_s"
+            f"at least {math.ceil((2 * save_s + 60) / 36) / 100:g} hours, or a lower launcher.save_s"
         )
+    _further(run.launcher.sbatch)
 
 
-def submit(folder: Path, batch: Batch, run: RunSpec) -> tuple[str, tuple[str, ...]]:
-    """Submit the jobs of a batch; return the id of the array, and the words that sbatch was given.
+def submit(folder: Path, batch: Batch, run: RunSpec) -> str:
+    """Submit the jobs of a batch and return their id.
 
     Raises ConfigError with Slurm's message where it takes no such job, MachineError where it does not answer.
     """
-    words = asked(folder, batch, run)
-    file = folder / "job.sh"
-    command = shlex.join(children.command("harness.campaign", str(folder / "jobs.json")))
-    path = shlex.quote(children.python_path())
-    file.write_text(SCRIPT.format(words=shlex.join(words), file=file, path=path, command=command))
-    done = _call("sbatch", "--parsable", *words, str(file))
-    if done.returncode:
-        raise refusal(done.stderr, words)
-    return done.stdout.strip().split(";")[0], tuple(words)
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    asked = resources(run)
+    count = len(batch.jobs)
+    python = shlex.join(["exec", sys.executable, "-P"])
+    executor = submitit.SlurmExecutor(folder / "submitit", python=python)
+    executor.update_parameters(
+        job_name=f"harness-{folder.name}",
+        array_parallelism=run.launcher.max_jobs or count,
+        setup=[f"export PYTHONPATH={shlex.quote(children.python_path())}"],
+        stderr_to_stdout=True,
+        use_srun=False,
+        time=asked.pop("time"),
+        additional_parameters={
+            "signal": f"B:{LATE}@{run.launcher.save_s}",
+            "requeue": True,
+            "output": f"{str(folder).replace('%', '%%')}/{'%a' if count > 1 else '0'}.log",
+            **asked,
+        },
+    )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error as well
+            made = executor.map_array(job.call, [str(folder / "jobs.json")] * count, range(count))
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise refusal(str(error), asked) from None
+    return str(made[0].job_id).partition("_")[0]
 
 
-def asked(folder: Path, batch: Batch, run: RunSpec) -> list[str]:
-    """Return the words for sbatch: resources from the device, the rest from the launcher."""
+def resources(run: RunSpec) -> dict[str, Any]:
+    """Return what a job asks for, by the names of sbatch's options: of the device, of the launcher, further words."""
     device, launcher = run.device, run.launcher
-    at_a_time = f"%{launcher.max_jobs}" if launcher.max_jobs else ""
-    values = {
+    asked = {
         "cpus-per-task": device.cpus,
         "mem": None if device.memory_gb is None else f"{math.ceil(device.memory_gb * 1024)}M",
         "gres": device.gres,
@@ -76,76 +103,71 @@ def asked(folder: Path, batch: Batch, run: RunSpec) -> list[str]:
         "partition": launcher.partition,
         "account": launcher.account,
         "qos": launcher.qos,
-        "time": None if launcher.hours is None else math.ceil(launcher.hours * 60),
+        "time": math.ceil(launcher.hours * 60),
     }
-    return [
-        f"--job-name=harness-{folder.name}",
-        f"--array=0-{len(batch.jobs) - 1}{at_a_time}",
-        f"--chdir={Path.cwd()}",
-        f"--output={str(folder).replace('%', '%%')}/%a.log",
-        "--open-mode=append",
-        "--requeue",
-        f"--signal=B:USR1@{launcher.save_s}",
-        *(f"--{name}={value}" for name, value in values.items() if value is not None),
-        *launcher.sbatch,
-    ]
+    return {name: value for name, value in asked.items() if value is not None} | _further(launcher.sbatch)
 
 
-def refusal(said: str, words: Collection[str]) -> HarnessError:
-    """Return the error of an sbatch that took no job: Slurm's message, what was asked for, how to mend it."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
-    message = "; ".join(dict.fromkeys(lines)) or "no reason given"
-    if re.search("[Uu]nable to contact|[Cc]onnection refused|timed out|protocol authentication", message):
-        return MachineError(f"Slurm does not answer: {message}; look with `sinfo`, then type the same again")
-    mend = next((mend for sign, mend in _MENDS.items() if re.search(sign, message, re.IGNORECASE)), _MEND)
-    told = shlex.join(word for word in words if not word.startswith(_OWN))
-    return ConfigError(f"Slurm takes no such job: {message}; it was asked for: {told}; {mend}")
-
-
-def seen(ids: Collection[str]) -> dict[tuple[str, int], Seen]:
-    """Return how the jobs of these arrays stand, by id and number; one that ended a while ago is missing.
-
-    Raises MachineError where Slurm does not answer.
-    """
-    if not ids:
-        return {}
-    done = _call("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", "--format=%F|%K|%T|%N|%r")
-    if done.returncode and "Invalid job id" not in done.stderr:
-        raise MachineError(f"Slurm does not answer: {done.stderr.strip()}; look with `sinfo`, then type the same again")
-    found = {}
-    for line in done.stdout.splitlines():
-        id, number, state, host, reason = line.split("|", 4)
-        if number.isdecimal():
-            told = "" if reason in ("None", "") else reason
-            found[id, int(number)] = Seen(state, state not in ENDED, host, told)
+def _further(words: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for word in words:
+        match = re.fullmatch(r"--([a-z][a-z-]*)(?:=(.+))?", word)
+        if match is None:
+            raise ConfigError(f"launcher.sbatch: expected words as --exclude=n7 or --exclusive, got '{word}'")
+        found[match[1]] = True if match[2] is None else match[2]
     return found
 
 
-def requeue() -> str | None:
-    """Put the job that this process is in the queue again; return why that failed, or None."""
-    array, number = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    # By SLURM_JOB_ID the whole array would be meant, where that of an element is the array's.
-    job = f"{array}_{number}" if array else os.environ["SLURM_JOB_ID"]
-    done = _call("scontrol", "requeue", job)
-    return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
+def refusal(said: str, asked: dict[str, Any]) -> HarnessError:
+    """Return the error of an sbatch that took no job: Slurm's message, what was asked for, how to mend it."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
+    message = "; ".join(dict.fromkeys(lines)) or "no reason given"
+    if re.search("unable to contact|connection refused|timed out|protocol authentication", message, re.IGNORECASE):
+        return _silent(message)
+    mend = next((mend for sign, mend in _MENDS.items() if re.search(sign, message, re.IGNORECASE)), _MEND)
+    told = " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in asked.items())
+    return ConfigError(f"Slurm takes no such job: {message}; it was asked for: {told or 'nothing special'}; {mend}")
+
+
+def seen(batches: Sequence[tuple[Path, Batch]]) -> dict[tuple[Path, int], Seen]:
+    """Return how the jobs of batches stand, by folder and number; one that ended a while ago is missing.
+
+    Raises MachineError where Slurm does not answer, ConfigError where its commands are not here.
+    """
+    folders = {batch.id: folder for folder, batch in batches if batch.id is not None}
+    if not folders:
+        return {}
+    done = _call(
+        "squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(folders)}", "--format=%F|%K|%T|%N|%r"
+    )
+    if done.returncode and "Invalid job id" not in done.stderr:
+        raise _silent(done.stderr.strip())
+    found = {}
+    for line in done.stdout.splitlines():
+        id, number, state, host, reason = line.split("|", 4)
+        told = "" if reason in ("None", "") else reason
+        key = folders[id], int(number) if number.isdecimal() else 0  # a single job is no array
+        found[key] = Seen(state, state not in ENDED, host, told)
+    return found
 
 
 def _call(*words: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except FileNotFoundError:
-        raise ConfigError(
-            f"launcher=slurm: there is no {words[0]} on this machine; type it where jobs are submitted, or take "
-            "launcher=background, which runs the same jobs here"
-        ) from None
+        raise ConfigError(_ABSENT.format(words[0])) from None
     except subprocess.TimeoutExpired:
-        raise MachineError(
-            f"Slurm does not answer: {words[0]} took more than {PATIENCE_S:g} s; look with `sinfo`, then type the same "
-            "again"
-        ) from None
+        raise _silent(f"{words[0]} took more than {PATIENCE_S:g} s") from None
 
 
-_OWN = ("--job-name=", "--array=", "--chdir=", "--output=", "--open-mode=", "--requeue", "--signal=")
+def _silent(message: str) -> MachineError:
+    return MachineError(f"Slurm does not answer: {message}; look with `sinfo`, then type the same again")
+
+
+_ABSENT = (
+    "launcher=slurm: there is no {} on this machine; type it where jobs are submitted, or take launcher=background, "
+    "which runs the same jobs here"
+)
 _MENDS = {
     "partition name|invalid partition|default partition": "`sinfo` lists partitions: launcher.partition=NAME",
     "array": "it takes fewer jobs at a time: name fewer submissions or workloads in one command",
@@ -157,4 +179,6 @@ _MENDS = {
     "device.memory_gb=, device.gres=",
     "unrecognized option|invalid option": "mend launcher.sbatch=, whose words go to sbatch as they are",
 }
-_MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours=, .sbatch="
+_MEND = (
+    "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours=, .sbatch="
+)
