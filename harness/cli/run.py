@@ -144,9 +144,7 @@ def _run(
     return max(code, 0 if complete else 1), found | {"profiles": traced}
 
 
-def _submit(
-    planned: Plan, names: list[str], code: int, *, as_json: bool, follow: bool
-) -> tuple[int, dict[str, Any]]:
+def _submit(planned: Plan, names: list[str], code: int, *, as_json: bool, follow: bool) -> tuple[int, dict[str, Any]]:
     """Hand what is left to run to a launcher that outlives the command; return as `_run` does."""
     from harness.campaign import plan
     from harness.campaign.launch import submitting

@@ -14,9 +14,7 @@ from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
 
 
-def run_left(
-    trials: Sequence[PlannedTrial], on_event: Callable[[local.Event], None] = lambda event: None
-) -> int:
+def run_left(trials: Sequence[PlannedTrial], on_event: Callable[[local.Event], None] = lambda event: None) -> int:
     """Run the trials that are left, one on each card that is visible; return the exit code: 0, or 1 where one failed,
     now or earlier, 2 for a run folder that cannot be used, 3 for missing data.
 

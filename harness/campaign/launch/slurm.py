@@ -46,9 +46,7 @@ def check(run: RunSpec) -> None:
     try:
         import submitit  # noqa: F401
     except ModuleNotFoundError:
-        raise ConfigError(
-            "launcher=slurm needs the package submitit: pip install 'training-harness[slurm]'"
-        ) from None
+        raise ConfigError("launcher=slurm needs the package submitit: pip install 'training-harness[slurm]'") from None
     hours, save_s = run.launcher.hours, run.launcher.save_s
     if hours * 3600.0 < 2 * save_s + 60:
         raise ConfigError(
@@ -179,6 +177,4 @@ _MENDS = {
     "device.memory_gb=, device.gres=",
     "unrecognized option|invalid option": "mend launcher.sbatch=, whose words go to sbatch as they are",
 }
-_MEND = (
-    "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours=, .sbatch="
-)
+_MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours=, .sbatch="
