@@ -4,7 +4,7 @@
     apt-get install -y --no-install-recommends slurm-wlm munge      once, as root
     eval "$(python scripts/slurm_cluster.py start /tmp/cluster)"    prints `export SLURM_CONF=...` once it takes jobs
     sinfo; harness run adamw suite=demo launcher=slurm
-    python scripts/slurm_cluster.py stop /tmp/cluster               ends its processes; the folder stays, with their logs
+    python scripts/slurm_cluster.py stop /tmp/cluster               ends its processes; its folder stays
 
 It needs root, because slurmd starts jobs in the name of others, and touches no Slurm that the machine may have: keys,
 sockets, ports, state and logs are its own. Two nodes of one core, n1 and n2; partition `low` holds both and is the
@@ -38,7 +38,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=8
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -101,15 +101,19 @@ def start(folder: Path, *, slurmd_timeout_s: int = 30, wait_s: float = 60.0) -> 
         _run("slurmctld", "-c", "-f", str(conf))
         for node in NODES:
             start_node(folder, node)
-        deadline = time.monotonic() + wait_s
-        while (states := _states(conf)) != ["idle"] * len(NODES):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the nodes did not come up: {states}; look at the logs in {folder}")
-            time.sleep(0.2)
+        _await_nodes(conf, wait_s)
     except BaseException:
         stop(folder)
         raise
     return conf
+
+
+def _await_nodes(conf: Path, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while (states := _states(conf)) != ["idle"] * len(NODES):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the nodes did not come up: {states}; look at the logs in {conf.parent}")
+        time.sleep(0.2)
 
 
 def start_node(folder: Path, node: str) -> None:
@@ -136,10 +140,10 @@ def stop(folder: Path) -> None:
     conf = folder.resolve() / "slurm.conf"
     environment = os.environ | {"SLURM_CONF": str(conf)}
     with suppress(subprocess.SubprocessError, OSError):
-        jobs = ["scancel", "--full", "--signal=KILL", "--partition=low,high"]
         for partition in ("low", "high"):
-            subprocess.run([*jobs[:3], f"--partition={partition}"], env=environment, timeout=20, capture_output=True)
-            subprocess.run(["scancel", f"--partition={partition}"], env=environment, timeout=20, capture_output=True)
+            for words in (["--full", "--signal=KILL"], []):
+                command = ["scancel", *words, f"--partition={partition}"]
+                subprocess.run(command, env=environment, timeout=20, capture_output=True, check=False)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and _output("squeue", "-h", conf=conf).strip():
             time.sleep(0.2)

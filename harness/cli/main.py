@@ -1,5 +1,5 @@
-"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, status, verify, publish,
-merge, data, doctor.
+"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, status, verify,
+publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """

@@ -41,14 +41,14 @@ examples:
   harness run adamw launcher=slurm launcher.partition=long device=cpu device.cpus=4 --follow
   harness run adamw muon launcher=background    the same jobs in a process that outlives the command
 
-A job of a cluster asks for what the device says (device.gres, .cpus, .memory_gb, .constraint), goes on where it was when
-it is preempted or its time is over, and is told of by `harness status`; the same command submits only what is missing.
+A job of a cluster asks for what the device says (device.gres, .cpus, .memory_gb, .constraint). It goes on where it was
+when it is preempted or its time is over. `harness status` tells how jobs stand; the same command submits the rest.
 
 Without rules= it is quick: one seed, at the defaults, which is a first look.
 
-keys: suite, rules, device, launcher (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, max_hours,
-checkpoint_s, hang_s, retry, tensorboard, profile, stop, clock, studies, trials, steps, and fields of the groups, as in
-rules.budget_factor=2
+keys: suite, rules, device, launcher (files below configs/), workload, variant, seed, out, hp.NAME, max_steps,
+max_hours, checkpoint_s, hang_s, retry, tensorboard, profile, stop, clock, studies, trials, steps, and fields of the
+groups, as in rules.budget_factor=2
 """
 
 

@@ -177,4 +177,4 @@ _MENDS = {
     "device.memory_gb=, device.gres=",
     "unrecognized option|invalid option": "mend launcher.sbatch=, whose words go to sbatch as they are",
 }
-_MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours=, .sbatch="
+_MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours="

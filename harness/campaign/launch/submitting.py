@@ -170,7 +170,8 @@ def _standing(folder: Path, batch: Batch, number: int, seen: Seen | None) -> Sta
     state: State
     why = ""
     if seen is not None and seen.active:
-        state, why = ("running", "") if seen.state == "RUNNING" else ("pending", seen.reason or seen.state.lower())
+        runs = seen.state in ("RUNNING", "COMPLETING")
+        state, why = ("running", "") if runs else ("pending", seen.reason or seen.state.lower())
     elif any(trial.status is Status.RUNNING for trial in trials):
         state, why = "running", "another process is at it"
     elif _whole(job, note, trials):
