@@ -80,7 +80,9 @@ def print_submitted(made: Submitted, out: str) -> None:
     where = f" {out}" if out != "runs" else ""
     ends = f"scancel {batch.id}" if batch.engine == "slurm" else f"kill {batch.id}"
     trials, searches = sum(len(job.trials) for job in batch.jobs), sum(job.search is not None for job in batch.jobs)
-    told = [f"{trials} trials"] * bool(trials) + [f"{searches} searches and what follows"] * bool(searches)
+    told = [f"{trials} trial{'s' * (trials != 1)}"] if trials else []
+    if searches:
+        told.append(f"{searches} search{'es' * (searches != 1)} and the trials that follow")
     print(f"submitted {count} job{'s' * (count != 1)} ({', '.join(told)}) as {batch.id}; logs in {made.folder}")
     print(f"`harness status{where}` tells how they stand; `{ends}` ends them, and what has begun is saved", flush=True)
 

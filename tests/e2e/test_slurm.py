@@ -157,7 +157,7 @@ def test_what_a_cluster_does_to_jobs_changes_no_bit(cluster: None, tmp_path: Pat
 def test_jobs_without_a_cluster(tmp_path: Path) -> None:
     words = ("run", "adamw", "workload=quadratic", "max_steps=5", "launcher=background")
     done = typed(*words, "--follow", cwd=tmp_path)
-    assert "submitted 1 job (1 trials)" in done.stdout and "done, 1 of 1 trials" in done.stdout
+    assert "submitted 1 job (1 trial)" in done.stdout and "done, 1 of 1 trials" in done.stdout
     (job,) = json.loads(typed("status", "--json", cwd=tmp_path).stdout)["jobs"]
     assert (job["state"], job["trials"][0]["status"]) == ("done", "horizon_reached")
     assert "horizon_reached" in job["last_line"]

@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Returns how jobs stand, by folder and number; those it no longer knows are missing."""
 
 
-ENGINES: Mapping[str, Engine] = {"background": background, "slurm": slurm}
+ENGINES: dict[str, Engine] = {"background": background, "slurm": slurm}
 LOCAL = LauncherConfig("local", "local")
 State = Literal["pending", "running", "done", "failed"]
 
