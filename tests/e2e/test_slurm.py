@@ -27,9 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HARNESS = [sys.executable, "-m", "harness.cli"]
 NAMES = ("adamw", "sgd_momentum", "nadamw")
 WORDS = (
-    "run", *NAMES, "workload=quadratic", "device=cpu", "stop=horizon", "studies=2", "tensorboard=false",
+    "run", *NAMES, "workload=lm_grammar", "device=cpu", "stop=horizon", "studies=2", "max_steps=80",
+    "tensorboard=false",
 )  # fmt: skip
-"""6 trials of some seconds."""
+"""6 trials that train for a second or two each, so that there is time to disturb them."""
 
 
 def typed(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +66,7 @@ def waited(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> 
 
 def steps(out: Path, name: str) -> int:
     """How many steps the logs of a submission tell of."""
-    events = [e for path in out.glob(f"quadratic/{name}/*") for e in run_folder.read_events(path)]
+    events = [e for path in out.glob(f"*/{name}/*") for e in run_folder.read_events(path)]
     return sum(event["event"] == "chunk" for event in events)
 
 
@@ -129,7 +130,7 @@ def test_what_a_cluster_does_to_jobs_changes_no_bit(cluster: None, tmp_path: Pat
     preempting = slurm("sbatch", "--parsable", "-p", "high", f"-w{node[b]}", "-o/dev/null", "--wrap=sleep 1").strip()
     waited(stands(a, "failed"), "scancel ends a job")
     assert told()[a]["last_line"] == "stopped; what had begun is saved"
-    assert any(trial.status is Status.INTERRUPTED for trial in trials_of(out).values())
+    assert any(trial.status is Status.INTERRUPTED for trial in trials_of(out).values()), "its trial is saved"
     waited(lambda: steps(out, c), "the third job begins where the first one was")
     slurm("scancel", "--batch", "--signal=USR2", job[c])  # as Slurm says that the time is over
     waited(lambda: preempting not in slurm("squeue", "-h", "-tPD,R,CG", "-o%i"), "the job that preempts ends")

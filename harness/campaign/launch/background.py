@@ -50,7 +50,7 @@ def submit(folder: Path, batch: Batch, run: RunSpec) -> str:
 
 def seen(batches: Sequence[tuple[Path, Batch]]) -> dict[tuple[Path, int], Seen]:
     """Return how the jobs of batches stand, by folder and number; none of a batch whose process is gone."""
-    found = {}
+    found: dict[tuple[Path, int], Seen] = {}
     for folder, batch in batches:
         with (folder / LOCK).open("a") as lock:
             try:

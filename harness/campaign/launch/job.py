@@ -8,17 +8,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness.campaign import plan
+from harness.campaign import plan, searches
 from harness.campaign.launch import jobs, plan_runs, requeue
 from harness.campaign.launch.jobs import Job, Note
-from harness.campaign.plan import PlannedTrial
-from harness.campaign.run import run_plan
 from harness.errors import ConfigError, HarnessError, HeldError
 from harness.record.files import write_atomic
 from harness.record.plain_data import to_plain
@@ -115,20 +112,24 @@ def _search(search: jobs.Search, work: _Work) -> int:
         print(f"error: {problem}", file=sys.stderr, flush=True)
         codes.append(0 if isinstance(problem, HeldError) else problem.exit_code)
 
-    def on_run(_: object, run: SearchRun) -> None:
+    def on_run(run: SearchRun) -> None:
         work.moved = True
         print(f"tuning seed {run.study}, {run.hyperparameters}: step {run.steps[-1]}: {run.values[-1]:.4g}", flush=True)
 
-    def on_trials(trials: Sequence[PlannedTrial]) -> None:
-        for trial in trials:
-            plan.make_ready(trial)
-
     planned = plan.make_plan(search.run, [search.submission])
+    plan.record(planned)
+    for due in planned.due:
+        try:
+            searches.run(due, on_run)
+        except HarnessError as error:
+            on_problem(error)
+    if planned.due:
+        planned = plan.make_plan(search.run, [search.submission])
+        plan.record(planned)
+        print(*(choice.text for choice in planned.choices), sep="\n", flush=True)
     for problem in planned.problems:
         on_problem(problem)
-    # The searches alone; the trials are those of a job like any other.
-    planned = run_plan(planned, [search.submission], lambda *_: None, on_run=on_run, on_problem=on_problem,
-                       on_choices=lambda choices: print(*(choice.text for choice in choices), sep="\n", flush=True),
-                       on_trials=on_trials)  # fmt: skip
+    for trial in planned.runnable:
+        plan.make_ready(trial)
     work.say(trials=tuple(trial.spec.folder for trial in planned.trials))
     return max([*codes, plan_runs.run_left(planned.trials, work.on_event)])
