@@ -116,7 +116,7 @@ class LauncherConfig:
       partition, account, qos: None: Slurm's defaults.
       hours: time limit of a job. It saves `save_s` seconds before that, and is put in the queue again.
       max_jobs: how many jobs of a command run at a time; None: as many as the cluster lets.
-      sbatch: further words for sbatch, as in launcher.sbatch=[--exclude=n7,--mail-type=END].
+      sbatch: further words for sbatch, as in launcher.sbatch="--exclude=n7 --exclusive".
     """
 
     name: str
@@ -127,7 +127,7 @@ class LauncherConfig:
     hours: float = 1.0
     save_s: int = 120
     max_jobs: int | None = None
-    sbatch: tuple[str, ...] = ()
+    sbatch: str | None = None
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,12 @@ def resources(run: RunSpec) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None} | _further(launcher.sbatch)
 
 
-def _further(words: Sequence[str]) -> dict[str, Any]:
+def _further(text: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    try:
+        words = shlex.split(text or "")
+    except ValueError as error:
+        raise ConfigError(f"launcher.sbatch: {error} in {text}") from None
     for word in words:
         match = re.fullmatch(r"--([a-z][a-z-]*)(?:=(.+))?", word)
         if match is None:

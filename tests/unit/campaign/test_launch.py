@@ -124,7 +124,7 @@ def test_status_without_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_job_asks_for_what_device_and_launcher_say() -> None:
     run = config.compose(
         ["device=h100", "device.cpus=8", "device.memory_gb=1.5", "launcher=slurm", "launcher.hours=2.5",
-         "launcher.partition=long", "launcher.sbatch=[--exclude=n7,--exclusive]"]
+         "launcher.partition=long", "launcher.sbatch=--exclude=n7 --exclusive"]
     )  # fmt: skip
     assert slurm.resources(run) == {
         "cpus-per-task": 8, "mem": "1536M", "gres": "gpu:h100:1", "partition": "long", "time": 150, "exclude": "n7",
@@ -152,7 +152,7 @@ def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
     [
         (["launcher.hours=0.05"], "launcher.hours=0.05: trials save 120 s before that.*at least 0.09 hours"),
         (
-            ["launcher.sbatch=[exclude]"],
+            ["launcher.sbatch=exclude"],
             "launcher.sbatch: expected words as --exclude=n7 or --exclusive, got 'exclude'",
         ),
         (["max_hours=1"], "max_hours ends what the command itself runs.*launcher.hours"),
