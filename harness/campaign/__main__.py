@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("plan", type=Path, help="a file that `harness plan ... -o FILE` wrote")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default: %(default)s)")
     parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument("--prepare", action="store_true", help="print the run folders, ready for workers; run nothing")
     told = "the file is a jobs.json that `harness run launcher=...` wrote; do the job of this number"
     parser.add_argument("--job", type=int, metavar="N", help=told)
     args = parser.parse_args(argv)
@@ -29,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
             from harness.campaign.launch import job
 
             return job.run(args.plan, args.job)
+        if args.prepare:
+            print("\n".join(map(str, plan_file.prepared(args.plan, args.out, retry=args.retry))), flush=True)
+            return 0
         return plan_file.run(args.plan, args.out, retry=args.retry)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

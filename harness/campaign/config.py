@@ -19,9 +19,10 @@ from harness.record.spec import DeviceConfig, LauncherConfig, Rules, RunSpec, Su
 
 GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig, "launcher": LauncherConfig}
 SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
+SHORT |= {name: f"device.{name}" for name in ("devices", "sharding")}
 _POSITIVE = (
     "budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours", "cpus",
-    "memory_gb", "hours", "max_jobs", "save_s",
+    "devices", "memory_gb", "hours", "max_jobs", "save_s",
 )  # fmt: skip
 
 
@@ -121,6 +122,10 @@ def _check_values(run: RunSpec) -> None:
                 raise ConfigError(f"configuration: {where}{name}: expected a finite number, got {value}")
             if where != "hp." and name in _POSITIVE and value is not None and value <= 0:
                 raise ConfigError(f"configuration: {where}{name}: expected a number above 0, got {value}")
+    if run.device.sharding != "replicated" and run.device.devices == 1:
+        raise ConfigError(
+            f"sharding={run.device.sharding}: one device holds the whole state; add devices=N, or leave it out"
+        )
     rules = run.rules
     if rules.self_tuning is not None and rules.self_tuning.budget_factor <= 0:
         raise ConfigError(

@@ -35,6 +35,7 @@ examples:
   harness run muon variant=all                  held-out variants: how its gap to adamw moves on each; not scored
   harness run muon variant=wide,norm            two of them
   harness run rules=tuned max_hours=8           end after 8 hours as at Ctrl-C; the same command goes on
+  harness run adamw devices=8                   each trial over 8 devices; sharding=fsdp splits its state too
   harness run --dry-run                         what would run, and how long
   harness run adamw muon rules=tuned --collect  the scores of what is there so far; runs nothing
   harness run adamw muon device=h100 launcher=slurm            as jobs of a cluster, one for each program
@@ -47,8 +48,8 @@ when it is preempted or its time is over. `harness status` tells how jobs stand;
 Without rules= it is quick: one seed, at the defaults, which is a first look.
 
 keys: suite, rules, device, launcher (files below configs/), workload, variant, seed, out, hp.NAME, max_steps,
-max_hours, checkpoint_s, hang_s, retry, tensorboard, profile, stop, clock, studies, trials, steps, and fields of the
-groups, as in rules.budget_factor=2
+max_hours, checkpoint_s, hang_s, retry, tensorboard, profile, devices, sharding, stop, clock, studies, trials, steps,
+and fields of the groups, as in rules.budget_factor=2
 """
 
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.machine.flags import Device
+from harness.machine.flags import Device, Sharding
 from harness.record import plain_data
 
 Clock = Literal["wall", "cpu", "calibrated", "energy", "steps"]
@@ -91,6 +91,8 @@ class DeviceConfig:
 
     Attributes:
       platform: "auto" is a GPU where jax's CUDA plugin is installed and one is visible.
+      devices: over how many of them each trial is spread.
+      sharding: of the state of a trial over several: whole on each, or in parts (`harness.trial.mesh`).
       deterministic: the same bits each time; a CPU always is.
       cpus, memory_gb, gres, constraint: what a job on a cluster asks for: cores, memory in GiB, cards as Slurm calls
         them ("gpu:h100:1"; of several each takes a trial at a time), features of the node. None: whatever is usual
@@ -99,6 +101,8 @@ class DeviceConfig:
 
     platform: Literal["auto", "cpu", "gpu"]
     deterministic: bool = True
+    devices: int = 1
+    sharding: Sharding = "replicated"
     cpus: int | None = None
     memory_gb: float | None = None
     gres: str | None = None
@@ -205,6 +209,7 @@ class TrialSpec:
       steps: the declared length where the mean counts; None elsewhere.
       studies, trials: how many of each there are to be (trials per study), so that a missing one is missed. They are no
         part of the identity; None in records that are older than these fields.
+      devices, sharding: see `DeviceConfig`. Of one device they are no part of the identity.
       by_hand: whether hp.NAME moved the point off the defaults, or off what a search is to vary: an experiment, which
         stands behind the runs that are none. It is no part of the identity.
     """
@@ -244,6 +249,8 @@ class TrialSpec:
     by_hand: bool = False
     workload_program: str | None = None
     program: str | None = None
+    devices: int = 1
+    sharding: Sharding = "replicated"
 
     @property
     def id(self) -> str:
@@ -297,6 +304,8 @@ _LATER = {
     "steps": None,
     "workload_program": None,
     "program": None,
+    "devices": 1,
+    "sharding": "replicated",
 }  # newer than the first records, whose ids stand
 
 
