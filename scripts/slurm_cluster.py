@@ -122,19 +122,6 @@ def start_node(folder: Path, node: str) -> None:
     _run("slurmd", "-N", node, "-f", str(folder.resolve() / "slurm.conf"))
 
 
-def kill_node(folder: Path, node: str) -> None:
-    """Lose a host: kill its slurmd and whatever runs there, at once."""
-    marks = (f"SLURMD_NODENAME={node}\0".encode(), f"SLURM_CONF={folder.resolve()}/".encode())
-    _kill(int((folder / f"slurmd.{node}.pid").read_text()))
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (process / "cmdline").read_bytes()
-            held = (process / "environ").read_bytes()
-            stepd = words.startswith(b"slurmstepd") and marks[1] in held and node.encode() in held
-            if stepd or all(mark in held for mark in marks):
-                _kill(int(process.name))
-
-
 def stop(folder: Path) -> None:
     """End the jobs and the processes of the cluster in `folder`."""
     conf = folder.resolve() / "slurm.conf"
