@@ -70,8 +70,9 @@ class Layout:
         def each(leaves: Sequence[Leaf]) -> list[NamedSharding]:
             return [self.of(leaf.shape) for leaf in leaves]
 
-        parts = map(each, (contract.params, contract.opt_state, contract.model_state))
-        return TrainState(*parts, self.whole, self.whole)
+        parts: list[Any] = [each(contract.params), each(contract.opt_state), each(contract.model_state)]
+        parts += [self.whole, self.whole]  # step, examples
+        return TrainState(*parts)
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a program's step on a batch that is split, whose new state lies as the old one did."""

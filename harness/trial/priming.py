@@ -37,7 +37,7 @@ def prime(spec: TrialSpec, folder: Path) -> bool:
 
 def key(spec: TrialSpec) -> str:
     """Return a short hash of what the compiled programs depend on."""
-    programs = [spec.workload_program, spec.program, spec.deterministic]
+    programs: list[Any] = [spec.workload_program, spec.program, spec.deterministic]
     programs += [spec.devices, spec.sharding] if spec.devices > 1 else []
     card = hardware.gpu_names() if spec.device == "gpu" else spec.device
     return short_hash([hardware.machine(), card, hardware.packages(), *programs])
