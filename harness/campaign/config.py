@@ -15,22 +15,15 @@ from typing import Any, get_type_hints
 
 from harness.errors import ConfigError, suggest
 from harness.record import plain_data
-from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
+from harness.record.spec import DeviceConfig, LauncherConfig, Rules, RunSpec, Suite
 
-GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig}
+GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig, "launcher": LauncherConfig}
 SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
 SHORT |= {name: f"device.{name}" for name in ("devices", "sharding")}
 _POSITIVE = (
-    "devices",
-    "budget_factor",
-    "checkpoint_s",
-    "hang_s",
-    "studies",
-    "trials",
-    "steps",
-    "max_steps",
-    "max_hours",
-)
+    "budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours", "cpus",
+    "devices", "memory_gb", "hours", "max_jobs", "save_s",
+)  # fmt: skip
 
 
 def split(words: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -118,8 +111,11 @@ def _check_option(group: str, name: str) -> None:
 
 def _check_values(run: RunSpec) -> None:
     """Refuse numbers out of range, which no type tells."""
-    every: list[tuple[str, dict[str, Any]]] = [("", vars(run)), ("hp.", dict(run.hp))]
-    every += [("rules.", vars(run.rules)), ("device.", vars(run.device))]
+    every: list[tuple[str, dict[str, Any]]] = [
+        ("", vars(run)),
+        ("hp.", dict(run.hp)),
+        *((f"{group}.", vars(getattr(run, group))) for group in GROUPS),
+    ]
     for where, values in every:
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -158,7 +154,7 @@ def _check_values(run: RunSpec) -> None:
         )
     if not 0 <= run.seed < 2**32:
         raise ConfigError(f"configuration: seed: expected 0 <= seed < 2**32, got {run.seed}")
-    for group, chosen in ("suite", run.suite), ("rules", run.rules):
+    for group, chosen in ("suite", run.suite), ("rules", run.rules), ("launcher", run.launcher):
         if chosen.name not in options(group):
             raise ConfigError(
                 f"configs/{group}: a file says name: {chosen.name}, but is not called so; make them equal"

@@ -275,10 +275,14 @@ def check_data_of(workloads: Iterable[discovery.Folder]) -> None:
         raise DataError(f"{text}; get them with: {get_command(*missing)}")
 
 
-def obstacles(plan: Plan) -> list[HarnessError]:
-    """Return what keeps the plan from being run here: the device it asks for, data sets that its trials need."""
+def obstacles(plan: Plan, *, elsewhere: bool = False) -> list[HarnessError]:
+    """Return what keeps the plan from being run here: the device it asks for, unless it runs `elsewhere`, and data sets
+    that its trials need.
+    """
     found: list[HarnessError] = []
-    checks = (lambda: resolve_device(plan.run.device), lambda: check_data(plan))
+    checks: list[Callable[[], object]] = [lambda: check_data(plan)]
+    if not elsewhere:
+        checks.insert(0, lambda: resolve_device(plan.run.device))
     for check in checks:
         try:
             check()

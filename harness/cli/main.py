@@ -1,5 +1,5 @@
 """The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, sensitivity, anneal,
-report, watch, verify, publish, merge, data, doctor.
+report, watch, status, verify, publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -31,6 +31,7 @@ COMMANDS = {
     "sensitivity": "sensitivity",
     "anneal": "anneal",
     "watch": "watch",
+    "status": "status",
     "verify": "verify",
     "publish": "publish",
     "merge": "merge",
@@ -58,6 +59,7 @@ commands:
   sensitivity  final metrics against the learning rate
   anneal       predict the final loss under a schedule from runs under others
   watch        watch a campaign that runs elsewhere
+  status       tell how jobs stand that were submitted to a cluster
   verify       find out whether records hold; train them again
   publish      pack records, programs and sources in one file
   merge        join packs of one machine

@@ -87,18 +87,51 @@ class Suite:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where to run, as in configs/device/*.yaml; "auto" is a GPU where jax's CUDA plugin is installed and one is
-    visible.
+    """Where to run, as in configs/device/*.yaml.
 
     Attributes:
+      platform: "auto" is a GPU where jax's CUDA plugin is installed and one is visible.
       devices: over how many of them each trial is spread.
       sharding: of the state of a trial over several: whole on each, or in parts (`harness.trial.mesh`).
+      deterministic: the same bits each time; a CPU always is.
+      cpus, memory_gb, gres, constraint: what a job on a cluster asks for: cores, memory in GiB, cards as Slurm calls
+        them ("gpu:h100:1"; of several each takes a trial at a time), features of the node. None: whatever is usual
+        there. No other launcher reads them.
     """
 
     platform: Literal["auto", "cpu", "gpu"]
     deterministic: bool = True
     devices: int = 1
     sharding: Sharding = "replicated"
+    cpus: int | None = None
+    memory_gb: float | None = None
+    gres: str | None = None
+    constraint: str | None = None
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Who starts the processes of trials, as in configs/launcher/*.yaml.
+
+    Attributes:
+      name: the file's.
+      engine: "local" runs them under the command that is typed; "background" in a process that outlives it; "slurm" as
+        jobs of a cluster. What follows is for Slurm alone.
+      partition, account, qos: None: Slurm's defaults.
+      hours: time limit of a job. It saves `save_s` seconds before that, and is put in the queue again.
+      max_jobs: how many jobs of a command run at a time; None: as many as the cluster lets.
+      sbatch: further words for sbatch, as in launcher.sbatch="--exclude=n7 --exclusive".
+    """
+
+    name: str
+    engine: Literal["local", "background", "slurm"]
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    hours: float = 1.0
+    save_s: int = 120
+    max_jobs: int | None = None
+    sbatch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +144,7 @@ class RunSpec:
       variant: held-out variants of each workload (`harness.program.workload.VARIANTS`), one name, several separated by
         commas or `all`, or null. Variants have no target: they run the whole horizon and are not scored. The workload
         itself runs beside them, and AdamW, so that they can be compared.
-      rules, device: the chosen groups.
+      rules, device, launcher: the chosen groups.
       seed: the root of the random streams of every study that is scored, common to all submissions. 0 is public; a
         published board draws one, its nonce. Points and searches do not depend on it.
       out: folder for run folders.
@@ -142,6 +175,7 @@ class RunSpec:
     tensorboard: bool = True
     profile: bool = False
     max_hours: float | None = None
+    launcher: LauncherConfig = LauncherConfig("local", "local")
 
     @property
     def hash(self) -> str:

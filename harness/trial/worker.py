@@ -25,7 +25,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, HarnessError, MachineError, RunFolderError, beneath, of_machine
+from harness.errors import DataError, HarnessError, HeldError, MachineError, RunFolderError, beneath, of_machine
 from harness.machine import flags, hardware
 from harness.machine.allocator import keep_memory
 from harness.machine.nvml import energy_counter
@@ -136,7 +136,7 @@ class Work:
             return EXIT_DATA
         except RunFolderError as error:
             print(error, file=sys.stderr, flush=True)
-            return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
+            return EXIT_HELD if isinstance(error, HeldError) else EXIT_UNUSABLE
         except (MachineError, OSError) as error:  # no submission runs in this process
             with suppress(OSError):
                 print(error if isinstance(error, MachineError) else of_machine(error), file=sys.stderr, flush=True)

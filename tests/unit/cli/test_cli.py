@@ -33,7 +33,7 @@ from harness.report import live, progress
 # Changing these is changing what people type: say so in CHANGELOG.md.
 SURFACE = {
     "plan": ["--cost", "--help", "--json", "--output", "--price", "-h", "-o"],
-    "run": ["--collect", "--dry-run", "--help", "--json", "-h"],
+    "run": ["--collect", "--dry-run", "--follow", "--help", "--json", "-h"],
     "list": ["--help", "--json", "-h"],
     "show": ["--help", "--json", "-h"],
     "new": ["--full", "--help", "--json", "--optax", "-h"],
@@ -61,6 +61,7 @@ SURFACE = {
     "sensitivity": ["--centre", "--dry-run", "--help", "--json", "--over", "--reach", "-h"],
     "anneal": ["--fit", "--help", "--json", "--predict", "--train", "-h"],
     "watch": ["--help", "--json", "--once", "-h"],
+    "status": ["--follow", "--help", "--json", "-h"],
     "verify": ["--help", "--json", "--only", "--rerun", "-h"],
     "publish": ["--help", "--json", "--output", "--with-states", "-h", "-o"],
     "merge": ["--help", "--json", "--output", "-h", "-o"],
