@@ -47,6 +47,7 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
     import jax
     import jax.numpy as jnp
 
+    from harness.trial import feeding
     from harness.trial.programs import compile_programs, compile_yardstick, shapes_of
     from harness.trial.setup import check_sources, program_of
 
@@ -58,7 +59,7 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
         split: {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
         for split, arrays in data.shapes.items()
     }
-    train = splits["train"]
+    data, train = feeding.handed(data, submission.manifest.contract, data.info.dispatch_steps.get(spec.device, 1))
     state = shapes_of(submission.manifest.contract)
     for way in WAYS:  # the trial tries out on the card which it takes
         if own.manifest.has(way) and submission.manifest.has(way):

@@ -26,9 +26,11 @@ from harness.program.requests import Job
 from harness.program.workload import Data, Splits, WorkloadInfo
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
+from harness.trial import feeding
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
+from harness.trial.feeding import Whole
 from harness.trial.programs import Inputs, Programs, compile_programs
 from harness.trial.ways import choose_way
 from harness.trial.yardstick import Yardstick, make_yardstick
@@ -42,7 +44,8 @@ class Prepared:
       home: the workload's folder.
       own, submission: the programs as the store holds them.
       data, splits: loaded; the arrays of `splits` are on the host.
-      train, validation_slice: on the device.
+      feed: hands each chunk the training arrays, or what it needs of them.
+      validation_slice: on the device.
       programs: everything compiled.
       way: of attention, and why; the reason is empty where there is one way alone.
       yardstick: the harness's own step, to run beside.
@@ -54,7 +57,7 @@ class Prepared:
     submission: store.Program
     data: Data
     splits: Splits
-    train: Arrays
+    feed: Whole
     validation_slice: Arrays
     programs: Programs
     yardstick: Yardstick
@@ -108,12 +111,13 @@ class Setup:
         return self.prepared.data.info
 
     @property
-    def train(self) -> Arrays:
-        """The training arrays, on the device."""
-        return self.prepared.train
+    def feed(self) -> Whole:
+        """Hands each chunk the training arrays."""
+        return self.prepared.feed
 
     def close(self) -> None:
         """End what runs beside the trial."""
+        self.feed.close()
         self.checkpoints.close()
         if self.controller is not None:
             self.controller.close()
@@ -165,8 +169,10 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
     check_sources(spec, home)
     data: Data = discovery.load_data(home, spec.variant)
     splits: Splits = data.load()
-    train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
-    jax.block_until_ready((train, validation_slice))
+    dispatch = data.info.dispatch_steps.get(spec.device, 1)
+    data, feed = feeding.feed(data, splits, submission.manifest.contract, dispatch)
+    train, validation_slice = feed.train, jax.device_put(dict(splits.validation_slice))
+    jax.block_until_ready(validation_slice)
 
     # Compile everything for its real shapes, and warm it up on states that are thrown away.
     folder.append("phase", phase="compile")
@@ -183,7 +189,7 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
             )  # fmt: skip
         with ledger.span("warmup"):
             yardstick = beside.result() if beside else make()
-    prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, yardstick, (way, why))
+    prepared = Prepared(home, own, submission, data, splits, feed, validation_slice, programs, yardstick, (way, why))
     with ledger.span("warmup"):
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
         warm_up(prepared, Inputs(keys, values))
@@ -235,7 +241,7 @@ def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
 
 def warm_up(prepared: Prepared, inputs: Inputs) -> None:
     """Run the programs on a state that is thrown away."""
-    programs, train = prepared.programs, prepared.train
+    programs, train = prepared.programs, prepared.feed.train
     state = programs.init(inputs)
     variables = (state.params, state.model_state)
     if programs.eval_variables is not None:

@@ -27,9 +27,7 @@ class Timing:
         baseline = self.host.baseline
         worth = sum(baseline.worth(training(size)) for size in self.host.steps_by_size)
         if eval_variables.wall_s:  # a call is worth its share of all calls
-            worth += (
-                baseline.worth(EVAL_VARIABLES) * eval_variables.wall_s / ledger.totals()["eval_variables"].wall_s
-            )
+            worth += baseline.worth(EVAL_VARIABLES) * eval_variables.wall_s / ledger.totals()["eval_variables"].wall_s
         return self._scored(ledger, eval_variables, worth)
 
     def spent(self, ledger: Ledger) -> Scored:
