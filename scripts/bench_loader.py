@@ -3,9 +3,8 @@
     python scripts/bench_loader.py                    # shards that it makes, of random tokens, in a temporary folder
     python scripts/bench_loader.py --folder DIR       # the shards *.bin of a folder: FineWeb's, on the disk to be used
 
-It reads windows of the data stream of `lm_fineweb` in the order of training (sorted within a window of 100 steps), in one
-thread. The first pass over made shards finds them in the page cache; a disk is measured by --folder with shards that
-were not read before.
+It reads as `lm_fineweb` does in training, all examples of 100 steps at a time, drawn at random and sorted, in one thread.
+Shards that it makes are in the page cache; a disk is measured by --folder with shards that were not read before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trial on token shards, streamed: killed and gone on with, it ends in the bits of one whose arrays are on the device."""
+"""A trial on streamed token shards, killed and gone on with: the bits of one whose arrays are on the device."""
 
 from __future__ import annotations
 
