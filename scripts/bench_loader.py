@@ -3,7 +3,7 @@
     python scripts/bench_loader.py                    # shards that it makes, of random tokens, in a temporary folder
     python scripts/bench_loader.py --folder DIR       # the shards *.bin of a folder: FineWeb's, on the disk to be used
 
-It reads as `lm_fineweb` does in training, all examples of 100 steps at a time, drawn at random and sorted, in one thread.
+It reads as `lm_fineweb` does in training, all examples of 100 steps at a time, at random and sorted, in one thread.
 Shards that it makes are in the page cache; a disk is measured by --folder with shards that were not read before.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,11 @@ class Column(Protocol):
       shape, dtype: of the array.
     """
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
 
     def __len__(self) -> int: ...
 
@@ -35,8 +38,8 @@ class StreamedData(Data):
     gathers by row; which rows it is handed, `harness.trial.feeding` sees to.
 
     Attributes:
-      window_steps: steps of training between two reads, at the workload's batch size. Two stretches are on the device
-        at a time, the one that is trained on and the next.
+      window_steps: steps of training between two reads, at the workload's batch size. Three stretches are on the device
+        at a time: the one that is trained on, the next, and the yardstick's, which stays.
     """
 
     window_steps: int = 100

@@ -146,8 +146,11 @@ def feed(data: Data, splits: Splits, contract: Contract, dispatch: int) -> tuple
 
 
 def _looked_up(data: Data, window: Mapping[str, jax.Array], examples: jax.Array, key: Key) -> dict[str, jax.Array]:
-    """Return the batch of these examples, which are in the window; of others that of the last example there."""
+    """Return the batch of these examples, which are in the window. In place of others, which only the yardstick and
+    warm-up ask for, come some that are there.
+    """
     numbers = window[NUMBERS]
-    rows = jnp.searchsorted(numbers, examples, method="compare_all")
+    rows = jnp.minimum(jnp.searchsorted(numbers, examples, method="compare_all"), len(numbers) - 1)
+    rows = jnp.where(numbers[rows] == examples, rows, examples % len(numbers))
     arrays = {name: array for name, array in window.items() if name != NUMBERS}
-    return data.batch(arrays, jnp.minimum(rows, len(numbers) - 1), key)
+    return data.batch(arrays, rows, key)
