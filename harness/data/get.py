@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.data import fetch, sharded, store
+from harness.data import fetch, get_shards, store
 from harness.data.specs import DataSet
 from harness.errors import DataError
 
@@ -32,7 +32,7 @@ def get(
         with store.hold(name, lambda: say(f"{name}: another process is at it; waiting")):
             if dataset.shards:
                 place, count = store.root() / name, shards or dataset.shards
-                sharded.get(dataset, place, downloads(name), count, mirror, show, say)
+                get_shards.get(dataset, place, downloads(name), count, mirror, show, say)
             elif _is_whole(name):
                 say(f"{name}: ready in {store.root() / name}, nothing to get")
             else:

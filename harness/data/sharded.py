@@ -8,17 +8,14 @@ it is put in its place, and `verify` compares it later.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data import fetch, shards
+from harness.data import shards
 from harness.data.specs import DataSet
 from harness.errors import DataError
 
 SCHEMA = 1
-_SPARE = 64 * 2**20  # bytes that are left free
 
 
 @dataclass(frozen=True)
@@ -59,67 +56,30 @@ def look(dataset: DataSet, folder: Path) -> None:
 
 
 def verify(dataset: DataSet, folder: Path) -> None:
-    """Read every shard that is there: its hash is the one noted, and its tokens are of the vocabulary."""
+    """Hash every shard that is there; `DataError` for one whose hash is not that noted when it came."""
     look(dataset, folder)
-    noted = _noted(folder)
+    hashes = noted(folder)
     for file in dataset.files:
         path = folder / file.name
         if not path.exists():
             continue
-        if (found := shards.sha256(path)) != noted.get(file.name):
+        if (found := shards.sha256(path)) != hashes.get(file.name):
             raise DataError(
-                f"{path}: its sha256 is {found}, when it came it was {noted.get(file.name, 'not noted')}; remove it, "
+                f"{path}: its sha256 is {found}, when it came it was {hashes.get(file.name, 'not noted')}; remove it, "
                 "then type the command that got it"
             )
 
 
-def get(
-    dataset: DataSet, folder: Path, downloads: Path, training: int, mirror: str | None, show: fetch.Show,
-    say: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Get the validation shard and the first `training` training shards, but for those that are there and whole.
-
-    Each is put in its place once it is whole, so that an interrupted call is gone on with where it was. Raises
-    `DataError` for a shard that cannot be had or is none; a downloaded one is kept aside.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = [file for file in dataset.files[: training + 1] if not _is_whole(folder / file.name)]
-    needed, free = sum(file.bytes for file in wanted) + _SPARE, shutil.disk_usage(folder).free
-    if free < needed:
-        raise DataError(
-            f"data set {dataset.name} needs {needed / 2**20:.0f} MiB for {len(wanted)} shards, {folder} has "
-            f"{free / 2**20:.0f} MiB free; make room, ask for fewer with --shards, or choose another folder with the "
-            "environment variable HARNESS_DATA"
-        )
-    for file in wanted:
-        came = fetch.fetch(file, downloads, mirror, show)
-        try:
-            shards.check_vocabulary(shards.map_shard(came.path), dataset.vocabulary, came.source)
-        except DataError as error:
-            if not came.ours:
-                raise
-            kept = fetch.set_aside(came.path)
-            raise DataError(f"{error}. Refused and kept as {kept}; the same command downloads it anew") from error
-        making = folder / f".{file.name}.making"
-        if came.ours:
-            shutil.move(came.path, making)
-        else:
-            shutil.copyfile(came.path, making)
-        _note(folder, file.name, shards.sha256(making))
-        making.rename(folder / file.name)
-        say(f"{dataset.name}: {file.name} from {came.source}")
-    say(f"{dataset.name}: {training} training shards and the validation shard are in {folder}")
-
-
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Return whether a shard is there, whole at a glance, and its hash noted."""
     try:
         shards.map_shard(path)
     except DataError:
         return False
-    return path.name in _noted(path.parent)
+    return path.name in noted(path.parent)
 
 
-def _noted(folder: Path) -> dict[str, str]:
+def noted(folder: Path) -> dict[str, str]:
     """Return the hashes noted when the shards came; none where the note is damaged."""
     try:
         held = json.loads((folder / "meta.json").read_text())
@@ -128,7 +88,8 @@ def _noted(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _note(folder: Path, name: str, sha256: str) -> None:
+def note(folder: Path, name: str, sha256: str) -> None:
+    """Note the hash of a shard that is about to be put in its place."""
     making = folder / ".meta.json.making"
-    making.write_text(json.dumps({"schema": SCHEMA, "shards": _noted(folder) | {name: sha256}}, indent=1))
+    making.write_text(json.dumps({"schema": SCHEMA, "shards": noted(folder) | {name: sha256}}, indent=1))
     making.rename(folder / "meta.json")
