@@ -29,7 +29,7 @@ from harness.program.workload import Data, Splits, split_shapes
 
 from ..shrunk_gpt import workload as shrunk
 
-COUNT = 312
+COUNT = 313
 INFO = replace(shrunk.INFO, name="resident_gpt", num_train_examples=COUNT, description="GPT on token shards")
 SHAPES = split_shapes((COUNT, 32, 32, 32), {"tokens": ((17,), "uint16")})
 
