@@ -127,7 +127,7 @@ class Windowed(Whole):
         return jax.block_until_ready(jax.device_put(arrays | {NUMBERS: numbers}))
 
 
-def handed(data: Data, contract: Contract, dispatch: int) -> tuple[Data, Mapping[str, jax.ShapeDtypeStruct]]:
+def handed(data: Data, contract: Contract, dispatch: int) -> tuple[Data, Mapping[str, Any]]:
     """Return the data whose `batch` takes what a program is handed, and the shapes of that."""
     shapes = {name: (shape, jnp.dtype(dtype)) for name, (shape, dtype) in data.shapes["train"].items()}
     if not isinstance(data, StreamedData):
