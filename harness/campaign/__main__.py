@@ -20,8 +20,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("plan", type=Path, help="a file that `harness plan ... -o FILE` wrote")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where run folders go (default: %(default)s)")
     parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument("--prepare", action="store_true", help="print the run folders, ready for workers; run nothing")
     args = parser.parse_args(argv)
     try:
+        if args.prepare:
+            print("\n".join(map(str, plan_file.prepared(args.plan, args.out, retry=args.retry))), flush=True)
+            return 0
         return plan_file.run(args.plan, args.out, retry=args.retry)
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -19,7 +19,18 @@ from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
 
 GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig}
 SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
-_POSITIVE = ("budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours")
+SHORT |= {name: f"device.{name}" for name in ("devices", "sharding")}
+_POSITIVE = (
+    "devices",
+    "budget_factor",
+    "checkpoint_s",
+    "hang_s",
+    "studies",
+    "trials",
+    "steps",
+    "max_steps",
+    "max_hours",
+)
 
 
 def split(words: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -107,13 +118,18 @@ def _check_option(group: str, name: str) -> None:
 
 def _check_values(run: RunSpec) -> None:
     """Refuse numbers out of range, which no type tells."""
-    every: list[tuple[str, dict[str, Any]]] = [("", vars(run)), ("rules.", vars(run.rules)), ("hp.", dict(run.hp))]
+    every: list[tuple[str, dict[str, Any]]] = [("", vars(run)), ("hp.", dict(run.hp))]
+    every += [("rules.", vars(run.rules)), ("device.", vars(run.device))]
     for where, values in every:
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"configuration: {where}{name}: expected a finite number, got {value}")
             if where != "hp." and name in _POSITIVE and value is not None and value <= 0:
                 raise ConfigError(f"configuration: {where}{name}: expected a number above 0, got {value}")
+    if run.device.sharding != "replicated" and run.device.devices == 1:
+        raise ConfigError(
+            f"sharding={run.device.sharding}: one device holds the whole state; add devices=N, or leave it out"
+        )
     rules = run.rules
     if rules.self_tuning is not None and rules.self_tuning.budget_factor <= 0:
         raise ConfigError(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.campaign.device import resolve_device
 from harness.campaign.launch import gpus, local
-from harness.campaign.plan import PlannedTrial, wanted_of
+from harness.campaign.plan import PlannedTrial, make_ready, wanted_of
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes
 from harness.record import plain_data, run_folder
@@ -76,6 +76,13 @@ def _here(spec: TrialSpec, options: Options) -> Options:
     """Return the options with the folders of this machine."""
     workload, source = discovery.find("workloads", spec.workload), discovery.find("submissions", spec.submission)
     return Options(str(workload.path), str(source.path), options.checkpoint_s, options.hang_s)
+
+
+def prepared(path: Path, out: Path, *, retry: bool = False) -> list[Path]:
+    """Return the run folders of what is left of a plan, with programs in the store: for workers that are started by
+    hand, one on each of several hosts.
+    """
+    return [make_ready(trial) for trial in read(path, out, retry=retry) if trial.runnable]
 
 
 def run(path: Path, out: Path, *, retry: bool = False) -> int:

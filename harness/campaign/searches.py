@@ -110,7 +110,7 @@ def run(search: PlannedSearch, on_run: Callable[[SearchRun], None]) -> None:
         wanted=pairing.wanted,
         asked=asked,
     )
-    with _held(search.file):
+    with held(search.file):
         live.load()
         with sweeps.started(pairing.place, jobs, device=pairing.device) as pool:
             ask = recorded_search.running(pairing.folder.name, [live], [pool], [asked])
@@ -125,7 +125,8 @@ def record(search: PlannedSearch) -> None:
 
 
 @contextmanager
-def _held(file: Path) -> Iterator[None]:
+def held(file: Path) -> Iterator[None]:
+    """Hold a record; RunFolderError where another process does."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_suffix(".lock").open("a") as lock:
         try:

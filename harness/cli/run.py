@@ -33,14 +33,15 @@ examples:
   harness run muon variant=all                  held-out variants: how its gap to adamw moves on each; not scored
   harness run muon variant=wide,norm            two of them
   harness run rules=tuned max_hours=8           end after 8 hours as at Ctrl-C; the same command goes on
+  harness run adamw devices=8                   each trial over 8 devices; sharding=fsdp splits its state too
   harness run --dry-run                         what would run, and how long
   harness run adamw muon rules=tuned --collect  the scores of what is there so far; runs nothing
 
 Without rules= it is quick: one seed, at the defaults, which is a first look.
 
 keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, max_hours,
-checkpoint_s, hang_s, retry, tensorboard, profile, stop, clock, studies, trials, steps, and fields of the groups, as in
-rules.budget_factor=2
+checkpoint_s, hang_s, retry, tensorboard, profile, devices, sharding, stop, clock, studies, trials, steps, and fields of
+the groups, as in rules.budget_factor=2
 """
 
 

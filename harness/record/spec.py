@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.machine.flags import Device
+from harness.machine.flags import Device, Sharding
 from harness.record import plain_data
 
 Clock = Literal["wall", "cpu", "calibrated", "energy", "steps"]
@@ -89,10 +89,16 @@ class Suite:
 class DeviceConfig:
     """Where to run, as in configs/device/*.yaml; "auto" is a GPU where jax's CUDA plugin is installed and one is
     visible.
+
+    Attributes:
+      devices: over how many of them each trial is spread.
+      sharding: of the state of a trial over several: whole on each, or in parts (`harness.trial.mesh`).
     """
 
     platform: Literal["auto", "cpu", "gpu"]
     deterministic: bool = True
+    devices: int = 1
+    sharding: Sharding = "replicated"
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,7 @@ class TrialSpec:
       steps: the declared length where the mean counts; None elsewhere.
       studies, trials: how many of each there are to be (trials per study), so that a missing one is missed. They are no
         part of the identity; None in records that are older than these fields.
+      devices, sharding: see `DeviceConfig`. Of one device they are no part of the identity.
       by_hand: whether hp.NAME moved the point off the defaults, or off what a search is to vary: an experiment, which
         stands behind the runs that are none. It is no part of the identity.
     """
@@ -208,6 +215,8 @@ class TrialSpec:
     by_hand: bool = False
     workload_program: str | None = None
     program: str | None = None
+    devices: int = 1
+    sharding: Sharding = "replicated"
 
     @property
     def id(self) -> str:
@@ -261,6 +270,8 @@ _LATER = {
     "steps": None,
     "workload_program": None,
     "program": None,
+    "devices": 1,
+    "sharding": "replicated",
 }  # newer than the first records, whose ids stand
 
 

@@ -24,6 +24,8 @@ _SAME_EVERYWHERE = (
     "free_batch_size",
     "device",
     "deterministic",
+    "devices",
+    "sharding",
 )
 _SAME_PER_WORKLOAD = (
     "workload_version", "target", "metric", "mode", "step_hint", "batch_size", "budget_steps",

@@ -8,7 +8,7 @@ on, a thread reads the next one and hands it to the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -137,12 +137,17 @@ def handed(data: Data, contract: Contract, dispatch: int) -> tuple[Data, Mapping
     return replace(data, batch=partial(_looked_up, data)), held | {NUMBERS: jax.ShapeDtypeStruct((rows,), jnp.int32)}
 
 
-def feed(data: Data, splits: Splits, contract: Contract, dispatch: int) -> tuple[Data, Whole]:
-    """Return the data whose `batch` takes what a program is handed, and what hands it the training arrays."""
+def feed(
+    data: Data, splits: Splits, contract: Contract, dispatch: int, put: Callable[[Any], Any] = jax.device_put
+) -> tuple[Data, Whole]:
+    """Return the data whose `batch` takes what a program is handed, and what hands it the training arrays.
+
+    `put` puts arrays that are held whole on the device, or on several; a workload that is streamed has one device.
+    """
     fed, _ = handed(data, contract, dispatch)
     if isinstance(data, StreamedData):
         return fed, Windowed(splits.train, span_of(data, contract, dispatch))
-    return fed, Whole(jax.block_until_ready(jax.device_put(dict(splits.train))))
+    return fed, Whole(jax.block_until_ready(put(dict(splits.train))))
 
 
 def _looked_up(data: Data, window: Mapping[str, jax.Array], examples: jax.Array, key: Key) -> dict[str, jax.Array]:

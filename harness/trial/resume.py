@@ -91,7 +91,7 @@ def check_log(events: Sequence[Mapping[str, Any]], host: HostState) -> None:
 def run_alone(setup: Setup, host: HostState) -> None:
     """Run the yardstick for a while, and free it."""
     prepared, yardstick = setup.prepared, setup.prepared.yardstick
-    init = jax.jit(variables_function(prepared.own, prepared.way[0]))
+    init = jax.jit(variables_function(prepared.own, prepared.way[0]))  # where its key lies, be it on several devices
     yardstick.start(*init(setup.inputs.keys.init))
     for _ in range(ALONE_RUNS):
         host.baseline.enter(*yardstick.run(0.0))

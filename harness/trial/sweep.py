@@ -75,17 +75,23 @@ class Sweep:
             run = self._runs[request.run] = Run(inputs, programs.init(inputs))
         start = time.monotonic()
         info = self._data.info
+        if request.from_start and not run.steps:
+            self._measure(run, programs, feed)
         while run.step < request.until and not run.diverged and not _met(run, request.target, info.mode):
             due = min(request.until, next_measurement(info.step_hint, run.step, info.grid))
             losses = self._trained(run, programs, feed, due)
-            measured = programs.evaluate(*self._variables(run, programs, feed), self._slice)
-            value = float(measured[info.metric])
+            self._measure(run, programs, feed)
             run.diverged = not (any(map(math.isfinite, losses)) and programs.finite(run.state.params))
-            run.steps.append(due)
-            run.values.append(value if math.isfinite(value) else None)
         run.seconds += time.monotonic() - start
         status = "diverged" if run.diverged else "running"
         return Answer(status, tuple(run.steps), tuple(run.values), round(run.seconds, 3))
+
+    def _measure(self, run: Run, programs: Programs, feed: Whole) -> None:
+        """Measure a run where it is."""
+        measured = programs.evaluate(*self._variables(run, programs, feed), self._slice)
+        value = float(measured[self._data.info.metric])
+        run.steps.append(run.step)
+        run.values.append(value if math.isfinite(value) else None)
 
     def _trained(self, run: Run, programs: Programs, feed: Whole, until: int) -> list[float]:
         """Train a run up to a step; return the losses."""

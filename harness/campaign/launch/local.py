@@ -47,7 +47,11 @@ class Worker:
         self, command: Sequence[str], spec: TrialSpec, path: Path, environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         """Hand the run folder to the process that has the trial's program, or start one; return it."""
-        key = (spec.workload_program, spec.program, spec.device, spec.deterministic) if keeps(spec) else None
+        key = (
+            (spec.workload_program, spec.program, spec.device, spec.deterministic, spec.devices)
+            if keeps(spec)
+            else None
+        )
         kept = self._process
         if kept is not None and kept.poll() is None and key is not None and key == self._key:
             with contextlib.suppress(BrokenPipeError):

@@ -42,6 +42,7 @@ SURFACE = {
     "score": [
         "--algoperf-compat",
         "--allow-missing",
+        "--at",
         "--baseline",
         "--clock",
         "--csv",
@@ -56,6 +57,9 @@ SURFACE = {
         "-h",
     ],
     "compare": ["--help", "--json", "--rules", "-h"],
+    "calibrate": ["--dry-run", "--help", "--json", "--points", "-h"],
+    "sensitivity": ["--centre", "--dry-run", "--help", "--json", "--over", "--reach", "-h"],
+    "anneal": ["--fit", "--help", "--json", "--predict", "--train", "-h"],
     "watch": ["--help", "--json", "--once", "-h"],
     "verify": ["--help", "--json", "--only", "--rerun", "-h"],
     "publish": ["--help", "--json", "--output", "--with-states", "-h", "-o"],

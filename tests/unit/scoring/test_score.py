@@ -398,6 +398,7 @@ def test_studies_of_two_seeds_are_never_mixed(tmp_path: Path) -> None:
         ({"clock": "wall"}, "clock is 'calibrated'.*'wall'"),
         ({"device": "gpu"}, "device is 'cpu'.*'gpu'"),
         ({"deterministic": False}, "deterministic is True.*False"),
+        ({"devices": 8}, "devices is 1.*8"),
         ({"target": 0.4}, "target of w1 is 0.5.*0.4"),
         ({"workload_version": 2}, "workload_version of w1 is 1.*2"),
         ({"workload_hash": "bbbb"}, "workload_program of w1 is 'of aaaa'.*'of bbbb'"),
