@@ -56,8 +56,8 @@ def batch_ramp(
 
     Raises SubmissionError for sizes and starts out of range.
 
-    Source: Smith et al. (2018), arXiv:1711.00489, section 5.1, for steps in the batch size; Brown et al. (2020),
-    arXiv:2005.14165, appendix B, for a ramp beside a schedule of the rate.
+    Source: Smith et al. (2018), arXiv:1711.00489, for steps in the batch size; Brown et al. (2020),
+    arXiv:2005.14165, for a ramp beside a schedule of the rate.
     """
     expect_rate("batch_ramp", learning_rate)
     _expect_sizes("batch_ramp", batch_size, sizes)

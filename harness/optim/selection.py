@@ -44,7 +44,7 @@ def hard_examples(
 
     Raises SubmissionError for hyperparameters out of range.
 
-    Source: Kawaguchi and Lu (2020), arXiv:1907.04371, Algorithm 1; Jiang et al. (2019), arXiv:1910.00762, section 3.2.
+    Source: Kawaguchi and Lu (2020), arXiv:1907.04371; Jiang et al. (2019), arXiv:1910.00762.
     """
     expect("hard_examples: candidates", candidates, 2, whole=True)
     if beta is not None:
@@ -75,7 +75,7 @@ def hardest(losses: jax.Array, count: int) -> jax.Array:
 def drawn(losses: jax.Array, count: int, beta: float | jax.Array, key: Key) -> jax.Array:
     """Return int32[count]: places drawn without replacement in proportion to rank^beta, by the Gumbel top-k trick.
 
-    Source: Kool, van Hoof and Welling (2019), arXiv:1903.06059, section 2.3.
+    Source: Kool, van Hoof and Welling (2019), arXiv:1903.06059.
     """
     ranks = jnp.argsort(jnp.argsort(losses)) + 1
     perturbed = beta * jnp.log(ranks.astype(losses.dtype)) + jax.random.gumbel(key, losses.shape, losses.dtype)
