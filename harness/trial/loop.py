@@ -149,15 +149,20 @@ def ask_control(setup: Setup, training: Training) -> Control | None:
 
 
 def train(setup: Setup, training: Training) -> Ending | None:
-    """Train for a chunk, up to the next measurement, control call or look at the clock; end a trial that diverged."""
+    """Train for a chunk, up to the next measurement, control call, look at the clock or window of streamed data; end a
+    trial that diverged.
+    """
     spec, ledger, host, timing = setup.spec, setup.ledger, training.host, training.timing
     state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
+    calls = chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)
+    calls = setup.feed.calls(calls, host.examples, host.batch_size * setup.programs.dispatch_steps)
+    arrays = setup.feed.at(setup.inputs.keys, host.examples)
     order = jax.block_until_ready(step.order(state, setup.inputs))
     before = ledger.totals()["train"]
     with ledger.span("train"):
         with jax.transfer_guard("disallow"):
-            for _ in range(chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)):
-                state, metrics = step(state, setup.inputs, setup.train, order)
+            for _ in range(calls):
+                state, metrics = step(state, setup.inputs, arrays, order)
                 stacked.append(metrics)
             setup.watch.look()  # while the device works off what is queued: at most a chunk
             jax.block_until_ready((state, stacked))
@@ -208,9 +213,10 @@ def variables_of(setup: Setup, training: Training) -> Variables:
     if setup.programs.eval_variables is None:
         return state.params, state.model_state
     training.host.eval_variables_calls += 1
+    arrays = setup.feed.recalibration(setup.inputs.keys, training.host.step)
     before = setup.ledger.totals()["eval_variables"].wall_s
     with setup.ledger.span("eval_variables"):
-        variables = jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
+        variables = jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, arrays))
     seconds = setup.ledger.totals()["eval_variables"].wall_s - before
     training.host.baseline.spend(EVAL_VARIABLES, seconds, 1)
     return variables

@@ -48,6 +48,7 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
     import jax
     import jax.numpy as jnp
 
+    from harness.trial import feeding
     from harness.trial.mesh import layout_of
     from harness.trial.programs import compile_programs, compile_yardstick, shapes_of
     from harness.trial.setup import check_sources, program_of
@@ -61,8 +62,8 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
         for split, arrays in data.shapes.items()
     }
     layout = layout_of(spec.devices, spec.sharding)
-    splits = layout.shapes(splits) if layout else splits
-    train = splits["train"]
+    data, train = feeding.handed(data, submission.manifest.contract, data.info.dispatch_steps.get(spec.device, 1))
+    splits, train = layout.shapes((splits, train)) if layout else (splits, train)
     state = shapes_of(submission.manifest.contract, layout=layout)
     for way in WAYS:  # the trial tries out on the card which it takes
         if own.manifest.has(way) and submission.manifest.has(way) and (layout is None or way == "xla"):

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from harness.errors import SubmissionError
+from harness.errors import SubmissionError, WorkloadError
 from harness.machine import backend, hardware, nvml
 from harness.machine.devices import check_divisible
 from harness.program import discovery, seeds, store
@@ -24,12 +24,15 @@ from harness.program.draws import Arrays, Keys
 from harness.program.identity import check_identity
 from harness.program.manifest import Manifest, Way
 from harness.program.requests import Job
+from harness.program.streaming import StreamedData
 from harness.program.workload import Data, Splits, WorkloadInfo
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
+from harness.trial import feeding
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
+from harness.trial.feeding import Whole
 from harness.trial.hosts import first
 from harness.trial.mesh import Layout, layout_of
 from harness.trial.programs import Inputs, Programs, compile_programs
@@ -45,7 +48,8 @@ class Prepared:
       home: the workload's folder.
       own, submission: the programs as the store holds them.
       data, splits: loaded; the arrays of `splits` are on the host.
-      train, validation_slice: on the device.
+      feed: hands each chunk the training arrays, or what it needs of them.
+      validation_slice: on the device.
       programs: everything compiled.
       way: of attention, and why; the reason is empty where there is one way alone.
       yardstick: the harness's own step, to run beside.
@@ -58,7 +62,7 @@ class Prepared:
     submission: store.Program
     data: Data
     splits: Splits
-    train: Arrays
+    feed: Whole
     validation_slice: Arrays
     programs: Programs
     yardstick: Yardstick
@@ -122,12 +126,13 @@ class Setup:
         return bool(self.programs.contract.control)
 
     @property
-    def train(self) -> Arrays:
-        """The training arrays, on the device."""
-        return self.prepared.train
+    def feed(self) -> Whole:
+        """Hands each chunk the training arrays."""
+        return self.prepared.feed
 
     def close(self) -> None:
         """End what runs beside the trial."""
+        self.feed.close()
         self.checkpoints.close()
         if self.controller is not None:
             self.controller.close()
@@ -188,7 +193,11 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
     check_sources(spec, home)
     data: Data = discovery.load_data(home, spec.variant)
     splits: Splits = data.load()
-    train, validation_slice = put((dict(splits.train), dict(splits.validation_slice)), layout)
+    if layout is not None and isinstance(data, StreamedData):
+        raise WorkloadError(f"{spec.workload} streams its training data, which is for one device; set devices=1")
+    dispatch, there = data.info.dispatch_steps.get(spec.device, 1), functools.partial(put, layout=layout)
+    data, feed = feeding.feed(data, splits, submission.manifest.contract, dispatch, there)
+    train, validation_slice = feed.train, there(dict(splits.validation_slice))
     jax.block_until_ready((train, validation_slice))
 
     # Compile everything for its real shapes, and warm it up on states that are thrown away.
@@ -208,7 +217,7 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
         with ledger.span("warmup"):
             yardstick = beside.result() if beside else make()
     prepared = Prepared(
-        home, own, submission, data, splits, train, validation_slice, programs, yardstick, layout, (way, why)
+        home, own, submission, data, splits, feed, validation_slice, programs, yardstick, layout, (way, why)
     )
     with ledger.span("warmup"):
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
@@ -261,7 +270,7 @@ def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
 
 def warm_up(prepared: Prepared, inputs: Inputs) -> None:
     """Run the programs on a state that is thrown away."""
-    programs, train = prepared.programs, prepared.train
+    programs, train = prepared.programs, prepared.feed.train
     state = programs.init(inputs)
     variables = (state.params, state.model_state)
     if programs.eval_variables is not None:

@@ -31,6 +31,7 @@ from harness.program.manifest import Way
 from harness.program.store import Program
 from harness.program.workload import Data
 from harness.record.readings import Reading
+from harness.trial import feeding
 from harness.trial.host_state import Baseline
 from harness.trial.hosts import agreed
 from harness.trial.mesh import Layout
@@ -141,7 +142,8 @@ def main(argv: list[str]) -> int:
     own = processes.workload_program(folder, platform=platform)
     data: Data = discovery.load_data(folder)
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    train = jax.device_put(dict(data.load().train))
+    data, feed = feeding.feed(data, data.load(), own.manifest.contract, data.info.dispatch_steps.get(platform, 1))
+    train = feed.train
     way, _ = choose_way(own, own, data, train, keys, platform=platform)
     yardstick = make_yardstick(own, data, train, keys, platform=platform, way=way)
     yardstick.start(*jax.jit(variables_function(own, way))(keys.init))
