@@ -234,6 +234,19 @@ def test_noise_of_the_yardstick_makes_no_program_dearer_than_it_is():
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.008)
 
 
+def test_a_stall_in_a_run_makes_no_program_free():
+    baseline = host_of(0.01, 0.01, 0.012).baseline
+    for run in (0.01, 5.0, 0.01):  # suspended for some seconds in the second
+        baseline.spend("steps of 32", 1.0, 100)
+        baseline.enter(run, run)
+    assert baseline.ratio("steps of 32") == pytest.approx(3.0 / (1.1 + 2.0 + 2.0))
+    slow = host_of(0.01, 0.01, 0.01).baseline
+    for _ in range(6):  # a slow phase is no stall
+        slow.spend("steps of 32", 10.0, 100)
+        slow.enter(0.1, 0.1)
+    assert slow.last_s == 0.1
+
+
 def test_a_process_that_goes_on_settles_what_the_one_before_left_and_counts_no_cold_run():
     baseline = host_of(0.01, 0.01).baseline
     baseline.spend("steps of 32", 1.0, 100)
