@@ -14,7 +14,6 @@ import numpy as np
 
 from harness.record.result import Measurement
 
-
 STALL = 3.0  # times the median of the latest runs
 LATEST = 5  # runs
 
