@@ -22,7 +22,8 @@ EVERY_S = 5.0
 def found(out: Path) -> list[Standing]:
     """Return how the jobs of an output folder stand. Raises RunFolderError where there are none."""
     if not (standings := submitting.standings(out)):
-        raise RunFolderError(f"no jobs were submitted for {out}; `harness run ... launcher=slurm` submits some")
+        submits = "`harness run ... launcher=slurm` submits some, launcher=background without a cluster"
+        raise RunFolderError(f"no jobs were submitted for {out}; {submits}")
     return standings
 
 

@@ -13,6 +13,7 @@ from harness.campaign.launch import gpus, local
 from harness.campaign.plan import PlannedTrial
 from harness.campaign.searches import PlannedSearch
 from harness.record import run_folder
+from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.search_record import SearchRun
 from harness.report import progress
@@ -51,7 +52,7 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool, ladder
 
 
 def _told(ladder: Ladder, trial: PlannedTrial) -> None:
-    ladder.end(trial)
+    ladder.end(trial, finished=run_folder.read_trial(trial.path).status not in UNFINISHED)
     if len(ladder.trials) > 1:
         print(ladder.text, flush=True)
 

@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HARNESS = [sys.executable, "-m", "harness.cli"]
 NAMES = ("adamw", "sgd_momentum", "nadamw")
 WORDS = (
-    "run", *NAMES, "workload=lm_grammar", "device=cpu", "stop=horizon", "studies=2", "max_steps=80",
+    "run", *NAMES, "workload=lm_grammar", "device=cpu", "stop=horizon", "studies=2", "max_steps=400",
     "tensorboard=false",
 )  # fmt: skip
-"""6 trials that train for a second or two each, so that there is time to disturb them."""
+"""6 trials that train for some seconds each, so that there is time to disturb them."""
 
 
 def typed(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:

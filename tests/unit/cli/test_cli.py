@@ -38,7 +38,7 @@ SURFACE = {
     "show": ["--help", "--json", "-h"],
     "new": ["--full", "--help", "--json", "--optax", "-h"],
     "check": ["--debug", "--help", "--json", "--workload", "-h"],
-    "data": ["--all", "--help", "--json", "--mirror", "-h"],
+    "data": ["--all", "--help", "--json", "--mirror", "--shards", "-h"],
     "score": [
         "--algoperf-compat",
         "--allow-missing",
