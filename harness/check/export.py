@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from harness.campaign import config
+from harness.campaign import config, scale_ladder
 from harness.check.findings import Facts, Finding
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes, search_space, store, submission
@@ -48,9 +48,11 @@ class Made:
 
 
 def toys() -> list[Folder]:
-    """Return the workloads that are not scored, the smallest first: small ones, for tests."""
+    """Return the workloads that are not scored, the smallest first: small ones, for tests; no rungs of ladders."""
     unscored = [
-        discovery.find("workloads", name) for name, info in discovery.usable_workloads().items() if not info.scored
+        discovery.find("workloads", name)
+        for name, info in discovery.usable_workloads().items()
+        if not info.scored and not scale_ladder.is_rung(name)
     ]
     return sorted(unscored, key=lambda place: (place.name != FIRST, place.name))
 
