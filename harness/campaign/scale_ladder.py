@@ -49,7 +49,7 @@ class Task:
     Attributes:
       workload: whose ladder it is.
       rungs: by width, ascending.
-      takers: the baseline first; a `horizon` is 1, so that a schedule ends with the run, unless hp.horizon gives another.
+      takers: the baseline first; a `horizon` is 1, so that a schedule ends with the run, unless hp.horizon says other.
       ratios, steps: amounts of data, ascending.
       seeds: tuning studies of each run.
     """

@@ -24,8 +24,9 @@ examples:
   harness report runs --markdown                 tables to paste into a pull request
   harness report --format algoperf logs.tar.gz --targets workload_targets_v05.json --figures figures
 
-What `harness ladder` found is plotted too, a board for each workload in <RUNS>/ladders. The page is one file that opens from disk and needs no network. Its numbers are those of `harness score`. It
-needs the package vl-convert-python (`pip install 'training-harness[report]'`); --markdown does without it.
+The page is one file that opens from disk and needs no network. Its numbers are those of `harness score`; what
+`harness ladder` found of a workload below RUNS is a board too. It needs the package vl-convert-python (`pip install
+'training-harness[report]'`); --markdown does without it.
 """
 
 

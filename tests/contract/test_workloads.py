@@ -1,6 +1,7 @@
 """Every folder in workloads/, found by itself, keeps the contract of `harness.program.workload.Workload`.
 
-A workload for an accelerator is checked in its small form; of the whole one the shapes are looked at.
+A workload for an accelerator is checked in its small form; of the whole one the shapes are looked at, as of the rungs
+of ladders, which differ from a workload by the width alone.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import optax
 import pytest
 
 from harness.api import ParamInfo, ParamKind
+from harness.campaign import scale_ladder
 from harness.errors import ConfigError, SubmissionError, WorkloadError
 from harness.program import discovery
 from harness.program.data_order import batch_indices
 from harness.program.loss import WorkloadLoss, count_cost
 from harness.program.workload import SMALL, Splits, Workload
 
-FOLDERS = discovery.find_all("workloads")
+FOLDERS = {name: of for name, of in discovery.find_all("workloads").items() if not scale_ladder.is_rung(name)}
 KEY = jax.random.key(0)
 SIZE = 8  # examples of the batches below; a workload's own size compiles no differently
 
@@ -333,6 +335,26 @@ def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str
     assert same_model == (variant is None or (variant, name[:6]) == ("norm", "resnet"))
     assert workload.flops is not None
     assert workload.flops > 0
+
+
+RUNGS = [name for name in discovery.find_all("workloads") if scale_ladder.is_rung(name)]
+
+
+@pytest.mark.parametrize("name", RUNGS)
+def test_a_rung_has_the_data_of_its_workload_and_another_width(name: str) -> None:
+    """Traced and never run; no data are read."""
+    folder, base = discovery.find("workloads", name), FOLDERS[name.rpartition("_w")[0]]
+    data, own = discovery.load_data(folder), discovery.load_data(base)
+    assert (data.shapes, data.batch, data.info.name) == (own.shapes, own.batch, name)
+    workload, model = discovery.load_workload(folder), discovery.load(folder).MODEL
+    assert workload.info == data.info and model.width == int(name.rpartition("_w")[2])
+    params, model_state = jax.eval_shape(workload.init, KEY)
+    arrays = {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in data.shapes["train"].items()}
+    index = jax.ShapeDtypeStruct((SIZE,), jnp.int32)
+    batch = jax.eval_shape(workload.batch, arrays, index, KEY)
+    value, _ = jax.eval_shape(WorkloadLoss(workload).value, params, model_state, batch, KEY)
+    assert (value.shape, value.dtype) == ((), jnp.float32)
+    assert model.width in {axis for leaf in jax.tree.leaves(params) for axis in leaf.shape}
 
 
 def test_a_variant_that_is_not_there_is_refused() -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.campaign import scale_ladder
 from harness.data import store
 from harness.program import discovery
 from harness.program.workload import SMALL
 from harness.trial.golden import STEPS, first_losses
 
-FOLDERS = discovery.find_all("workloads")
+FOLDERS = {name: of for name, of in discovery.find_all("workloads").items() if not scale_ladder.is_rung(name)}
 LOSSES = json.loads((Path(__file__).parent / "data" / "losses.json").read_text())
 
 

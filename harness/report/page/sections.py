@@ -207,8 +207,8 @@ def _points(board: Board, key: str) -> Child:
     return [
         el("label", "Points of ", el("select", options, class_="cell", id=f"{key}-cell")),
         figure_of("parallel", "A line for each point, blue for a slow result, orange for a fast one; thick: the one "
-                "that was chosen. A point that missed the target ends at the top.", "Points tried, parallel coordinates",
-                tools=False),
+                  "that was chosen. A point that missed the target ends at the top.",
+                  "Points tried, parallel coordinates", tools=False),
         el("div", class_="small-plots"),
         el("details", el("summary", "All points as a table"), more_tables.points(board)),
     ]  # fmt: skip
