@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.campaign import plan, surveys
-from harness.campaign.surveys import Place, Survey, Taker
+from harness.campaign.surveys import Place, Taker
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes
 from harness.program.workload import WorkloadInfo
@@ -205,22 +205,13 @@ def climb(
 
     Raises RunFolderError where a record is damaged or held by another process, HarnessError where a run cannot be run.
     """
-    finals = {}
+    finals: dict[str, list[tuple[tuple[float | None, ...], ...]]] = {taker.folder.name: [] for taker in todo.takers}
     with surveys.places(request, [(rung.folder, rung.info) for rung in todo.rungs]) as places:
         _export(todo, places, on_export)
-        for taker in todo.takers:
-            with contextlib.ExitStack() as stack:
-                held = [
-                    stack.enter_context(
-                        surveys.survey(
-                            request, taker, places, f"ladder-{steps}",
-                            lambda place, run, steps=steps: on_run(todo, place, steps, run),  # type: ignore[misc]
-                            declared_steps=steps,
-                        )
-                    )
-                    for steps in todo.steps
-                ]  # fmt: skip
-                finals[taker.folder.name] = tuple(_finals(todo, held, number) for number in range(len(places)))
+    for rung in todo.rungs:  # its processes end with it, so that the next one has the memory to itself
+        with surveys.places(request, [(rung.folder, rung.info)]) as places:
+            for taker in todo.takers:
+                finals[taker.folder.name].append(_climb_one(request, todo, taker, places, on_run))
     ladder = Ladder(
         todo.workload,
         todo.rungs[0].info.metric,
@@ -230,7 +221,7 @@ def climb(
         tuple(rung.width for rung in todo.rungs),
         todo.ratios,
         todo.steps,
-        finals,
+        {name: tuple(of) for name, of in finals.items()},
     )
     file = file_of(Path(request.out), todo.workload)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -256,14 +247,29 @@ def _export(todo: Task, places: Sequence[Place], on_export: Callable[[str], obje
             raise found
 
 
-def _finals(todo: Task, held: Sequence[Survey], number: int) -> tuple[tuple[float | None, ...], ...]:
-    """Return the final metrics on a width, by amount and seed. The longest runs go first, on all cores."""
-    asked = []
-    for survey, steps in reversed(list(zip(held, todo.steps, strict=True))):
-        search, name = survey.searches[number], survey.taker.folder.name
-        points = [((name, survey.taker.default), study) for study in range(todo.seeds)]
-        asked.append((search, search.requests(points, tuning=True, until=steps)))
-    rows = reversed(recorded_search.run_together(held[0].places[number].pool, asked))
+def _climb_one(
+    request: RunSpec,
+    todo: Task,
+    taker: Taker,
+    places: Sequence[Place],
+    on_run: Callable[[Task, Place, int, SearchRun], None],
+) -> tuple[tuple[float | None, ...], ...]:
+    """Return the final metrics of a submission on a width, by amount and seed. The longest runs go first, so that no
+    core waits for them.
+    """
+    name, asked = taker.folder.name, []
+    with contextlib.ExitStack() as stack:
+        for steps in reversed(todo.steps):
+
+            def told(place: Place, run: SearchRun, steps: int = steps) -> None:
+                on_run(todo, place, steps, run)
+
+            record = f"ladder-{steps}"
+            survey = stack.enter_context(surveys.survey(request, taker, places, record, told, declared_steps=steps))
+            points = [((name, taker.default), study) for study in range(todo.seeds)]
+            (search,) = survey.searches
+            asked.append((search, search.requests(points, tuning=True, until=steps)))
+        rows = list(reversed(recorded_search.run_together(places[0].pool, asked)))
     return tuple(
         tuple(two_passes.value_at(run, steps) for run in row) for row, steps in zip(rows, todo.steps, strict=True)
     )

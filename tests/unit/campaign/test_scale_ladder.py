@@ -130,8 +130,8 @@ def test_a_damaged_ladder_is_refused_by_the_page(capsys) -> None:
 
 def test_a_submission_that_is_not_named_takes_no_hyperparameters(capsys) -> None:
     printed(capsys, "best", "hp.lr=0.2", "--widths", "8", "--ratios", "1,2")
-    rates = {(one.submission, one.hyperparameters["lr"]) for one in stand_ins.Sweeps.asked}
-    assert rates == {("best", 0.2), ("base", pytest.approx(0.1 * 10**0.4))}
+    rates = {one.submission: one.hyperparameters["lr"] for one in stand_ins.Sweeps.asked}
+    assert rates == {"best": 0.2, "base": pytest.approx(0.1 * 10**0.4)}
 
 
 def test_rungs_that_come_with_the_harness_keep_the_size_of_a_head() -> None:
