@@ -193,16 +193,19 @@ def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Arr
         gap_G = own_K.mean() - value
         residual_KG = (own_K - own_K.mean())[:, None] - moved_KG
         log, final = _crossing(at, gap_G), float(sign * own_K.mean())
-        low, high = _ends(at, gap_G, residual_KG)
-        ends = [None if end is None else math.exp(end - x[d]) for end in (low, high)]
+        low, high = (None if end is None else math.exp(end - x[d]) for end in _ends(at, gap_G, residual_KG))
         told = SpeedUp(
-            name, width, ratio, final,
+            name,
+            width,
+            ratio,
+            final,
             None if log is None else math.exp(log - x[d]),
-            *ends,
+            low,
+            high,
             interval=ladder.seeds >= LEAST_SEEDS,
             extrapolated=log is None or not x[0] - 1e-9 <= log <= x[-1] + 1e-9,
             why="" if log is not None else "the baseline gets there with no amount of data that its curve tells of",
-        )  # fmt: skip
+        )
         deviation = None
         if log is not None:
             place = int(np.argmin(abs(at - log)))

@@ -136,8 +136,8 @@ def ladder(looks: Looks, *, page: bool) -> Spec:
     interval, e: extrapolated).
     """
     styled = _styles(looks, page=page)
-    x = {"field": "x", "type": "quantitative", "title": "@x", "scale": {"type": "log", "base": 2, "padding": 24},
-         "axis": {"format": ".4~g"}}  # fmt: skip
+    x = {"field": "x", "type": "quantitative", "title": "@x", "axis": {"format": ".4~g"},
+         "scale": {"type": "log", "base": 2, "nice": False, "padding": 24}}  # fmt: skip
     y = {"field": "y", "type": "quantitative", "title": "@y", "scale": {"type": "log", "base": 2, "domain": "@domain"},
          "axis": {"format": ".3~g"}}  # fmt: skip
     both = {"x": x, "y": y}
