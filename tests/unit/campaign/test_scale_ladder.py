@@ -71,6 +71,7 @@ def test_a_ladder(capsys) -> None:
         assert len(of) == 8 + 3 and all(one["low"] <= planted * 1.001 and planted <= one["high"] * 1.001 for one in of)
     assert found["turns"] == [] and found["finals"]["best"][0][0] == pytest.approx([1.25, 1.30, 1.35])
     assert {one.hyperparameters["horizon"] for one in stand_ins.Sweeps.asked} == {1.0}
+    assert len({one.program for one in stand_ins.Sweeps.asked}) == 3 * 2 * 4, "each is told its own length"
     assert [one.until for one in stand_ins.Sweeps.asked[:12]] == [800] * 3 + [400] * 3 + [200] * 3 + [100] * 3
     runs, _ = targets.read_record(Path("runs/task_w32/best/ladder-200.jsonl"))
     assert [(run.role, run.study, run.steps[-1]) for run in runs] == [("tuning", study, 200) for study in range(3)]
