@@ -348,6 +348,8 @@ def test_a_rung_has_the_data_of_its_workload_and_another_width(name: str) -> Non
     assert (data.shapes, data.batch, data.info.name) == (own.shapes, own.batch, name)
     workload, model = discovery.load_workload(folder), discovery.load(folder).MODEL
     assert workload.info == data.info and model.width == int(name.rpartition("_w")[2])
+    base_model = discovery.load(base).MODEL
+    assert replace(model, width=base_model.width, heads=base_model.heads) == base_model
     params, model_state = jax.eval_shape(workload.init, KEY)
     arrays = {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in data.shapes["train"].items()}
     index = jax.ShapeDtypeStruct((SIZE,), jnp.int32)
@@ -355,6 +357,21 @@ def test_a_rung_has_the_data_of_its_workload_and_another_width(name: str) -> Non
     value, _ = jax.eval_shape(WorkloadLoss(workload).value, params, model_state, batch, KEY)
     assert (value.shape, value.dtype) == ((), jnp.float32)
     assert model.width in {axis for leaf in jax.tree.leaves(params) for axis in leaf.shape}
+
+
+def test_a_rung_is_exported_without_the_folder_of_its_workload() -> None:
+    """A confined process reads the folder of the workload that it exports, and no other one's target."""
+    code = """if True:
+        import sys
+        from harness.program import discovery
+        for name, folder in discovery.find_all("workloads").items():
+            if name.rpartition("_w")[0] in ("lm_grammar", "lm_books"):
+                discovery.load_workload(folder)
+        read = [name for name in sys.modules if name.endswith(("lm_grammar.workload", "lm_books.workload"))]
+        sys.exit(f"imported {read}" if read else 0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_variant_that_is_not_there_is_refused() -> None:

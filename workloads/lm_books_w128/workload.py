@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from harness.program.workload import Data, Splits, Workload
 
-from harness.program.workload import UNSET, Data, Workload
+from ..families import ladders
 
-from ..lm_books import workload as base
-
-MODEL = replace(base.MODEL, width=128, heads=1)
-INFO = replace(
-    base.INFO,
-    name="lm_books_w128",
-    description="a rung of the ladder of lm_books: the same at width 128",
-    target=UNSET,
-    scored=False,
-    variants=(),
-    small=None,
-)
+RUNG = ladders.lm_books(128)
+INFO, MODEL = RUNG.info, RUNG.model
 
 
 def data() -> Data:
     """Return the data, which are those of lm_books."""
-    return replace(base.data(), info=INFO)
+    from ..families import batches
+
+    return Data(INFO, RUNG.shapes, splits, batches.windows)
 
 
 def load() -> Workload:
@@ -30,3 +22,10 @@ def load() -> Workload:
     from ..families import gpt
 
     return gpt.make(data(), MODEL)
+
+
+def splits() -> Splits:
+    """Return the splits of lm_books."""
+    from ..lm_books import workload  # here, since it reads its target: a confined process may not
+
+    return workload.splits()

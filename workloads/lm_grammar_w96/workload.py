@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from harness.program.workload import Data, Splits, Workload
 
-from harness.program.workload import UNSET, Data, Workload
+from ..families import ladders
 
-from ..lm_grammar import workload as base
-
-MODEL = replace(base.MODEL, width=96, heads=3)
-INFO = replace(
-    base.INFO,
-    name="lm_grammar_w96",
-    description="a rung of the ladder of lm_grammar: the same at width 96",
-    target=UNSET,
-    scored=False,
-    variants=(),
-    small=None,
-)
+RUNG = ladders.lm_grammar(96)
+INFO, MODEL = RUNG.info, RUNG.model
 
 
 def data() -> Data:
     """Return the data, which are those of lm_grammar."""
-    return replace(base.data(), info=INFO)
+    from ..families import batches
+
+    return Data(INFO, RUNG.shapes, splits, batches.windows)
 
 
 def load() -> Workload:
@@ -30,3 +22,10 @@ def load() -> Workload:
     from ..families import gpt
 
     return gpt.make(data(), MODEL)
+
+
+def splits() -> Splits:
+    """Return the splits of lm_grammar."""
+    from ..lm_grammar import workload  # here, since it reads its target: a confined process may not
+
+    return workload.splits()

@@ -145,7 +145,18 @@ def test_rungs_that_come_with_the_harness_keep_the_size_of_a_head() -> None:
         assert len({model.width / model.heads for model in models}) == 1
         own = discovery.workload_info(discovery.find("workloads", base))
         for rung in of:
-            same = ("batch_size", "step_hint", "num_train_examples", "datasets", "metric", "grid", "dispatch_steps")
+            same = (
+                "batch_size",
+                "step_hint",
+                "num_train_examples",
+                "datasets",
+                "metric",
+                "grid",
+                "dispatch_steps",
+                "floor",
+                "loss_kind",
+                "mode",
+            )
             assert [getattr(rung.info, name) for name in same] == [getattr(own, name) for name in same]
             assert rung.info.name == rung.folder.name and scale_ladder.is_rung(rung.info.name) != (
                 rung.info.name == base
