@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.search.scale_ladder import Ladder, speed_ups, turns
+from harness.search.scale_ladder import Ladder, between, speed_ups, turns
 
 RATIOS, STEPS = (1.0, 2.0, 4.0, 8.0), (150, 300, 600, 1200)
+CURVE = tuple(round(150 * ratio) for ratio in between(RATIOS))
 
 
 def law(steps: np.ndarray) -> np.ndarray:
@@ -43,11 +44,12 @@ def drawn(
     shared = rng.normal(0.0, 0.07, (len(widths), 1, seeds))
     finals = {}
     for name, speed in planted.items():
-        chance = shared + rng.normal(0.0, noise, (len(widths), len(STEPS), seeds))
-        values = loss(np.array(STEPS, float)[None, :, None] * speed * np.exp(chance))
+        steps = STEPS if finals else CURVE  # the baseline first
+        chance = shared + rng.normal(0.0, noise, (len(widths), len(steps), seeds))
+        values = loss(np.array(steps, float)[None, :, None] * speed * np.exp(chance))
         finals[name] = tuple(tuple(map(tuple, of)) for of in values.tolist())
     names = tuple(f"w{width}" for width in widths)
-    return Ladder("drawn", "loss", "min", tuple(planted), names, widths, RATIOS, STEPS, finals)
+    return Ladder("drawn", "loss", "min", tuple(planted), names, widths, RATIOS, STEPS, CURVE, finals)
 
 
 def main() -> int:

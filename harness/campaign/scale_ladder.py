@@ -22,7 +22,7 @@ from harness.record.files import write_atomic
 from harness.record.search_record import SearchRun
 from harness.record.spec import RunSpec
 from harness.search import recorded_search, two_passes
-from harness.search.scale_ladder import Ladder
+from harness.search.scale_ladder import Ladder, between
 
 RATIOS = (1.0, 2.0, 4.0, 8.0)
 SEEDS = 3
@@ -51,6 +51,7 @@ class Task:
       rungs: by width, ascending.
       takers: the baseline first; a `horizon` is 1, so that a schedule ends with the run, unless hp.horizon says other.
       ratios, steps: amounts of data, ascending.
+      curve_steps: the baseline's.
       seeds: tuning studies of each run.
     """
 
@@ -59,16 +60,26 @@ class Task:
     takers: Sequence[Taker]
     ratios: tuple[float, ...]
     steps: tuple[int, ...]
+    curve_steps: tuple[int, ...]
     seeds: int
+
+    def steps_of(self, taker: Taker) -> tuple[int, ...]:
+        """Return the amounts that a submission runs with."""
+        return self.curve_steps if taker == self.takers[0] else self.steps
 
     @property
     def runs(self) -> int:
         """How many there are."""
-        return len(self.rungs) * len(self.takers) * len(self.steps) * self.seeds
+        return len(self.rungs) * self.seeds * sum(len(self.steps_of(taker)) for taker in self.takers)
+
+    @property
+    def steps_a_width(self) -> int:
+        """The steps of all runs on one width."""
+        return self.seeds * sum(sum(self.steps_of(taker)) for taker in self.takers)
 
     def passes(self, info: WorkloadInfo) -> float:
         """Return how often the longest run goes through a workload's training data."""
-        return max(self.steps) * info.batch_size / info.num_train_examples
+        return max(self.curve_steps) * info.batch_size / info.num_train_examples
 
     def most_s(self) -> float | None:
         """Return the seconds of the baseline's steps that the runs take at most: the workload's own step by the
@@ -79,7 +90,7 @@ class Task:
         if not timed:
             return None
         cost = sum(_products(rung.folder) for rung in self.rungs) / _products(base)
-        return cost * timed * sum(self.steps) * self.seeds * len(self.takers)
+        return cost * timed * self.steps_a_width
 
 
 def _products(folder: discovery.Folder) -> float:
@@ -138,8 +149,9 @@ def task(
     steps = tuple(round(SHARE * ratio * hint) for ratio in ratios)
     if steps[0] < 1 or len(set(steps)) < len(steps):
         raise ConfigError(f"--ratios: {steps} steps of {base.name}; expected as many lengths, each of a step or more")
+    curve_steps = tuple(sorted({*steps, *(round(SHARE * ratio * hint) for ratio in between(ratios))}))
     plan.check_data_of([rung.folder for rung in rungs])
-    return Task(base.name, rungs, takers, tuple(ratios), steps, seeds)
+    return Task(base.name, rungs, takers, tuple(ratios), steps, curve_steps, seeds)
 
 
 def _base(request: RunSpec) -> discovery.Folder:
@@ -221,6 +233,7 @@ def climb(
         tuple(rung.width for rung in todo.rungs),
         todo.ratios,
         todo.steps,
+        todo.curve_steps,
         {name: tuple(of) for name, of in finals.items()},
     )
     file = file_of(Path(request.out), todo.workload)
@@ -240,7 +253,7 @@ def _export(todo: Task, places: Sequence[Place], on_export: Callable[[str], obje
         surveys.wanted_of(place, taker, declared_steps=steps)
         for taker in todo.takers
         for place in places
-        for steps in todo.steps
+        for steps in todo.steps_of(taker)
     ]
     for found in processes.program_ids(wanted, on_export):
         if isinstance(found, HarnessError):
@@ -259,7 +272,7 @@ def _climb_one(
     """
     name, asked = taker.folder.name, []
     with contextlib.ExitStack() as stack:
-        for steps in reversed(todo.steps):
+        for steps in reversed(todo.steps_of(taker)):
 
             def told(place: Place, run: SearchRun, steps: int = steps) -> None:
                 on_run(todo, place, steps, run)
@@ -271,5 +284,6 @@ def _climb_one(
             asked.append((search, search.requests(points, tuning=True, until=steps)))
         rows = list(reversed(recorded_search.run_together(places[0].pool, asked)))
     return tuple(
-        tuple(two_passes.value_at(run, steps) for run in row) for row, steps in zip(rows, todo.steps, strict=True)
+        tuple(two_passes.value_at(run, steps) for run in row)
+        for row, steps in zip(rows, todo.steps_of(taker), strict=True)
     )

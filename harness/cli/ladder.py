@@ -23,7 +23,8 @@ examples:
   harness ladder muon workload=lm_grammar --json          for programs
 
 The widths are the folders workloads/NAME_w<width> and the workload itself. Ratio 1 is a quarter of the step hint, which
-submissions are told as their own; one with a `horizon` runs at 1. All run at one point, their defaults or hp.NAME:
+submissions are told as their own; one with a `horizon` runs at 1. The baseline also runs with the amounts half-way, and
+with one beyond, so that its curve is well known. All run at one point, their defaults or hp.NAME:
 nothing is tuned anew on a rung. Runs are recorded in <out>/<rung>/<submission>/ladder-<steps>.jsonl, so the same
 command goes on where it was stopped; the latest ladder of a workload is in <out>/ladders/, and `harness report <out>`
 plots it. Runs are of tuning seeds, and no score.

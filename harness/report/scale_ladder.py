@@ -19,12 +19,13 @@ def print_plan(todo: Task) -> None:
     """Print what is to be run at most, and what is to be known of it."""
     widths = ", ".join(f"{rung.width}" for rung in todo.rungs)
     told = [f"ladder of {todo.workload}: widths {widths}", f"{', '.join(map(str, todo.steps))} steps"]
+    told += [f"the baseline {', '.join(map(str, todo.curve_steps))}"]
     told += [f"{todo.runs} runs of {', '.join(taker.folder.name for taker in todo.takers)} on {todo.seeds} seeds"]
     seconds = todo.most_s()
     told += [
         f"at most about {duration(seconds)} of the baseline's steps on one core"
         if seconds is not None
-        else f"{todo.runs // len(todo.steps) * sum(todo.steps)} steps; how long one takes is not known"
+        else f"{len(todo.rungs) * todo.steps_a_width} steps; how long one takes is not known"
     ]
     print_line(", ".join(told))
     if (passes := todo.passes(todo.rungs[0].info)) > 1.0:
@@ -69,7 +70,7 @@ def lines(ladder: Ladder) -> list[str]:
     told = [turn_text(ladder, turn) for turn in scale_ladder.turns(ladder)]
     told.append(
         f"speed-up: how many times the data {ladder.baseline} needs for the same {ladder.metric}, on its own curve "
-        f"over {', '.join(map(str, ladder.steps))} steps; ~ beyond them; means leave those out"
+        f"over {', '.join(map(str, ladder.curve_steps))} steps; ~ beyond them; means leave those out"
     )
     if ladder.seeds < LEAST_SEEDS:
         told.append(f"no intervals and no test of the order: they take {LEAST_SEEDS} seeds; add --seeds {LEAST_SEEDS}")
@@ -133,6 +134,7 @@ def as_json(ladder: Ladder) -> dict[str, Any]:
             for name, width in zip(ladder.workloads, ladder.widths, strict=True)
             for ratio in ladder.ratios
         ],
+        "curve_steps": list(ladder.curve_steps),
         "speed_ups": [plain(one) for one in found if one.ratio is not None],
         "means": [plain(one) for one in found if one.ratio is None],
         "turns": [
@@ -160,6 +162,7 @@ def plan_as_json(todo: Task) -> dict[str, Any]:
             for rung in todo.rungs
             for ratio, steps in zip(todo.ratios, todo.steps, strict=True)
         ],
+        "curve_steps": list(todo.curve_steps),
         "runs": todo.runs,
         "most_s": todo.most_s(),
     }
@@ -169,7 +172,8 @@ def _baseline(ladder: Ladder, one: SpeedUp) -> float | None:
     """Return the baseline's mean metric on a rung."""
     if one.width is None or one.ratio is None:
         return None
-    values = ladder.finals[ladder.baseline][ladder.widths.index(one.width)][ladder.ratios.index(one.ratio)]
+    place = ladder.curve_steps.index(ladder.steps[ladder.ratios.index(one.ratio)])
+    values = ladder.finals[ladder.baseline][ladder.widths.index(one.width)][place]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
 

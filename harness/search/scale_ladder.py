@@ -6,9 +6,9 @@ baseline with D' data, L(D') = L_sub, and its speed-up is D' / D: the data-equiv
 arXiv:2509.02046).
 
 The curve. Wen et al. fit E + A D^-a. Here such a law goes through each three neighbouring amounts exactly, and between
-two amounts the two laws that hold both are blended: over four amounts one law rarely fits a loss that first falls
-fast. Of two amounts there is a straight line over log D. Beyond the amounts the outermost law goes on, and what stands
-on it is marked.
+two amounts the two laws that hold both are blended: one law rarely fits a loss that first falls fast. Of two amounts
+there is a straight line over log D. Beyond the amounts the outermost law goes on, and what stands on it is marked. The
+baseline has more amounts than there are rungs: those half-way too, and one beyond.
 
 The interval. All submissions share seeds, so seed k has a residual of its own at each D': r_k = (L_sub,k - L_sub) -
 (L_k(D') - L(D')), where L_k is the curve moved, to first order, by the seed's own deviations at each amount. The
@@ -47,7 +47,8 @@ class Ladder:
       submissions: the baseline first.
       workloads, widths: of the rungs of width, ascending.
       ratios, steps: of the amounts of data, ascending.
-      finals: by submission, width, amount and seed; None where a run diverged.
+      curve_steps: of the baseline's amounts, those of the rungs among them.
+      finals: by submission, width, amount and seed, the baseline's by its own amounts; None where a run diverged.
     """
 
     workload: str
@@ -58,6 +59,7 @@ class Ladder:
     widths: tuple[int, ...]
     ratios: tuple[float, ...]
     steps: tuple[int, ...]
+    curve_steps: tuple[int, ...]
     finals: dict[str, tuple[tuple[tuple[float | None, ...], ...], ...]]
 
     @property
@@ -74,6 +76,13 @@ class Ladder:
         """Return what is to be small on the width of this number, [amounts, seeds]; NaN where a run diverged."""
         sign = 1.0 if self.mode == "min" else -1.0
         return sign * np.array(self.finals[submission][width], float)
+
+    def on_rungs(self, submission: str, width: int) -> Array:
+        """Return the same at the amounts of the rungs."""
+        losses = self.losses(submission, width)
+        if submission != self.baseline:
+            return losses
+        return losses[[self.curve_steps.index(step) for step in self.steps]]
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,13 @@ class Turn:
     second: str
     first_ahead: tuple[int, float]
     second_ahead: tuple[int, float]
+
+
+def between(ratios: Sequence[float]) -> tuple[float, ...]:
+    """Return the baseline's amounts for these of the rungs: with each half-way to the next one, and one beyond."""
+    last = ratios[-1] * math.sqrt(ratios[-1] / ratios[-2])
+    halves = [math.sqrt(one * other) for one, other in itertools.pairwise(ratios)]
+    return tuple(sorted([*ratios, *halves, last]))
 
 
 def curve(x: Sequence[float], y: Sequence[float]) -> Curve | None:
@@ -176,7 +192,8 @@ def speed_ups(ladder: Ladder) -> list[SpeedUp]:
 
 def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Array | None]]:
     """Return each speed-up on a width with the seeds' own deviations of its logarithm."""
-    width, x = ladder.widths[number], np.log(np.array(ladder.steps, float))
+    width, x = ladder.widths[number], np.log(np.array(ladder.curve_steps, float))
+    own_x = np.log(np.array(ladder.steps, float))
     base_DK, own_DK = ladder.losses(ladder.baseline, number), ladder.losses(name, number)
     base_D, sign = base_DK.mean(1), 1.0 if ladder.mode == "min" else -1.0
     if bad := _no_curve(ladder, base_D):
@@ -193,13 +210,13 @@ def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Arr
         gap_G = own_K.mean() - value
         residual_KG = (own_K - own_K.mean())[:, None] - moved_KG
         log, final = _crossing(at, gap_G), float(sign * own_K.mean())
-        low, high = (None if end is None else math.exp(end - x[d]) for end in _ends(at, gap_G, residual_KG))
+        low, high = (None if end is None else math.exp(end - own_x[d]) for end in _ends(at, gap_G, residual_KG))
         told = SpeedUp(
             name,
             width,
             ratio,
             final,
-            None if log is None else math.exp(log - x[d]),
+            None if log is None else math.exp(log - own_x[d]),
             low,
             high,
             interval=ladder.seeds >= LEAST_SEEDS,
@@ -210,7 +227,7 @@ def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Arr
         if log is not None:
             place = int(np.argmin(abs(at - log)))
             slope = np.gradient(value, at)[place]
-            deviation = (log - x[d]) + residual_KG[:, place] / slope
+            deviation = (log - own_x[d]) + residual_KG[:, place] / slope
         found.append((told, deviation))
     return found
 
@@ -218,7 +235,7 @@ def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Arr
 def _no_curve(ladder: Ladder, base_D: Array) -> str:
     if not np.isfinite(base_D).all():
         return f"{ladder.baseline} diverged"
-    for (one, before), (other, after) in itertools.pairwise(zip(ladder.steps, base_D, strict=True)):
+    for (one, before), (other, after) in itertools.pairwise(zip(ladder.curve_steps, base_D, strict=True)):
         if not before > after:
             return f"{ladder.baseline} is no better after {other} steps than after {one}"
     return ""
@@ -311,7 +328,7 @@ def turns(ladder: Ladder) -> list[Turn]:
     for first, second in itertools.combinations(ladder.submissions, 2):
         ahead: dict[float, tuple[float, tuple[int, float]]] = {}
         for number, d in rungs:
-            lead_K = ladder.losses(second, number)[d] - ladder.losses(first, number)[d]
+            lead_K = ladder.on_rungs(second, number)[d] - ladder.on_rungs(first, number)[d]
             if not np.isfinite(lead_K).all() or not lead_K.any():
                 continue
             error = lead_K.std(ddof=1) / math.sqrt(len(lead_K))

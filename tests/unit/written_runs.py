@@ -66,6 +66,12 @@ def campaign(
 def ladder(names: tuple[str, str, str], speed_ups: tuple[float, float] = (1.4, 0.9)) -> Ladder:
     """A ladder without chance on two widths: the baseline's loss falls by a power of the data, the others' alike."""
     steps = (150, 300, 600, 1200)
-    rows = [tuple((float(0.5 + 8.0 * (speed * step) ** -0.6),) * 3 for step in steps) for speed in (1.0, *speed_ups)]
+    curve = tuple(round(150 * 2 ** (half / 2)) for half in range(8))
+    rows = [
+        tuple((float(0.5 + 8.0 * (speed * step) ** -0.6),) * 3 for step in of)
+        for speed, of in ((1.0, curve), *((speed, steps) for speed in speed_ups))
+    ]
     finals = {name: (row, row) for name, row in zip(names, rows, strict=True)}
-    return Ladder("lm", "loss", "min", names, ("lm_w32", "lm_w64"), (32, 64), (1.0, 2.0, 4.0, 8.0), steps, finals)
+    return Ladder(
+        "lm", "loss", "min", names, ("lm_w32", "lm_w64"), (32, 64), (1.0, 2.0, 4.0, 8.0), steps, curve, finals
+    )
