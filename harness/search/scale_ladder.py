@@ -13,7 +13,8 @@ baseline has more amounts than there are rungs: those half-way too, and one beyo
 The interval. All submissions share seeds, so seed k has a residual of its own at each D': r_k = (L_sub,k - L_sub) -
 (L_k(D') - L(D')), where L_k is the curve moved, to first order, by the seed's own deviations at each amount. The
 interval holds each D' at which a t-test does not tell the mean of L_sub - L(D') from 0 (as in Fieller's theorem): a
-curve that flattens makes it lopsided, and open where no amount of data would do.
+curve that flattens makes it lopsided, and open where no amount of data would do. It is wider by the
+curve's own `doubt`, which no seed tells of.
 """
 
 from __future__ import annotations
@@ -148,6 +149,23 @@ def curve(x: Sequence[float], y: Sequence[float]) -> Curve | None:
     return found
 
 
+def doubt(x: Sequence[float], y: Sequence[float], at: Array) -> Array:
+    """Return how far the curve may be off at places, by its own values: how far it would move were the two laws of four
+    neighbouring amounts blended by the weights that make a cubic of two parabolas. 0 where one law holds, or for less
+    than four amounts.
+    """
+    found = np.zeros_like(at)
+    for n in range(len(x) - 3):
+        left, right = _law(x[n : n + 3], y[n : n + 3]), _law(x[n + 1 : n + 4], y[n + 1 : n + 4])
+        share = np.clip((at - x[n + 1]) / (x[n + 2] - x[n + 1]), 0.0, 1.0)
+        cubic = (at - x[n]) / (x[n + 3] - x[n])
+        low = -math.inf if n == 0 else x[n + 1]
+        high = math.inf if n == len(x) - 4 else x[n + 2]
+        moved = np.abs(share - cubic) * np.abs(right(at) - left(at))
+        found = np.where((at >= low) & (at < high), moved, found)
+    return found
+
+
 def _law(x: Sequence[float], y: Sequence[float]) -> Curve:
     """Return E + A exp(-a x) through three points that fall; one that would fall ever faster goes on straight."""
     before, after = x[1] - x[0], x[2] - x[1]
@@ -178,39 +196,50 @@ def speed_ups(ladder: Ladder) -> list[SpeedUp]:
     """Return the speed-up of each submission but the baseline on each rung, then its means over each width and all."""
     found = []
     for name in ladder.submissions[1:]:
-        every: list[tuple[SpeedUp, Array | None]] = []
+        every: list[_Found] = []
         means = []
         for number, width in enumerate(ladder.widths):
             rungs = _of_width(ladder, name, number)
             every += rungs
             means.append(_mean(name, width, rungs))
-        found += [one for one, _ in every]
+        found += [one.told for one in every]
         found += means if len(ladder.widths) > 1 and len(ladder.ratios) > 1 else []
         found.append(_mean(name, None, every))
     return found
 
 
-def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Array | None]]:
-    """Return each speed-up on a width with the seeds' own deviations of its logarithm."""
+@dataclass(frozen=True)
+class _Found:
+    """A speed-up, its logarithm by each seed, None without a value, and how far the curve's doubt moves that."""
+
+    told: SpeedUp
+    logs_K: Array | None = None
+    doubt: float = 0.0
+
+
+def _of_width(ladder: Ladder, name: str, number: int) -> list[_Found]:
+    """Return each speed-up on a width."""
     width, x = ladder.widths[number], np.log(np.array(ladder.curve_steps, float))
     own_x = np.log(np.array(ladder.steps, float))
     base_DK, own_DK = ladder.losses(ladder.baseline, number), ladder.losses(name, number)
     base_D, sign = base_DK.mean(1), 1.0 if ladder.mode == "min" else -1.0
     if bad := _no_curve(ladder, base_D):
-        return [(_without(ladder, name, width, ratio, own_DK[d], bad), None) for d, ratio in enumerate(ladder.ratios)]
+        return [_Found(_without(ladder, name, width, ratio, own_DK[d], bad)) for d, ratio in enumerate(ladder.ratios)]
     at = np.linspace(x[0] - BEYOND, x[-1] + BEYOND, GRID)
     value, slopes = _with_slopes(x, base_D, at)
+    doubt_G = doubt(x.tolist(), base_D.tolist(), at)
     moved_KG = (base_DK - base_D[:, None]).T @ slopes  # to first order, of each seed's own curve
-    found: list[tuple[SpeedUp, Array | None]] = []
+    found: list[_Found] = []
     for d, ratio in enumerate(ladder.ratios):
         own_K = own_DK[d]
         if not np.isfinite(own_K).all():
-            found.append((_without(ladder, name, width, ratio, own_K, "a run diverged"), None))
+            found.append(_Found(_without(ladder, name, width, ratio, own_K, "a run diverged")))
             continue
         gap_G = own_K.mean() - value
         residual_KG = (own_K - own_K.mean())[:, None] - moved_KG
         log, final = _crossing(at, gap_G), float(sign * own_K.mean())
-        low, high = (None if end is None else math.exp(end - own_x[d]) for end in _ends(at, gap_G, residual_KG))
+        ends = _ends(at, gap_G, residual_KG, doubt_G)
+        low, high = (None if end is None else math.exp(end - own_x[d]) for end in ends)
         told = SpeedUp(
             name,
             width,
@@ -223,12 +252,13 @@ def _of_width(ladder: Ladder, name: str, number: int) -> list[tuple[SpeedUp, Arr
             extrapolated=log is None or not x[0] - 1e-9 <= log <= x[-1] + 1e-9,
             why="" if log is not None else "the baseline gets there with no amount of data that its curve tells of",
         )
-        deviation = None
-        if log is not None:
+        if log is None:
+            found.append(_Found(told))
+        else:
             place = int(np.argmin(abs(at - log)))
             slope = np.gradient(value, at)[place]
-            deviation = (log - own_x[d]) + residual_KG[:, place] / slope
-        found.append((told, deviation))
+            logs_K = (log - own_x[d]) + residual_KG[:, place] / slope
+            found.append(_Found(told, logs_K, float(doubt_G[place] / abs(slope))))
     return found
 
 
@@ -270,8 +300,8 @@ def _crossing(at: Array, gap_G: Array) -> float | None:
     return float(np.interp(0.0, np.maximum.accumulate(gap_G), at))
 
 
-def _ends(at: Array, gap_G: Array, residual_KG: Array) -> tuple[float | None, float | None]:
-    """Return the ends of what a t-test over the seeds leaves; None: open, or too few seeds."""
+def _ends(at: Array, gap_G: Array, residual_KG: Array, doubt_G: Array) -> tuple[float | None, float | None]:
+    """Return the ends of what a t-test over the seeds leaves, and the doubt; None: open, or too few seeds."""
     count = len(residual_KG)
     if count < LEAST_SEEDS:
         return None, None
@@ -279,7 +309,8 @@ def _ends(at: Array, gap_G: Array, residual_KG: Array) -> tuple[float | None, fl
 
     t = float(special.stdtrit(count - 1, 0.5 + 0.5 * LEVEL))
     error_G = np.sqrt((residual_KG**2).sum(0) / (count * (count - 1)))
-    below, above = gap_G + t * error_G, gap_G - t * error_G  # the equivalent is no less than where `below` crosses 0
+    room_G = t * error_G + doubt_G
+    below, above = gap_G + room_G, gap_G - room_G  # the equivalent is no less than where `below` crosses 0
     start = int(np.argmin(abs(gap_G)))
     left = np.nonzero(below[: start + 1] < 0.0)[0]
     right = np.nonzero(above[start:] > 0.0)[0]
@@ -296,9 +327,12 @@ def _between(at: Array, values: Array, place: int) -> float:
     return float(at[place] + (at[place + 1] - at[place]) * min(1.0, max(0.0, -one / (other - one))))
 
 
-def _mean(name: str, width: int | None, rungs: Sequence[tuple[SpeedUp, Array | None]]) -> SpeedUp:
-    """Return the geometric mean over the rungs that are not extrapolated, with a t interval over the seeds."""
-    logs = [logs_K for one, logs_K in rungs if logs_K is not None and not one.extrapolated]
+def _mean(name: str, width: int | None, rungs: Sequence[_Found]) -> SpeedUp:
+    """Return the geometric mean over the rungs that are not extrapolated. Its interval is Student's t over the seeds,
+    wider by the mean doubt.
+    """
+    inside = [one for one in rungs if not one.told.extrapolated]
+    logs = [one.logs_K for one in inside if one.logs_K is not None]
     if not logs:
         return SpeedUp(name, width, None, None, None, why="no rung has one within the baseline's amounts")
     mean_K = np.mean(logs, 0)
@@ -308,6 +342,7 @@ def _mean(name: str, width: int | None, rungs: Sequence[tuple[SpeedUp, Array | N
     from scipy import special
 
     half = float(special.stdtrit(count - 1, 0.5 + 0.5 * LEVEL)) * float(mean_K.std(ddof=1)) / math.sqrt(count)
+    half += float(np.mean([one.doubt for one in inside if one.logs_K is not None]))
     return SpeedUp(
         name, width, None, None, math.exp(value), math.exp(value - half), math.exp(value + half), interval=True
     )

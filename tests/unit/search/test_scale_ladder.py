@@ -90,6 +90,29 @@ def test_intervals_hold_what_was_planted_as_often_as_they_say(seeds) -> None:
     assert 0.91 <= shares.mean() <= 0.98 and shares.min() > 0.88, shares
 
 
+def test_what_a_seed_does_to_all_alike_is_no_chance() -> None:
+    shared = np.exp(np.random.default_rng(2).normal(0.0, 0.2, (1, 1, 3)))
+    made = {
+        "base": law(np.array(CURVE)[None, :, None] * shared),
+        "a": law(1.2 * np.array(STEPS)[None, :, None] * shared),
+    }
+    for one in speed_ups(ladder(made)):
+        assert one.low is not None and one.high is not None
+        assert one.low > 1.15 and one.high < 1.25, "by far narrower than the seeds' own 20%"
+
+
+def test_a_curve_tells_its_own_doubt() -> None:
+    """On a loss that hardly falls at first the curve is off, and says about how much; on one law it has no doubt."""
+    x, places = np.log(CURVE).tolist(), np.log(np.linspace(160, 1200, 50))
+    late = lambda steps: 0.55 + 0.09 * (steps / 600) ** -0.6 + 1.15 / (1.0 + (steps / 250) ** 4)  # noqa: E731
+    y = late(np.array(CURVE, float)).tolist()
+    made = scale_ladder.curve(x, y)
+    assert made is not None
+    off, doubt = abs(made(places) - late(np.exp(places))), scale_ladder.doubt(x, y, places)
+    assert 5e-3 < off.max() < doubt.max() and (off < 2.0 * doubt + 3e-3).all()
+    assert scale_ladder.doubt(x, law(CURVE).tolist(), places).max() < 1e-6
+
+
 def test_no_amount_of_data_gets_below_the_floor() -> None:
     made = exact({"a": 1.0})
     rows = np.array(made.finals["a"])
