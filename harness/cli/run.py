@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
+from harness.cli.parser import add_json, aside, command_parser, print_error, print_json
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -97,12 +97,13 @@ def _run(
     from harness.campaign import plan
     from harness.campaign.run import run_plan
     from harness.machine import children
-    from harness.report import live, outcome, plan_table, profiles, run_summary
+    from harness.report import live, outcome, plan_table, profiles, run_summary, stages
     from harness.report.ladder import Ladder
 
     cluster = request.launcher.engine == "slurm"
     elsewhere = cluster or (dry_run and request.device.platform != "auto")  # on a device that need not be here
-    planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=print_export)
+    with stages.shown("exporting ") as say:
+        planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=say)
     if told := children.ambient():
         text = f"{', '.join(told)}: not handed to trials; the harness sets jax's options itself"
         print_error(HarnessError(text), kind="note")

@@ -361,9 +361,7 @@ def test_what_is_printed(place):
         ("task_a", "first", "0/0", "crashed", "-"),
         ("task_a", "second", "0/0", "planned", "38s"),
     ]
-    assert (
-        plan_table.total(made) == "1 of 2 trials to run, about 38s; 1 failed earlier: retry=true runs it again"
-    )
+    assert plan_table.total(made) == "1 of 2 trials to run, about 38s; 1 failed earlier: retry=true runs it again"
     again = make("workload=task_a", "retry=true")
     assert plan_table.rows(again)[0][3:] == ("crashed, again", "38s")
     assert plan_table.total(again) == "2 of 2 trials to run, about 1m16s"
