@@ -77,7 +77,7 @@ class Plan:
     """All trials that were asked for, and what is wrong with the submissions and run folders left out.
 
     Attributes:
-      trials: in the order they run in.
+      trials: by workload, submission and study; `harness.campaign.launch.gpus.in_order` says what runs first.
       later: what follows once searches are finished.
       points: of each submission.
       searches: for the points of fresh seeds, finished or not.
@@ -106,7 +106,7 @@ class Plan:
 
     @property
     def runnable(self) -> tuple[PlannedTrial, ...]:
-        """The trials to run, in order."""
+        """The trials to run."""
         return tuple(trial for trial in self.trials if trial.runnable)
 
 

@@ -37,7 +37,7 @@ def run_left(trials: Sequence[PlannedTrial], on_event: Callable[[local.Event], N
         ended.append(end.status)
         print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
 
-    left = [trial for trial in trials if trial.runnable]
+    left = gpus.in_order([trial for trial in trials if trial.runnable])
     while left:
         held.clear()
         for problem in gpus.run_all(left, one):
