@@ -96,7 +96,7 @@ def _run(
     """Return the exit code, and what `--json` prints."""
     from harness.campaign import plan
     from harness.campaign.run import run_plan
-    from harness.machine import children
+    from harness.machine import children, load
     from harness.report import live, outcome, plan_table, profiles, run_summary, stages
     from harness.report.ladder import Ladder
 
@@ -122,6 +122,9 @@ def _run(
         raise obstacles[0]
     if request.launcher.engine != "local":
         return _submit(planned, names, code, as_json=as_json, follow=follow)
+    timed = request.max_steps is None and (planned.runnable or planned.due)
+    if busy := load.warning(load.others()) if timed else None:
+        print_error(HarnessError(busy), kind="note")
 
     def on_problem(problem: HarnessError) -> None:
         nonlocal code
@@ -142,7 +145,8 @@ def _run(
     complete = run_summary.print_summary(planned, tables=not as_json)
     trials = run_summary.trials_of(planned)
     traced = profiles.print_profiles(trials, on_problem) if request.profile else []
-    found = outcome.as_json(trials, problems=planned.problems, notes=planned.notes) if as_json else {}
+    notes = [*planned.notes, *([busy] if busy else [])]
+    found = outcome.as_json(trials, problems=planned.problems, notes=notes) if as_json else {}
     return max(code, 0 if complete else 1), found | {"profiles": traced}
 
 
