@@ -26,7 +26,8 @@ def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: boo
     for (submission, workload), _ in sorted(unfinished.items()):
         of = [one for one in outcomes if (one.submission, one.workload) == (submission, workload)]
         told = of_unfinished(of, due.get((submission, workload), 0))
-        more = f": go on with `{again}`" if again and any(one.status != Status.RUNNING for one in of) else ""
+        stopped = again and any(one.status != Status.RUNNING for one in of)
+        more = f": go on with `{again}`, and what else it began with" if stopped else ""
         lines.append(f"{submission} on {workload}: {told}, {what} so far{more}")
     failed: dict[tuple[str, str, int], list[str]] = {}
     for one in outcomes:

@@ -150,8 +150,8 @@ def _clock_version(trial: Trial) -> int | None:
 
 
 def command(trials: Sequence[Trial]) -> str:
-    """Return the `harness run` that goes on with these trials, as far as their records tell it: dots stand for other
-    words that it was typed with. Empty where there are none.
+    """Return the `harness run` that goes on with these trials, as far as their records tell it: without hp.NAME, stop=
+    and the like. Empty where there are none.
     """
     if not trials:
         return ""
@@ -164,7 +164,7 @@ def command(trials: Sequence[Trial]) -> str:
         *([f"studies={studies}"] if studies > 1 else []),
         *([f"seed={specs[0].seed}"] if specs[0].seed else []),
     ]
-    return f"harness run {' '.join(words)} ..."
+    return f"harness run {' '.join(words)}"
 
 
 def _variables(trial: Trial) -> dict[str, str] | None:

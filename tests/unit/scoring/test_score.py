@@ -244,7 +244,7 @@ def test_an_unfinished_study_is_missing(tmp_path: Path) -> None:
     found = score.score(trials)
     assert found.times["calibrated"]["muon"]["w1"] is None
     told = "1 of 3 studies finished; 1 interrupted, 1 running"
-    again = "go on with `harness run muon workload=w1 rules=quick ...`"
+    again = "go on with `harness run muon workload=w1 rules=quick`, and what else it began with"
     assert f"muon on w1: {told}, counted as missed so far: {again}" in found.notes
     assert (found.standing("muon", "w1"), found.standing("adamw", "w1")) == (told, "target_reached")
     found = score.score(trials, allow_missing=True)
