@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 HELP = """\
 SUBMISSION is the name of a folder in ./submissions, a path to one, a single file (mine.py, or mine where no folder is
 called so), or a function that makes an optimizer (optax.contrib.muon, package.module:function), with hyperparameters
-from its signature. With none named, every submission that is found runs whose trials are not finished: so put a folder
-there and type `harness run`. The harness does not rerun finished trials; interrupted ones go on where they were.
+from its signature. With none named, all submissions run that have a trial to finish: so put a folder into
+./submissions and type `harness run`. The harness does not rerun finished trials, and goes on with interrupted ones.
 
 examples:
   harness run adamw nadamw                      compare two on the demo suite
