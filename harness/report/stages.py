@@ -29,6 +29,12 @@ def shown(title: str, patience_s: float = 0.0) -> Iterator[Say]:
             yield say
 
 
+def _line(began: float, title: str, stage: str) -> str:
+    return (
+        f"{duration(time.monotonic() - began):>5}  {title}{stage}"  # the seconds first: a narrow terminal cuts the end
+    )
+
+
 @contextmanager
 def _live(title: str) -> Iterator[Say]:
     from rich.console import Console
@@ -38,8 +44,7 @@ def _live(title: str) -> Iterator[Say]:
     began, stages = time.monotonic(), [""]
 
     def line() -> Text:
-        told = f"{title}{stages[-1]}, {duration(time.monotonic() - began)}" if stages[-1] else ""
-        return Text(told, overflow="ellipsis", no_wrap=True)
+        return Text(_line(began, title, stages[-1]) if stages[-1] else "", overflow="ellipsis", no_wrap=True)
 
     with Live(
         get_renderable=line,
@@ -58,7 +63,7 @@ def _plain(title: str, patience_s: float) -> Iterator[Say]:
     waiting: list[str] = []
 
     def tell(text: str) -> None:
-        print(f"{title}{text}, {duration(time.monotonic() - began)}", file=sys.stderr, flush=True)
+        print(_line(began, title, text), file=sys.stderr, flush=True)
 
     def late() -> None:
         with lock:

@@ -42,7 +42,7 @@ def test_what_new_writes_passes(here: Path, capsys, monkeypatch) -> None:
     code = cli.main(["check", "mine"])
     out, err = capsys.readouterr()
     assert code == 0, out
-    told = re.findall(r"mine: exporting mine on .*, program \d+ of at most 14, ", err)
+    told = re.findall(r"mine: exporting mine on .*, program \d+ of at most 14\n", err)
     assert len(told) == 7, "four toys and the suite demo"
 
 

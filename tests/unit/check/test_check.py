@@ -454,7 +454,7 @@ for check in {RUN}:
     made = folder("def build(task, hp): hp['lr']")
     assert cli.main(["check", str(made.path)]) == 0
     out, err = capsys.readouterr()
-    assert "mine: resume on quadratic; exporting it anew, and over its search space, " in err, "a line for each stage"
+    assert "mine: resume on quadratic; exporting it anew, and over its search space\n" in err, "a line for each stage"
     assert "quadratic     2             1.00                     1.00  lr" in out
     assert out.endswith("mine: all checks passed\n")
     (made.path / "README.md").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,26 +19,29 @@ def wanted(workload: str, submission: str) -> Wanted:
     return Wanted(Folder("workloads", workload, Path()), Folder("submissions", submission, Path()), ({},), 100)
 
 
+def told(text: str) -> list[str]:
+    """Return lines without the seconds before them."""
+    return [re.sub(r"^ *\d+s  ", "", line) for line in text.splitlines()]
+
+
 def test_lines_elsewhere(capsys) -> None:
     with stages.shown("mine: ") as say:
         say("exporting")
         say("running")
-    assert capsys.readouterr() == ("", "mine: exporting, 1s\nmine: running, 1s\n")
+    out, err = capsys.readouterr()
+    assert (out, told(err)) == ("", ["mine: exporting", "mine: running"])
 
 
 def test_what_is_done_soon_shows_none_and_what_takes_longer_its_present_stage(capsys) -> None:
     with stages.shown("mine: ", 60.0) as say:
         say("exporting")
     assert capsys.readouterr() == ("", "")
-    with stages.shown("mine: ", 0.1) as say:
+    with stages.shown("mine: ", 0.5) as say:
         say("exporting")
         say("running")
-        time.sleep(0.3)
+        time.sleep(1.0)
         say("stopping")
-    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "mine: running",
-        "mine: stopping",
-    ]
+    assert told(capsys.readouterr().err) == ["mine: running", "mine: stopping"]
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -51,7 +55,7 @@ def test_one_line_of_a_terminal(capsys, monkeypatch, plain: bool) -> None:
         print("a table")
     out, err = capsys.readouterr()
     assert out == "a table\n", "what a file or pipe gets is left alone"
-    assert "mine: exporting, 1s" in err
+    assert re.search(r"\ds  mine: exporting", err)
     assert err.count("\n") <= 1 and "\x1b[1m" not in err and "\x1b[3" not in err
 
 
