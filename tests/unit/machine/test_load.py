@@ -15,7 +15,7 @@ OTHERS = load.others  # the fixture `quiet_machine` puts another in its place
 
 def stat(path: Path, *cores: int) -> None:
     """Write counters: ticks that each core has worked, in three kinds, beside idle ones; a guest's count twice."""
-    lines = [f"cpu{n} {used - 20} 10 5 {900 + n} 40 0 0 5 {used - 20} 10" for n, used in enumerate(cores)]
+    lines = [f"cpu{n} {used - 20} 10 5 {9000 - used} 40 0 0 5 {used - 20} 10" for n, used in enumerate(cores)]
     path.write_text("\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "intr 5"]))
 
 
