@@ -4,6 +4,7 @@ node come to the bits of the local launcher. And its stand-in without Slurm, `la
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -172,7 +173,8 @@ def test_a_job_that_comes_to_its_time_limit_goes_on(cluster: None, tmp_path: Pat
         slurm("scontrol", "update", f"JobId={job['job']}", "TimeLimit=1")  # minutes: the least there is
         waited(lambda: SAVING in log.read_text(), "the signal comes before the limit", 90.0)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     waited(lambda: "the time limit comes: saved, and put in the queue again" in log.read_text(), "it goes on later")
     slurm("scontrol", "update", f"JobId={job['job']}", "TimeLimit=30")
     typed(*submitted, "--follow", cwd=tmp_path)
