@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.campaign import plan, surveys
+from harness.campaign.counting import counted
 from harness.campaign.surveys import Place, Taker
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes
@@ -207,19 +208,33 @@ def _whole(taker: Taker, request: RunSpec) -> Taker:
     return taker
 
 
+def export(request: RunSpec, todo: Task, on_export: Callable[[str], object]) -> None:
+    """Put all programs into the store, those of a submission by one process; `on_export` is told of each.
+
+    Raises HarnessError where there is none.
+    """
+    with surveys.places(request, [(rung.folder, rung.info) for rung in todo.rungs]) as places:
+        wanted = [
+            surveys.wanted_of(place, taker, declared_steps=steps)
+            for taker in todo.takers
+            for place in places
+            for steps in todo.steps_of(taker)
+        ]
+    for found in processes.program_ids(wanted, counted(on_export, wanted)):
+        if isinstance(found, HarnessError):
+            raise found
+
+
 def climb(
     request: RunSpec,
     todo: Task,
     on_run: Callable[[Task, Place, int, SearchRun], None],
-    on_export: Callable[[str], object] = str,
 ) -> Ladder:
     """Return the final metrics of all runs, running what the records lack, and write them to `file_of`.
 
     Raises RunFolderError where a record is damaged or held by another process, HarnessError where a run cannot be run.
     """
     finals: dict[str, list[tuple[tuple[float | None, ...], ...]]] = {taker.folder.name: [] for taker in todo.takers}
-    with surveys.places(request, [(rung.folder, rung.info) for rung in todo.rungs]) as places:
-        _export(todo, places, on_export)
     for rung in todo.rungs:  # its processes end with it, so that the next one has the memory to itself
         with surveys.places(request, [(rung.folder, rung.info)]) as places:
             for taker in todo.takers:
@@ -245,19 +260,6 @@ def climb(
 def file_of(out: Path, workload: str) -> Path:
     """Return where the final metrics of the latest ladder of a workload are."""
     return out / FOLDER / f"{workload}.json"
-
-
-def _export(todo: Task, places: Sequence[Place], on_export: Callable[[str], object]) -> None:
-    """Put all programs into the store, those of a submission by one process."""
-    wanted = [
-        surveys.wanted_of(place, taker, declared_steps=steps)
-        for taker in todo.takers
-        for place in places
-        for steps in todo.steps_of(taker)
-    ]
-    for found in processes.program_ids(wanted, on_export):
-        if isinstance(found, HarnessError):
-            raise found
 
 
 def _climb_one(

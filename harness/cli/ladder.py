@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
+from harness.cli.parser import add_json, aside, command_parser, print_error, print_json
 from harness.errors import HarnessError
 
 HELP = """\
@@ -49,6 +49,7 @@ def call(args: argparse.Namespace) -> int:
     from harness.campaign import config, scale_ladder
     from harness.campaign.run import within
     from harness.report import scale_ladder as shown
+    from harness.report import stages
 
     names, overrides = config.split(args.words)
     request = config.compose(overrides)
@@ -64,7 +65,9 @@ def call(args: argparse.Namespace) -> int:
     with within(request.max_hours, lambda text: print_error(HarnessError(text), kind="note")), aside(args.json):
         shown.print_plan(todo)
         if not args.dry_run:
-            found = scale_ladder.climb(request, todo, shown.print_run, print_export)
+            with stages.shown("exporting ") as say:
+                scale_ladder.export(request, todo, say)
+            found = scale_ladder.climb(request, todo, shown.print_run)
     if args.json:
         print_json(shown.as_json(found) if found else shown.plan_as_json(todo))
     elif found:
