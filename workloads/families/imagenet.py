@@ -50,7 +50,8 @@ SMALL = Form(4, 40, 10, slice_=2, validation=6, test=2, stored=48, seen=32)
 
 def scaled(stored):  # type: ignore[no-untyped-def] - a jax.Array, and no jax is imported here
     """Return the model's input, float32, of pixels from 0 to 255."""
-    return (stored.astype("float32") / 255 - np.float32(MEAN)) / np.float32(DEVIATION)
+    mean, deviation = (np.float32(values).reshape((1,) * (stored.ndim - 1) + (3,)) for values in (MEAN, DEVIATION))
+    return (stored.astype("float32") / 255 - mean) / deviation
 
 
 def shapes(form: Form, *, labels: bool, orders: int = 0) -> Shapes:
