@@ -1,19 +1,15 @@
-"""Trials on streamed token shards and photographs, killed and gone on with: the bits of those whose arrays are on the
-device.
-"""
+"""A trial on streamed token shards, killed and gone on with: the bits of one whose arrays are on the device."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.data import get
 from harness.record import run_folder
 from harness.record.result import Status
 from harness.trial import EXIT_DATA
@@ -63,41 +59,6 @@ STREAMED = (
              "return StreamedData(INFO, SHAPES, splits, batches.windows, window_steps=4)")
 )  # fmt: skip
 
-RESIDENT_IMAGES = '''"""The small form of mae_base_imagenet."""
-
-from dataclasses import replace
-
-from harness.program.streaming import StreamedData
-from harness.program.workload import Data, UNSET
-
-from ..families import imagenet
-from ..mae_base_imagenet import workload as own
-
-INFO = replace(own.INFO, name="resident_images", target=UNSET, batch_size=8, step_hint=200, num_train_examples=40)
-MASK = (own.SMALL_MODEL.patches, 1)
-
-
-def splits():
-    return imagenet.whole(imagenet.SMALL, labels=False, mask=MASK)
-
-
-def data():
-    small = own.data("small")
-    return Data(INFO, small.shapes, splits, small.batch)
-
-
-def load():
-    from ..families import mae
-
-    return mae.make(data(), own.SMALL_MODEL, imagenet.scaled)
-'''
-STREAMED_IMAGES = (
-    RESIDENT_IMAGES.replace("resident_images", "streamed_images")
-    .replace("imagenet.whole", "imagenet.splits")
-    .replace("return Data(INFO, small.shapes, splits, small.batch)",
-             "return StreamedData(INFO, small.shapes, splits, small.batch, window_steps=3)")
-)  # fmt: skip
-
 
 def write_shard(path: Path, tokens: np.ndarray) -> None:
     header = np.zeros(256, "<i4")
@@ -124,31 +85,13 @@ def losses(trial) -> list[float]:
     return [loss for e in trial.events if e["event"] == "chunk" for loss in e["metrics"]["loss"]]
 
 
-@pytest.fixture
-def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: Callable[[Path], None]) -> None:
-    """Two workloads on the same JPEG files: one streams them, the other holds them."""
-    for name in ("families", "mae_base_imagenet"):
-        shutil.copytree(ROOT / "workloads" / name, tmp_path / "workloads" / name)
-    for name, text in (("resident_images", RESIDENT_IMAGES), ("streamed_images", STREAMED_IMAGES)):
-        (tmp_path / "workloads" / name).mkdir()
-        (tmp_path / "workloads" / name / "workload.py").write_text(text)
-    monkeypatch.setenv("HARNESS_PATH", str(tmp_path))
-    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
-    draw(tmp_path / "data" / "imagenet")
-    get.get("imagenet", None, lambda *_: None, lambda _: None)
-
-
-@pytest.mark.parametrize(("fixture", "kind"), [("workloads", "gpt"), ("photographs", "images")])
 def test_streamed_killed_and_resumed_is_resident_bit_for_bit(
-    fixture, kind, request, make_trial, run_worker, start_worker, tmp_path
+    workloads, make_trial, run_worker, start_worker, tmp_path
 ) -> None:
-    request.getfixturevalue(fixture)
-    whole = run_worker(make_trial(f"resident_{kind}", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "a"))
+    whole = run_worker(make_trial("resident_gpt", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "a"))
     assert (whole.status, whole.result.attempts, len(losses(whole))) == (Status.HORIZON_REACHED, 1, STEPS)
 
-    path = make_trial(
-        f"streamed_{kind}", "adamw", stop="horizon", max_steps=STEPS, checkpoint_s=0.0, out=tmp_path / "b"
-    )
+    path = make_trial("streamed_gpt", "adamw", stop="horizon", max_steps=STEPS, checkpoint_s=0.0, out=tmp_path / "b")
     worker = start_worker(path)
     worker.wait_for(lambda: [e for e in run_folder.read_events(path) if e["event"] == "checkpoint"])
     os.kill(worker.pid, signal.SIGKILL)
@@ -160,7 +103,6 @@ def test_streamed_killed_and_resumed_is_resident_bit_for_bit(
     assert np.mean(losses(whole)[-5:]) < np.mean(losses(whole)[:5]), "it learns"
     assert resumed.result.final_hash == whole.result.final_hash
     assert [m.metrics for m in resumed.measurements] == [m.metrics for m in whole.measurements]
-    assert ("images" in resumed.result.fingerprint) == (kind == "images"), "the hash of their index is recorded"
 
 
 def test_a_shard_that_breaks_is_no_failure_and_the_trial_goes_on_once_it_is_mended(

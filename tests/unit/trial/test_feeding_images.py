@@ -16,7 +16,7 @@ from harness.program import discovery
 from harness.program.draws import Keys, draw_examples
 from harness.program.streaming import StreamedData
 from harness.program.workload import SMALL, Data
-from harness.trial import feeding
+from harness.trial import feeding, setup
 from workloads.families import imagenet
 
 KEYS = Keys(*(jax.random.key(k) for k in range(4)))
@@ -59,6 +59,17 @@ def test_streamed_photographs_are_those_held_whole_and_come_again_from_any_step(
     assert not same(whole[0], whole[1])
     assert same(batches(streamed(resident), range(8)), whole)
     assert same(batches(streamed(resident), range(5, 8)), whole[5:]), "another process goes on"
+
+
+def test_the_record_holds_what_a_folder_of_images_held(resident: Data, tmp_path: Path) -> None:
+    assert setup.images_of(discovery.workload_info(discovery.find("workloads", "quadratic"))) == {}
+    before = setup.images_of(resident.info)["images"]
+    assert set(before) == {"imagenet", "pillow"}
+    (tmp_path / "imagenet/index.npz").unlink()
+    for path in (tmp_path / "imagenet/val/n00000003").iterdir():
+        path.write_bytes(path.read_bytes() + b"more")
+    get.get("imagenet", None, lambda *_: None, lambda _: None)
+    assert setup.images_of(resident.info)["images"]["imagenet"] != before["imagenet"]
 
 
 def test_a_photograph_that_breaks_while_it_trains_is_named(resident: Data, tmp_path: Path) -> None:
