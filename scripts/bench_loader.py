@@ -15,6 +15,7 @@ files of 500 x 375 pixels as large as ImageNet's, about 110 kB. They are in the 
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import os
 import sys
@@ -111,8 +112,11 @@ def measure_images(folder: Path, seconds: float, *, others: bool) -> None:
             wall, cpu = rate(jpeg.Images(files, side, jpeg.squeezed, threads), len(files), seconds)
             rates[size, threads] = cpu
             print(f"{size[0]} x {size[1]} ({kilobytes:.0f} kB), {threads} threads: {wall:.0f}, {cpu:.0f}", flush=True)
-        if others and size == SIZES[0]:
-            measure_others(files, side, seconds)
+        if size == SIZES[0]:
+            held_ms = alone(files, side)
+            print(f"of this one thread at a time: {held_ms:.2f} ms an image, so at most {1000 / held_ms:.0f} images/s")
+            if others:
+                measure_others(files, side, seconds)
     per_core = rates[SIZES[0], max(threads for size, threads in rates if size == SIZES[0])]
     rows = 1 + max(info.dispatch_steps["gpu"], 1) / spec.WINDOW_STEPS  # a window goes on for one call more
     batch = info.batch_size
@@ -154,6 +158,16 @@ def rate(images: Any, count: int, seconds: float) -> tuple[float, float]:
     return done / (time.perf_counter() - wall), done / (time.process_time() - cpu)
 
 
+def alone(files: image_folder.Files, side: int, times: int = 200) -> float:
+    """Return milliseconds an image of what holds the interpreter's lock: opening the file, copying pixels."""
+    content, square = files.read(0), Image.new("RGB", (side, side))
+    began = time.process_time()
+    for _ in range(times):
+        with Image.open(io.BytesIO(content), formats=jpeg.FORMATS):
+            np.asarray(square)
+    return 1000 * (time.process_time() - began) / times
+
+
 def measure_others(files: image_folder.Files, side: int, seconds: float) -> None:
     """Print the rates of worker processes, whose arrays come by a pipe, and of grain's; in wall time alone."""
     one = jpeg.Images(files, side, jpeg.squeezed, 1)
@@ -167,9 +181,11 @@ def measure_others(files: image_folder.Files, side: int, seconds: float) -> None
             print(f"{workers} worker processes: {done / (time.perf_counter() - began):.0f}", flush=True)
     try:
         import grain.python as grain
+        from absl import flags
     except ImportError:
         print("grain: not installed")
         return
+    flags.FLAGS(sys.argv[:1])  # its worker processes read flags
 
     class Decode(grain.MapTransform):  # type: ignore[misc]
         def map(self, row: int) -> np.ndarray:
