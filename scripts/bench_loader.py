@@ -107,7 +107,7 @@ def measure_images(folder: Path, seconds: float, *, others: bool) -> None:
     rates = {}
     for size in SIZES:
         files = draw(folder / f"{size[0]}x{size[1]}", *size)
-        kilobytes = files.bytes.mean() / 1000
+        kilobytes = files.lengths.mean() / 1000
         for threads in sorted({1, 2, usable_cores()}):
             wall, cpu = rate(jpeg.Images(files, side, jpeg.squeezed, threads), len(files), seconds)
             rates[size, threads] = cpu

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ SUFFIXES = (".jpeg", ".jpg")  # in any case
 INDEX, EXCLUDED, UNDECODABLE = "index.npz", "excluded.txt", "undecodable.txt"
 SCHEMA = 1
 
-_COLUMNS = ("names", "labels", "sizes", "bytes", "crc32")
+_COLUMNS = ("names", "labels", "sizes", "lengths", "crc32")
 _NAMED = 3  # of several that are wrong, in a message
 _AHEAD = 4096  # files that are read ahead of what was noted
 
@@ -45,14 +46,14 @@ class Files:
       names: bytes[n], paths.
       labels: uint16[n], the number of the class.
       sizes: uint16[n, 2], height and width in pixels.
-      bytes, crc32: uint32[n], of the content.
+      lengths, crc32: uint32[n], bytes of the content and their checksum.
     """
 
     folder: Path
     names: np.ndarray
     labels: np.ndarray
     sizes: np.ndarray
-    bytes: np.ndarray
+    lengths: np.ndarray
     crc32: np.ndarray
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class Files:
 
     def take(self, rows: np.ndarray) -> Files:
         """Return these files alone."""
-        kept = (self.names, self.labels, self.sizes, self.bytes, self.crc32)
+        kept = (self.names, self.labels, self.sizes, self.lengths, self.crc32)
         return Files(self.folder, *(array[rows] for array in kept))
 
     def path(self, row: int) -> Path:
@@ -74,7 +75,7 @@ class Files:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); put it back in its place") from None
-        found, noted = (len(content), zlib.crc32(content)), (int(self.bytes[row]), int(self.crc32[row]))
+        found, noted = (len(content), zlib.crc32(content)), (int(self.lengths[row]), int(self.crc32[row]))
         if found != noted:
             raise DataError(
                 f"{path}: {found[0]} bytes with CRC {found[1]:08x}, when it was indexed it had {noted[0]} with "
@@ -131,7 +132,7 @@ def verify(folder: Path) -> None:
     """Read every file anew; `DataError` for the first that is not what was indexed."""
     index = read(folder)
     for files in index.splits.values():
-        for _ in _side_by_side(lambda row, files=files: len(files.read(row)), range(len(files))):
+        for _ in _side_by_side(partial(_read, files), range(len(files))):
             pass
 
 
@@ -170,10 +171,10 @@ def make(folder: Path, size_of: Callable[[bytes], tuple[int, int]], show: Show, 
             f"files in their place; or accept that for each the next image of its class stands, by renaming the list "
             f"to {EXCLUDED}. Then type the same again"
         )
-    arrays = _arrays(names, noted, excluded)
+    arrays: dict[str, Any] = _arrays(names, noted, excluded)
     making = folder / f".{INDEX}.making"
     with making.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type] - names of arrays, not of options
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     making.rename(folder / INDEX)
@@ -219,6 +220,10 @@ def _side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> Itera
             yield from pool.map(function, items[start : start + _AHEAD])
 
 
+def _read(files: Files, row: int) -> None:
+    files.read(row)
+
+
 def _excluded(folder: Path, names: set[str], broken: dict[str, str]) -> list[str]:
     """Return what `excluded.txt` lists. Raises `DataError` for what is not there, or decodes."""
     path = folder / EXCLUDED
@@ -242,7 +247,7 @@ def _arrays(
             "names": _encoded(taken),
             "labels": np.searchsorted(classes, [name.split("/")[1] for name in own]).astype(np.uint16),
             "sizes": facts[:, :2].astype(np.uint16),
-            "bytes": facts[:, 2].astype(np.uint32),
+            "lengths": facts[:, 2].astype(np.uint32),
             "crc32": facts[:, 3].astype(np.uint32),
         }
         arrays |= {f"{split} {column}": array for column, array in columns.items()}

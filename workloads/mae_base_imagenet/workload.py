@@ -31,7 +31,7 @@ SMALL_MODEL = replace(
 )  # fmt: skip
 AREA = (0.2, 1.0)  # of a training crop, as a share of the photograph's
 MASK_SEED = 22  # of the masks of validation and test images, which are drawn once and for all
-WINDOW_STEPS = 10  # 3.2 GB of images a window
+WINDOW_STEPS = 20  # 3.3 GB of images a window
 
 INFO = WorkloadInfo(
     name="mae_base_imagenet",
@@ -39,8 +39,8 @@ INFO = WorkloadInfo(
     metric="loss",
     mode="min",
     target=read_target(__file__),
-    batch_size=1024,
-    step_hint=125_200,  # 100 epochs
+    batch_size=512,
+    step_hint=250_200,  # 100 epochs
     num_train_examples=imagenet.FULL.train,
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     datasets={"imagenet": ""},  # no hash is pinned: harness.data.image_folder

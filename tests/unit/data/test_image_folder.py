@@ -93,7 +93,8 @@ def test_the_list_of_what_is_excluded_cannot_drop_images_that_decode(place: Path
 def test_a_file_that_changed_in_its_place_is_named_when_it_is_read(place: Path) -> None:
     data("get", "imagenet")
     images = jpeg.Images(image_folder.read(place).splits["train"], 32, jpeg.squeezed)
-    cut(place / BROKEN)
+    content = (place / BROKEN).read_bytes()
+    (place / BROKEN).write_bytes(content[:-9] + bytes(9))  # as long as before
     assert images[np.arange(19)].shape == (19, 32, 32, 3)
     with pytest.raises(DataError, match=rf"{BROKEN}: \d+ bytes with CRC \w+, when it was indexed it had"):
         images[np.array([3, 19])]
