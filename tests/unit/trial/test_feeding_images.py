@@ -40,9 +40,9 @@ def streamed(resident: Data) -> StreamedData:
 def batches(data: Data, steps: range) -> list[dict[str, np.ndarray]]:
     """Return the batches of these steps, each made of what the trial would hand its program."""
     fed, feed = feeding.feed(data, data.load(), CONTRACT, 1)
-    batch, made = jax.jit(fed.batch), []
+    draw, batch, made = jax.jit(draw_examples, static_argnums=(2, 3)), jax.jit(fed.batch), []
     for step in steps:
-        examples, key = draw_examples(KEYS.data, 8 * step, 8, data.info.num_train_examples)
+        examples, key = draw(KEYS.data, 8 * step, 8, data.info.num_train_examples)
         made.append(jax.tree.map(np.asarray, batch(feed.at(KEYS, 8 * step), examples, key)))
     feed.close()
     return made
