@@ -66,7 +66,7 @@ class Files:
 
     def path(self, row: int) -> Path:
         """Return the path of a file."""
-        return self.folder / self.names[row].decode()
+        return self.folder / os.fsdecode(self.names[row])
 
     def read(self, row: int) -> bytes:
         """Return the content of a file; `DataError` where it cannot be read or is not what was indexed."""
