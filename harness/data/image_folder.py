@@ -167,9 +167,9 @@ def make(folder: Path, size_of: Callable[[bytes], tuple[int, int]], show: Show, 
         (folder / UNDECODABLE).write_text("".join(f"{name}\n" for name in broken))
         told = [f"{name} ({why})" for name, why in broken.items() if name not in excluded]
         raise DataError(
-            f"{_several(told)} of {len(names)} images do not decode. {folder / UNDECODABLE} lists them all. Put whole "
-            f"files in their place; or accept that for each the next image of its class stands, by renaming the list "
-            f"to {EXCLUDED}. Then type the same again"
+            f"{len(told)} of {len(names)} images do not decode: {_first(told)}. {folder / UNDECODABLE} lists them. Put "
+            "whole files in their place; or accept that for each the next image of its class stands, by renaming the "
+            f"list to {EXCLUDED}. Then type the same again"
         )
     arrays: dict[str, Any] = _arrays(names, noted, excluded)
     making = folder / f".{INDEX}.making"
@@ -282,5 +282,8 @@ def _decoded(names: np.ndarray) -> tuple[str, ...]:
 
 def _several(names: list[str]) -> str:
     """Return their number, and the first few."""
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"{len(names)} ({', '.join(names[:_NAMED])}{more})" if names else "none"
+    return f"{len(names)} ({_first(names)})" if names else "none"
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from harness.data.image_folder import Files
 from harness.errors import DataError
@@ -82,7 +82,9 @@ class Images:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 return np.asarray(self._fit(image, self._side))
         except _BROKEN as error:
-            raise DataError(f"{self._files.path(row)} does not decode ({error}), as it did when indexed") from None
+            raise DataError(
+                f"{self._files.path(row)} does not decode ({_why(error)}), as it did when indexed"
+            ) from None
 
 
 def size_of(content: bytes) -> tuple[int, int]:
@@ -93,5 +95,9 @@ def size_of(content: bytes) -> tuple[int, int]:
             image.draft("RGB", (1, 1))  # reads as many bytes and makes fewer pixels
             image.load()
     except _BROKEN as error:
-        raise DataError(str(error)) from None
+        raise DataError(_why(error)) from None
     return height, width
+
+
+def _why(error: Exception) -> str:
+    return "no image" if isinstance(error, UnidentifiedImageError) else str(error)

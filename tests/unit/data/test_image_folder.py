@@ -71,8 +71,8 @@ def test_an_image_that_does_not_decode_is_named_and_counted_and_the_next_one_sta
     (place / "val/n00000002/val_2_03.JPEG").write_bytes(b"no image")
     assert data("get", "imagenet") == 3
     told = capsys.readouterr().err
-    assert "2 (train/n00000001/train_1_09.JPEG (" in told
-    assert "of 72 images do not decode" in told
+    assert "2 of 72 images do not decode: train/n00000001/train_1_09.JPEG (image file is truncated" in told
+    assert "val/n00000002/val_2_03.JPEG (no image)" in told
     assert not (place / "index.npz").exists()
     (place / "undecodable.txt").rename(place / "excluded.txt")
     assert data("get", "imagenet") == 0
