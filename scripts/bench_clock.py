@@ -99,7 +99,7 @@ class Planted:
 
     name: str
     source: str
-    defaults: str = "{learning_rate: 0.001}"
+    defaults: str = "{learning_rate: 1.0e-6}"
 
     def write(self, root: Path) -> Path:
         """Write its folder below `root`; return it."""
@@ -116,7 +116,7 @@ class Planted:
 def periodic(every: int, more: int, start: int = 0) -> Planted:
     """AdamW with so many more steps on every so many, from one on."""
     name = f"late{start}" if start else f"every{every}"
-    return Planted(name, PERIODIC, f"{{learning_rate: 0.001, every: {every}, more: {more}, start: {start}}}")
+    return Planted(name, PERIODIC, f"{{learning_rate: 1.0e-6, every: {every}, more: {more}, start: {start}}}")
 
 
 ITSELF = Planted("itself", PLAIN)
@@ -132,7 +132,7 @@ class Charged:
 
 
 def trial(folder: Path, workload: str, steps: int, root: Path) -> Charged:
-    """Run a trial of so many steps in a process of its own."""
+    """Run a trial of so many steps in a process of its own; it learns too slowly to end at the target."""
     out = Path(tempfile.mkdtemp(dir=root))
     words = (f"workload={workload}", f"max_steps={steps}", "rules.budget_factor=1000", f"out={out}")
     command = [sys.executable, "-m", "harness.cli", "run", str(folder), *words, "tensorboard=false"]

@@ -65,6 +65,10 @@ def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Call
     return need
 
 
+AMPLE = 100_000
+"""Baseline steps of a toy's budget: what a loaded machine does between two of its microsecond steps takes dozens."""
+
+
 @pytest.fixture(scope="session")
 def trial_below(own_cache: None) -> Callable[..., Path]:
     """Return a function that prepares a run folder, its programs in the store: (output folder, workload, submission,
@@ -79,7 +83,7 @@ def trial_below(own_cache: None) -> Callable[..., Path]:
             "schema": spec.SCHEMA, "workload": w.name, "workload_version": target.version,
             "workload_hash": w.source_hash, "metric": info.metric, "mode": info.mode, "target": target.value,
             "step_hint": info.step_hint, "batch_size": info.batch_size,
-            "budget_steps": target.budget_steps or 2 * info.step_hint,
+            "budget_steps": (target.budget_steps or 2 * info.step_hint) if info.scored else AMPLE,
             "reference_step_s": target.reference_step_s, "submission": s.name, "submission_hash": s.source_hash,
             "hyperparameters": submission.choose_point(s, about, hp or {}),
             "rules": "quick", "stop": "target", "clock": "calibrated", "score_compile": False, "compile_cap_s": 60.0,

@@ -19,8 +19,8 @@ OVERHEAD_S: dict[Device, float] = {"cpu": 8.0, "gpu": 60.0}  # starting, compili
 Alike = tuple[str, str | None, Device, str, int | None, int | None]
 
 
-def _alike(spec: TrialSpec) -> Alike:
-    """What trials share that take about the same time."""
+def alike(spec: TrialSpec) -> Alike:
+    """Return what trials share that take about the same time."""
     return spec.workload, spec.variant, spec.device, spec.stop, spec.max_steps, spec.steps
 
 
@@ -35,7 +35,7 @@ def earlier_wall_s(root: Path) -> dict[Alike, list[float]]:
         except (OSError, ValueError, KeyError, TypeError, RunFolderError):
             continue
         if status not in FAILED | UNFINISHED and wall_s > 0:
-            found.setdefault(_alike(spec), []).append(wall_s)
+            found.setdefault(alike(spec), []).append(wall_s)
     return found
 
 
@@ -52,5 +52,5 @@ def _guess(spec: TrialSpec, info: WorkloadInfo) -> float | None:
 
 def expected_s(spec: TrialSpec, info: WorkloadInfo, earlier: Mapping[Alike, list[float]]) -> float | None:
     """Return the seconds a trial will take; None where nothing is known."""
-    found = earlier.get(_alike(spec))
+    found = earlier.get(alike(spec))
     return statistics.median(found) if found else _guess(spec, info)

@@ -71,12 +71,24 @@ def planned(pairing: Pairing) -> PlannedSearch:
 
 def _expected_s(record: SearchRecord, pairing: Pairing) -> float | None:
     """Return seconds from the baseline's recorded runs: cores with a run each get as much done as all on one run."""
+    steps, step_s = steps_left(record, pairing), pairing.info.target.reference_step_s
+    return None if steps is None or not step_s else steps * step_s + OVERHEAD_S[pairing.device]
+
+
+def steps_left(record: SearchRecord, pairing: Pairing) -> int | None:
+    """Return the steps that a search has left at most where its points take no longer to the target than the baseline;
+    None where it is not known how long that takes.
+    """
     target = pairing.info.target
-    if not target.steps_to_target or not target.reference_step_s:
+    if not target.steps_to_target:
         return None
-    usual = replace(record.asked, budget_steps=min(record.asked.budget_steps, target.steps_to_target))
-    left = two_passes.most_steps(usual) - sum(run.steps[-1] for run in record.runs)
-    return max(left, 0) * target.reference_step_s + OVERHEAD_S[pairing.device]
+    usual = min(record.asked.budget_steps, target.steps_to_target)
+    return most_steps_left(replace(record, asked=replace(record.asked, budget_steps=usual)))
+
+
+def most_steps_left(record: SearchRecord) -> int:
+    """Return the steps that a search has left at most."""
+    return max(two_passes.most_steps(record.asked) - sum(run.steps[-1] for run in record.runs), 0)
 
 
 def run(search: PlannedSearch, on_run: Callable[[SearchRun], None]) -> None:

@@ -13,6 +13,8 @@ examples:
   harness plan adamw muon suite=gpu device=h200 stop=horizon -o plan.json
   python -m harness.campaign plan.json --out runs     on the other machine, in a copy of the project's folder
   harness score runs                                  wherever the run folders end up
+  harness plan rules=tuned suite=demo --cost          device-hours, by step times that were measured
+  harness plan adamw muon suite=gpu device=h200 --price 2.50EUR    the same in money: a price for an hour of the card
 
 The words are those of `harness run`; device=cpu, gpu, h100 or h200 must be named. The other machine needs jax, flax,
 optax, orbax-checkpoint, scipy and PyYAML, no Hydra, and the data (HARNESS_DATA names their folder). It looks for
@@ -25,18 +27,30 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("plan", "Write the trials of a run to a file, for a machine without a configuration.", HELP)
     made.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="as for `harness run`")
     made.add_argument("-o", "--output", type=Path, metavar="FILE", help="the file (default: show the plan)")
+    made.add_argument("--cost", action="store_true", help="show what is left to run in device-hours")
+    made.add_argument("--price", metavar="AMOUNT", help="of a device-hour, as 2.50 or 2.50EUR: --cost in money")
     add_json(made)
     return made
 
 
 def call(args: argparse.Namespace) -> int:
-    from harness.campaign import config, plan, plan_file
-    from harness.report import plan_table
+    from harness.campaign import config, cost, plan, plan_file
+    from harness.report import cost_table, plan_table
 
+    price = None if args.price is None else cost.price(args.price)
     names, overrides = config.split(args.words)
     request = config.compose(overrides)
-    planned = plan.make_plan(request, names, elsewhere=args.output is not None, on_export=print_export)
-    if not args.json:
+    asked_cost = args.cost or price is not None
+    elsewhere = args.output is not None or (asked_cost and request.device.platform != "auto")
+    planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=print_export)
+    found = plan_table.as_json(planned)
+    if asked_cost:
+        kind = cost.kind_of(planned, overrides)
+        costs = cost.costs(planned, kind, cost.recorded((Path(request.out), Path("results")), kind))
+        found["cost"] = cost_table.as_json(costs, kind, price)
+        if not args.json:
+            cost_table.print_costs(costs, kind, price)
+    elif not args.json:
         plan_table.print_plan(planned)
     for note in planned.notes:
         print_error(HarnessError(note), kind="note")
@@ -56,5 +70,5 @@ def call(args: argparse.Namespace) -> int:
             command = f"python -m harness.campaign {args.output} --out runs"
             print(f"{count} trials in {args.output}; run them with: {command}")
     if args.json:
-        print_json(plan_table.as_json(planned) | {"file": args.output})
+        print_json(found | {"file": args.output})
     return 1 if planned.problems else 0

@@ -15,33 +15,50 @@ from harness.record.result import Measurement
 
 
 @dataclass
+class Work:
+    """What the program did of one kind: `units` are steps or calls, in `seconds`; `yardstick_s` are what as many steps
+    of the yardstick took at the same time.
+    """
+
+    seconds: float = 0.0
+    units: int = 0
+    yardstick_s: float = 0.0
+
+
+@dataclass
 class Baseline:
     """What the yardstick's step takes beside the program, and the program's seconds in steps of it.
 
-    Seconds between two runs of the yardstick are worth their number over the mean of the two runs: a machine's slow
-    phases last for seconds, and both are in them. Sums count, whatever the steps among them take.
+    A machine's slow phases last for seconds. So each of the program's steps between two runs of the yardstick stands
+    against one step of the yardstick as long as the mean of the two runs, and a kind of work is worth
+
+        units * sum(seconds) / sum(units * the yardstick's step)
+
+    steps of the yardstick. Both sums are taken over the whole trial: a step that does more counts in full, whichever it
+    is, and noise in single runs cancels. (The mean of seconds over the yardstick's, run by run, would not do: the mean
+    of 1 / y is more than 1 over the mean of y, by the variance of y.)
 
     Attributes:
       runs: so far, but for the first, which comes before training and finds a cold process.
       wall_s, cpu_s: mean seconds of a step in each run, summed over runs; of the first while there is no other.
       last_s: seconds of a step in the last run.
-      pending: the program's seconds since the last run, by what it did.
-      steps: its seconds before, in steps of the yardstick.
-      stretches, ratios, squares: stretches between runs, and the program's seconds per step over the yardstick's in
-        each, summed, and squared and summed.
-      trained: the program's steps since the last run.
+      pending: what the program did since the last run, by kind.
+      settled: what it did before.
+      stretches: between runs, in which the program trained.
+      seconds2, products, yardstick2: the program's seconds of training in a stretch, squared; times the yardstick's of
+        as many steps; and these squared; each summed over stretches.
     """
 
     runs: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     last_s: float | None = None
-    pending: dict[str, float] = field(default_factory=dict)
-    steps: dict[str, float] = field(default_factory=dict)
+    pending: dict[str, Work] = field(default_factory=dict)
+    settled: dict[str, Work] = field(default_factory=dict)
     stretches: int = 0
-    ratios: float = 0.0
-    squares: float = 0.0
-    trained: int = 0
+    seconds2: float = 0.0
+    products: float = 0.0
+    yardstick2: float = 0.0
 
     def begin(self, wall_s: float, cpu_s: float) -> None:
         """Enter what a step took before training, or when training goes on in another process."""
@@ -50,10 +67,11 @@ class Baseline:
         self._settle(self.last_s or wall_s)
         self.last_s = None
 
-    def spend(self, what: str, seconds: float, trained: int = 0) -> None:
-        """Enter what the program did, and how many steps it trained."""
-        self.pending[what] = self.pending.get(what, 0.0) + seconds
-        self.trained += trained
+    def spend(self, kind: str, seconds: float, units: int) -> None:
+        """Enter what the program did: so many steps or calls of a kind."""
+        work = self.pending.setdefault(kind, Work())
+        work.seconds += seconds
+        work.units += units
 
     def enter(self, wall_s: float, cpu_s: float) -> None:
         """Enter what a step took in a run."""
@@ -65,9 +83,15 @@ class Baseline:
         self._settle(wall_s if self.last_s is None else (self.last_s + wall_s) / 2)
         self.last_s = wall_s
 
-    def worth(self, what: str) -> float:
-        """Return the program's seconds so far, in steps of the yardstick."""
-        return self.steps.get(what, 0.0) + self.pending.get(what, 0.0) / (self.last_s or self.step_s)
+    def ratio(self, kind: str) -> float:
+        """Return what a step or call of this kind takes so far, in steps of the yardstick; 0 of a kind not done yet."""
+        done, new = self.settled.get(kind, Work()), self.pending.get(kind, Work())
+        yardstick_s = done.yardstick_s + new.units * (self.last_s or self.step_s)
+        return (done.seconds + new.seconds) / yardstick_s if yardstick_s else 0.0
+
+    def worth(self, kind: str) -> float:
+        """Return the program's seconds of this kind so far, in steps of the yardstick."""
+        return self.ratio(kind) * sum(work[kind].units for work in (self.settled, self.pending) if kind in work)
 
     @property
     def step_s(self) -> float:
@@ -81,24 +105,31 @@ class Baseline:
 
     @property
     def error(self) -> float | None:
-        """Half-width of the 95% interval of the program's step over the yardstick's, as a share of it; None with fewer
-        than two stretches.
+        """Half-width of the 95% interval of the program's step over the yardstick's, as a share of it: that of a ratio
+        of sums, by the scatter of stretches around it. None with fewer than two stretches.
         """
         if self.stretches < 2:
             return None
-        mean = self.ratios / self.stretches
-        variance = max(0.0, self.squares / self.stretches - mean**2) * self.stretches / (self.stretches - 1)
-        return 1.96 * math.sqrt(variance / self.stretches) / mean
+        trained = [work for kind, work in self.settled.items() if kind != EVAL_VARIABLES]
+        seconds = sum(work.seconds for work in trained)
+        ratio = seconds / sum(work.yardstick_s for work in trained)
+        residuals2 = max(0.0, self.seconds2 - 2 * ratio * self.products + ratio**2 * self.yardstick2)
+        return 1.96 * math.sqrt(residuals2 * self.stretches / (self.stretches - 1)) / seconds
 
     def _settle(self, step_s: float) -> None:
-        for what, seconds in self.pending.items():
-            self.steps[what] = self.steps.get(what, 0.0) + seconds / step_s
-        if self.trained:
-            ratio = sum(s for what, s in self.pending.items() if what != EVAL_VARIABLES) / self.trained / step_s
+        trained = [work for kind, work in self.pending.items() if kind != EVAL_VARIABLES]
+        if trained:
+            seconds, yardstick_s = (sum(work.seconds for work in trained), sum(work.units for work in trained) * step_s)
             self.stretches += 1
-            self.ratios += ratio
-            self.squares += ratio**2
-        self.pending, self.trained = {}, 0
+            self.seconds2 += seconds**2
+            self.products += seconds * yardstick_s
+            self.yardstick2 += yardstick_s**2
+        for kind, work in self.pending.items():
+            done = self.settled.setdefault(kind, Work())
+            done.seconds += work.seconds
+            done.units += work.units
+            done.yardstick_s += work.units * step_s
+        self.pending = {}
 
 
 EVAL_VARIABLES = "eval_variables"

@@ -197,7 +197,7 @@ def variables_of(setup: Setup, training: Training) -> Variables:
     with setup.ledger.span("eval_variables"):
         variables = jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
     seconds = setup.ledger.totals()["eval_variables"].wall_s - before
-    training.host.baseline.spend(EVAL_VARIABLES, seconds)
+    training.host.baseline.spend(EVAL_VARIABLES, seconds, 1)
     return variables
 
 

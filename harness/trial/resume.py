@@ -60,8 +60,8 @@ def begin(setup: Setup, *, alone: bool = False) -> Training:
         ledger.restore({name: plain_data.read(Reading, value, "checkpoint") for name, value in data["ledger"].items()})
     if not alone:
         with ledger.span("yardstick"):
-            prepared.yardstick.start(state.params, state.model_state)
-            host.baseline.begin(*prepared.yardstick.run(ledger.totals()["train"].wall_s))
+            train_s = ledger.totals()["train"].wall_s
+            host.baseline.begin(*prepared.yardstick.start(state.params, state.model_state, train_s))
     return Training(state, host, Timing(setup.spec, host, alone))
 
 

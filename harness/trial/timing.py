@@ -25,10 +25,10 @@ class Timing:
     def scored(self, ledger: Ledger, eval_variables: Reading) -> Scored:
         """Scored time so far, with this much of eval_variables charged."""
         baseline = self.host.baseline
-        trained = sum(baseline.worth(training(size)) for size in self.host.steps_by_size)
-        return self._scored(
-            ledger, eval_variables, trained + eval_variables.wall_s / (baseline.last_s or baseline.step_s)
-        )
+        worth = sum(baseline.worth(training(size)) for size in self.host.steps_by_size)
+        if eval_variables.wall_s:  # a call is worth its share of all calls
+            worth += baseline.worth(EVAL_VARIABLES) * eval_variables.wall_s / ledger.totals()["eval_variables"].wall_s
+        return self._scored(ledger, eval_variables, worth)
 
     def spent(self, ledger: Ledger) -> Scored:
         """What counts against the budget: all eval_variables calls."""
@@ -82,12 +82,11 @@ class Timing:
     def calibration(self) -> Calibration:
         """Return what program and yardstick took, for the record."""
         host, baseline = self.host, self.host.baseline
-        calls = host.eval_variables_calls
         return Calibration(
             baseline_step_s=baseline.step_s,
             baseline_step_cpu_s=baseline.step_cpu_s,
-            step_ratio={size: baseline.worth(training(size)) / n for size, n in host.steps_by_size.items()},
-            eval_variables_ratio=baseline.worth(EVAL_VARIABLES) / calls if calls else 0.0,
+            step_ratio={size: baseline.ratio(training(size)) for size in host.steps_by_size},
+            eval_variables_ratio=baseline.ratio(EVAL_VARIABLES),
             pairs=baseline.runs,
             baseline_source="alone" if self.alone else "trial",
             step_ratio_error=baseline.error,

@@ -2,8 +2,10 @@
 
 Whatever slows the machine slows both; a program's seconds over the yardstick's are its calibrated time
 (`harness.trial.host_state.Baseline`). Sums count, so that what a program does on every k-th step counts in full,
-whatever k. The first step of each run of the yardstick is left out: it finds the caches as the program left them. All
-of the program's steps count, since it could do its work on those that do not.
+whatever k. The first step of each run of the yardstick is left out: it finds the caches as the program left them. The
+host hands over as many steps as it counts while it counts, as it does in a program's chunk: this takes processor time
+from the step, on two cores 2 to 5% of it. All of the program's steps count, since it could do its work on those that do
+not.
 
 As a command it measures the baseline alone: `python -m harness.trial.yardstick WORKLOAD_FOLDER [gpu]`.
 """
@@ -30,13 +32,14 @@ from harness.program.store import Program
 from harness.program.workload import Data
 from harness.record.readings import Reading
 from harness.trial.host_state import Baseline
-from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Step, compile_yardstick, variables_function
+from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Order, Step, compile_yardstick, variables_function
 from harness.trial.ways import choose_way
 
-SHARE: dict[Device, float] = {"cpu": 0.075, "gpu": 0.01}  # of the program's training time
+SHARE: dict[Device, float] = {"cpu": 0.07, "gpu": 0.01}  # of the program's training time
 RUN_CALLS: dict[Device, int] = {"cpu": 2, "gpu": 2}  # calls of the step that count, in a run
-RUN_S = 0.015  # a run takes at least so long: what starts and ends it is small beside it
-WARM_UP_CALLS = 3
+RUN_S = 0.03  # the calls that count take at least so long: a process that slept gets more of a busy processor at first
+UNCOUNTED_CALLS = 2  # of a run: the first, and the one in flight when the count ends
+WARM_UP_RUNS = 2
 
 
 @dataclass
@@ -64,14 +67,17 @@ class Yardstick:
     due_s: float = 0.0
     _state: TrainState | None = field(default=None, repr=False)
 
-    def start(self, params: Leaves, model_state: Leaves) -> None:
-        """Take parameters to train, which stay the caller's, and warm up."""
+    def start(self, params: Leaves, model_state: Leaves, train_s: float = 0.0) -> tuple[float, float]:
+        """Take parameters to train, which stay the caller's, and warm up; return wall and processor seconds per step, a
+        first guess. `train_s` are the program's training seconds so far.
+        """
         self._state = None  # frees that of the trial before
         self._state = jax.block_until_ready(self.begin(params, model_state))
-        seconds = min(self._timed(1).wall_s for _ in range(WARM_UP_CALLS))
-        most = MAX_CHUNK_STEPS // self.dispatch_steps - 1  # that an order holds
-        self.calls = min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / seconds)))
-        self.due_s = 0.0
+        first = min((self._timed(1) for _ in range(WARM_UP_RUNS)), key=lambda reading: reading.wall_s)
+        most = MAX_CHUNK_STEPS // self.dispatch_steps - UNCOUNTED_CALLS  # that an order holds
+        self.calls = max(1, min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / first.wall_s))))
+        self.due_s = train_s + (self.calls + UNCOUNTED_CALLS) * first.wall_s / SHARE[self.platform]
+        return first.wall_s / self.dispatch_steps, first.cpu_s / self.dispatch_steps
 
     def run(self, train_s: float) -> tuple[float, float]:
         """Run once and return wall and processor seconds per step; `train_s` are the program's training seconds so
@@ -89,21 +95,27 @@ class Yardstick:
         self._state = None
 
     def _timed(self, calls: int) -> Reading:
-        """Make one call and so many more, and return what these took: from when the first is done, with the others
-        handed over already, as those of a program's chunk are.
+        """Make calls one behind the other, as in a program's chunk, and return what `calls` of them take: from when the
+        first is done to when as many more are, while the host hands over as many, which costs the step some of its
+        processor. One more is in flight at both ends, so that neither start nor end of a chunk is in it.
         """
-        state = self._state
-        assert state is not None
-        order = jax.block_until_ready(self.step.order(state, self.inputs))
-        state, first = self.step(state, self.inputs, self.train, order)
+        assert self._state is not None
+        order = jax.block_until_ready(self.step.order(self._state, self.inputs))
+        done = [self._call(order) for _ in range(UNCOUNTED_CALLS)]
+        jax.block_until_ready(done[0])
+        last = calls + is_done(done[1])  # calls may return when they are done, or as good as: none is in flight then
         wall, cpu = time.perf_counter(), time.process_time()
-        for _ in range(calls):
-            state, _ = self.step(state, self.inputs, self.train, order)
-        if not is_done(first):  # else calls return when they are done, or as good as
-            jax.block_until_ready(first)
-            wall, cpu = time.perf_counter(), time.process_time()
-        self._state = jax.block_until_ready(state)
-        return Reading(time.perf_counter() - wall, time.process_time() - cpu)
+        done += [self._call(order) for _ in range(calls)]
+        jax.block_until_ready(done[last])
+        spent = Reading(time.perf_counter() - wall, time.process_time() - cpu)
+        jax.block_until_ready(self._state)
+        return spent
+
+    def _call(self, order: Order) -> Mapping[str, jax.Array]:
+        """Make a call, and return its metrics."""
+        assert self._state is not None
+        self._state, metrics = self.step(self._state, self.inputs, self.train, order)
+        return metrics
 
 
 def is_done(metrics: Mapping[str, Any]) -> bool:

@@ -253,7 +253,7 @@ def _scored(log: Log) -> Iterator[Finding]:
     fixed, prepared = ends[hit.step][1], max(0.0, hit.scored.wall - ends[hit.step][0])
     unit = spec.reference_step_s or calibration.baseline_step_s
     expected = (worth + (fixed + prepared) / calibration.baseline_step_s) * unit
-    slack = 4 * prepared / calibration.baseline_step_s * unit  # the yardstick's newest run is not in the record
+    slack = 4 * prepared / calibration.baseline_step_s * unit  # what the yardstick took around it is not in the record
     close = abs(expected - hit.scored.calibrated) <= slack + 1e-6 * expected
     told = f"expected {expected!r} of the calibration, found {hit.scored.calibrated!r} at the hit"
     yield judged("log", "calibrated seconds", close, told)

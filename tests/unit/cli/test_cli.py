@@ -32,7 +32,7 @@ from harness.report import live, progress
 
 # Changing these is changing what people type: say so in CHANGELOG.md.
 SURFACE = {
-    "plan": ["--help", "--json", "--output", "-h", "-o"],
+    "plan": ["--cost", "--help", "--json", "--output", "--price", "-h", "-o"],
     "run": ["--collect", "--dry-run", "--help", "--json", "-h"],
     "list": ["--help", "--json", "-h"],
     "show": ["--help", "--json", "-h"],

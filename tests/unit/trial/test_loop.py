@@ -275,11 +275,11 @@ def test_no_trial_goes_past_its_budget_by_more_than_a_chunk(make_trial, monkeypa
 def test_a_trial_that_memory_is_too_small_for_runs_without_the_yardstick_beside(make_trial, monkeypatch):
     start, starts = yardstick.Yardstick.start, []
 
-    def full(self, params, model_state):
+    def full(self, *given):
         starts.append(True)
         if len(starts) == 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes")
-        start(self, params, model_state)
+        return start(self, *given)
 
     monkeypatch.setattr(yardstick.Yardstick, "start", full)
     path = make_trial("quadratic", "adamw", max_steps=30)
