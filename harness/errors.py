@@ -39,6 +39,10 @@ class RunFolderError(HarnessError):
     """A run folder holds another spec, is held by another process, or cannot be read."""
 
 
+class HeldError(RunFolderError):
+    """Another process holds a run folder or the record of a search, and does what is to be done there."""
+
+
 class MachineError(HarnessError):
     """The machine fails, and not what was asked of it: a full disk, a folder that may not be written. Nothing is
     recorded of a trial that ends so, and the same command goes on once it is mended.

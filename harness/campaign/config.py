@@ -15,11 +15,15 @@ from typing import Any, get_type_hints
 
 from harness.errors import ConfigError, suggest
 from harness.record import plain_data
-from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
+from harness.record.spec import DeviceConfig, LauncherConfig, Rules, RunSpec, Suite
 
-GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig}
+GROUPS: dict[str, type] = {"suite": Suite, "rules": Rules, "device": DeviceConfig, "launcher": LauncherConfig}
 SHORT = {name: f"rules.{name}" for name in ("stop", "clock", "studies", "trials", "steps")}
-_POSITIVE = ("budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours")
+SHORT |= {name: f"device.{name}" for name in ("devices", "sharding")}
+_POSITIVE = (
+    "budget_factor", "checkpoint_s", "hang_s", "studies", "trials", "steps", "max_steps", "max_hours", "cpus",
+    "devices", "memory_gb", "hours", "max_jobs", "save_s",
+)  # fmt: skip
 
 
 def split(words: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -107,13 +111,21 @@ def _check_option(group: str, name: str) -> None:
 
 def _check_values(run: RunSpec) -> None:
     """Refuse numbers out of range, which no type tells."""
-    every: list[tuple[str, dict[str, Any]]] = [("", vars(run)), ("rules.", vars(run.rules)), ("hp.", dict(run.hp))]
+    every: list[tuple[str, dict[str, Any]]] = [
+        ("", vars(run)),
+        ("hp.", dict(run.hp)),
+        *((f"{group}.", vars(getattr(run, group))) for group in GROUPS),
+    ]
     for where, values in every:
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"configuration: {where}{name}: expected a finite number, got {value}")
             if where != "hp." and name in _POSITIVE and value is not None and value <= 0:
                 raise ConfigError(f"configuration: {where}{name}: expected a number above 0, got {value}")
+    if run.device.sharding != "replicated" and run.device.devices == 1:
+        raise ConfigError(
+            f"sharding={run.device.sharding}: one device holds the whole state; add devices=N, or leave it out"
+        )
     rules = run.rules
     if rules.self_tuning is not None and rules.self_tuning.budget_factor <= 0:
         raise ConfigError(
@@ -142,7 +154,7 @@ def _check_values(run: RunSpec) -> None:
         )
     if not 0 <= run.seed < 2**32:
         raise ConfigError(f"configuration: seed: expected 0 <= seed < 2**32, got {run.seed}")
-    for group, chosen in ("suite", run.suite), ("rules", run.rules):
+    for group, chosen in ("suite", run.suite), ("rules", run.rules), ("launcher", run.launcher):
         if chosen.name not in options(group):
             raise ConfigError(
                 f"configs/{group}: a file says name: {chosen.name}, but is not called so; make them equal"

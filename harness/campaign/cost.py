@@ -211,7 +211,7 @@ def _took(trial: Trial, kind: Kind) -> Took | None:
         return None
     held = result.fingerprint
     machine = held.get("device") if spec.device == "gpu" else f"{held.get('cpu')}, {held.get('cores')} core(s)"
-    if spec.device != kind.platform or not kind.made(str(machine)):
+    if spec.device != kind.platform or spec.devices > 1 or not kind.made(str(machine)):
         return None
     spans = {name: reading.wall_s for name, reading in result.ledger.items()}
     beside = sum(spans.values()) - spans.get("train", 0.0) - spans.get("compile", 0.0)

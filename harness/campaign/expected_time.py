@@ -16,12 +16,12 @@ from harness.record.spec import TrialSpec
 
 OVERHEAD_S: dict[Device, float] = {"cpu": 8.0, "gpu": 60.0}  # starting, compiling, evaluating: a first guess
 
-Alike = tuple[str, str | None, Device, str, int | None, int | None]
+Alike = tuple[str, str | None, Device, int, str, int | None, int | None]
 
 
 def alike(spec: TrialSpec) -> Alike:
     """Return what trials share that take about the same time."""
-    return spec.workload, spec.variant, spec.device, spec.stop, spec.max_steps, spec.steps
+    return spec.workload, spec.variant, spec.device, spec.devices, spec.stop, spec.max_steps, spec.steps
 
 
 def earlier_wall_s(root: Path) -> dict[Alike, list[float]]:

@@ -91,6 +91,8 @@ class Pairing:
             trials=1 if rules.counts == "fresh_seeds" else self.points.trials,
             workload_program=self.found.workload if self.found else None,
             program=self._program(point),
+            devices=self.run.device.devices,
+            sharding=self.run.device.sharding if self.run.device.devices > 1 else "replicated",
         )
 
     def _program(self, point: dict[str, Value]) -> str | None:

@@ -22,6 +22,7 @@ from harness.campaign.tuned_point import Choice
 from harness.data import store
 from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
+from harness.machine.devices import check_divisible
 from harness.machine.flags import Device
 from harness.program import discovery, processes, ramps, submission
 from harness.program import store as program_store
@@ -115,13 +116,13 @@ def make_plan(
 
     Programs that are not in the store yet are exported, which `on_export` is told of. A broken submission stops none of
     the others: it is a problem of the plan. One that is to be run `elsewhere` names its device, which need not be here.
-    Raises ConfigError for unknown names and
-    WorkloadError where a trial would end at a target that is not set.
+    Raises ConfigError for unknown names, and where a batch cannot be split over the devices, and WorkloadError where a
+    trial would end at a target that is not set.
     """
     folders = submission_folders(names)
     workloads = [
         (folder, discovery.workload_info(folder, variant))
-        for folder in _workload_folders(run)
+        for folder in workload_folders(run)
         for variant in _variants(run, folder)
     ]
     compared = any(info.variant == UNCHANGED for _, info in workloads)
@@ -134,6 +135,8 @@ def make_plan(
         which = ", ".join(info.name for info in unset)
         command = targets.set_target_command(*unset)
         raise WorkloadError(f"{which}: no target is set; run `{command}`, or choose stop=horizon")
+    for _, info in workloads:
+        check_divisible((info.batch_size,), run.device.devices, info.name, ConfigError)
     if elsewhere and run.device.platform == "auto":
         raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu, h100 or h200")
     device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)
@@ -256,7 +259,12 @@ def check_data(plan: Plan) -> None:
     """Raise DataError with the command that gets them where data sets are missing that what is left to run needs."""
     places = {Path(trial.options.workload_path) for trial in plan.runnable}
     places |= {search.pairing.place.path for search in plan.due}
-    infos = [discovery.workload_info(discovery.Folder("workloads", place.name, place)) for place in sorted(places)]
+    check_data_of([discovery.Folder("workloads", place.name, place) for place in sorted(places)])
+
+
+def check_data_of(workloads: Iterable[discovery.Folder]) -> None:
+    """Raise DataError with the command that gets them where data sets are missing that these workloads need."""
+    infos = [discovery.workload_info(folder) for folder in workloads]
     names = sorted({name for info in infos for name in info.datasets})
     told = {name: why for name in names if (why := store.state(name)[1])}
     missing = [name for name in told if not store.find(name).embedded]
@@ -267,10 +275,14 @@ def check_data(plan: Plan) -> None:
         raise DataError(f"{text}; get them with: {get_command(*missing)}")
 
 
-def obstacles(plan: Plan) -> list[HarnessError]:
-    """Return what keeps the plan from being run here: the device it asks for, data sets that its trials need."""
+def obstacles(plan: Plan, *, elsewhere: bool = False) -> list[HarnessError]:
+    """Return what keeps the plan from being run here: the device it asks for, unless it runs `elsewhere`, and data sets
+    that its trials need.
+    """
     found: list[HarnessError] = []
-    checks = (lambda: resolve_device(plan.run.device), lambda: check_data(plan))
+    checks: list[Callable[[], object]] = [lambda: check_data(plan)]
+    if not elsewhere:
+        checks.insert(0, lambda: resolve_device(plan.run.device))
     for check in checks:
         try:
             check()
@@ -325,7 +337,8 @@ def wanted_of(spec: TrialSpec, options: Options) -> processes.Wanted:
     )  # fmt: skip
 
 
-def _workload_folders(run: RunSpec) -> list[discovery.Folder]:
+def workload_folders(run: RunSpec) -> list[discovery.Folder]:
+    """Return the folders of the workloads that a request names."""
     names = run.suite.workloads if run.workload is None else run.workload.split(",")
     return _once(discovery.find("workloads", name.strip()) for name in names)
 

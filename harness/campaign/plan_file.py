@@ -10,18 +10,17 @@ as the programs that were planned.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.campaign.device import resolve_device
-from harness.campaign.launch import gpus, local
-from harness.campaign.plan import PlannedTrial, wanted_of
+from harness.campaign.launch import plan_runs
+from harness.campaign.plan import PlannedTrial, make_ready, wanted_of
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes
 from harness.record import plain_data, run_folder
 from harness.record.files import write_atomic
-from harness.record.result import FAILED, UNFINISHED, Status
+from harness.record.result import FAILED, Status
 from harness.record.spec import DeviceConfig, Options, TrialSpec
 
 SCHEMA = 1
@@ -78,10 +77,17 @@ def _here(spec: TrialSpec, options: Options) -> Options:
     return Options(str(workload.path), str(source.path), options.checkpoint_s, options.hang_s)
 
 
+def prepared(path: Path, out: Path, *, retry: bool = False) -> list[Path]:
+    """Return the run folders of what is left of a plan, with programs in the store: for workers that are started by
+    hand, one on each of several hosts.
+    """
+    return [make_ready(trial) for trial in read(path, out, retry=retry) if trial.runnable]
+
+
 def run(path: Path, out: Path, *, retry: bool = False) -> int:
     """Run what is left of a plan, telling on standard output how each trial ends; return the exit code: 0, or 1 where
     one failed, now or earlier, 2 for a run folder that cannot be used, 3 for missing data. With `retry` those that
-    failed run again.
+    failed run again. Several processes may run one plan: what another holds is left to it.
 
     Raises ConfigError where the device that the plan is for is not there.
     """
@@ -92,21 +98,4 @@ def run(path: Path, out: Path, *, retry: bool = False) -> int:
     print(f"{path}: {len(left)} of {len(trials)} trials to run{earlier}", flush=True)
     if any(trial.spec.device == "gpu" for trial in left):
         resolve_device(DeviceConfig("gpu"))
-    ended: list[Status] = failed
-
-    def one(trial: PlannedTrial, slot: gpus.Slot) -> None:
-        end = local.run_trial(
-            trial,
-            environment=slot.environment,
-            presses=slot.presses,
-            worker=slot.worker,
-        )
-        ended.append(end.status)
-        print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
-
-    problems: list[HarnessError] = []
-    for problem in gpus.run_all(left, one):
-        print(f"error: {problem}", file=sys.stderr, flush=True)
-        problems.append(problem)
-    short = any(status in FAILED | UNFINISHED for status in ended)
-    return max([problem.exit_code for problem in problems], default=int(short))
+    return plan_runs.run_left(trials)

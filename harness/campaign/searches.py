@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.campaign.expected_time import OVERHEAD_S
 from harness.campaign.pairing import Pairing
 from harness.campaign.tuned_point import Choice, choose
-from harness.errors import RunFolderError
+from harness.errors import HeldError
 from harness.record import search_record
 from harness.record.search_record import Asked, SearchRecord, SearchRun
 from harness.search import recorded_search, sweeps, two_passes
@@ -94,7 +94,7 @@ def most_steps_left(record: SearchRecord) -> int:
 def run(search: PlannedSearch, on_run: Callable[[SearchRun], None]) -> None:
     """Run what the record lacks; `on_run` is called with each run as it ends.
 
-    Raises HarnessError where a run cannot be run, and RunFolderError where another process is at the same search.
+    Raises HarnessError where a run cannot be run, and HeldError where another process is at the same search.
     """
     pairing, asked = search.pairing, search.asked
     available = len(sweeps.cores()) if pairing.device == "cpu" else 1
@@ -110,7 +110,7 @@ def run(search: PlannedSearch, on_run: Callable[[SearchRun], None]) -> None:
         wanted=pairing.wanted,
         asked=asked,
     )
-    with _held(search.file):
+    with held(search.file):
         live.load()
         with sweeps.started(pairing.place, jobs, device=pairing.device) as pool:
             ask = recorded_search.running(pairing.folder.name, [live], [pool], [asked])
@@ -125,11 +125,12 @@ def record(search: PlannedSearch) -> None:
 
 
 @contextmanager
-def _held(file: Path) -> Iterator[None]:
+def held(file: Path) -> Iterator[None]:
+    """Hold a record; RunFolderError where another process does."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_suffix(".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunFolderError(f"{file} is held by another process; wait for it or stop it") from None
+            raise HeldError(f"{file} is held by another process; wait for it or stop it") from None
         yield

@@ -1,5 +1,5 @@
-"""The command line: `harness run`, plan, list, show, new, check, score, compare, report, watch, verify, publish, merge,
-data, doctor.
+"""The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, sensitivity, anneal,
+report, watch, status, verify, publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -27,7 +27,11 @@ COMMANDS = {
     "score": "score",
     "report": "report",
     "compare": "compare",
+    "calibrate": "calibrate",
+    "sensitivity": "sensitivity",
+    "anneal": "anneal",
     "watch": "watch",
+    "status": "status",
     "verify": "verify",
     "publish": "publish",
     "merge": "merge",
@@ -42,21 +46,25 @@ usage: harness COMMAND ...
 Does your optimizer really train faster? Run submissions on fixed workloads and score their time to a validation target.
 
 commands:
-  run      run submissions, then show the scores
-  plan     write the trials of a run to a file, for another machine
-  list     list the submissions, workloads, suites and rules that are found
-  show     show one of them
-  new      write a submission to start from
-  check    check a submission before it is run
-  score    score run folders
-  report   make a page of scores, curves and records
-  compare  say in a few lines how two submissions compare
-  watch    watch a campaign that runs elsewhere
-  verify   find out whether records hold; train them again
-  publish  pack records, programs and sources in one file
-  merge    join packs of one machine
-  data     get the data sets that workloads need
-  doctor   look at this machine; measure its baseline
+  run          run submissions, then show the scores
+  plan         write the trials of a run to a file, for another machine
+  list         list the submissions, workloads, suites and rules that are found
+  show         show one of them
+  new          write a submission to start from
+  check        check a submission before it is run
+  score        score run folders
+  report       make a page of scores, curves and records
+  compare      say in a few lines how two submissions compare
+  calibrate    one configuration for all workloads: what it costs
+  sensitivity  final metrics against the learning rate
+  anneal       predict the final loss under a schedule from runs under others
+  watch        watch a campaign that runs elsewhere
+  status       tell how jobs stand that were submitted to a cluster
+  verify       find out whether records hold; train them again
+  publish      pack records, programs and sources in one file
+  merge        join packs of one machine
+  data         get the data sets that workloads need
+  doctor       look at this machine; measure its baseline
 
 examples:
   harness run adamw nadamw        compare two optimizers on the demo suite

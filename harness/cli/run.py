@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
+    from harness.campaign.plan import Plan
     from harness.record.spec import RunSpec
 
 HELP = """\
@@ -33,14 +35,21 @@ examples:
   harness run muon variant=all                  held-out variants: how its gap to adamw moves on each; not scored
   harness run muon variant=wide,norm            two of them
   harness run rules=tuned max_hours=8           end after 8 hours as at Ctrl-C; the same command goes on
+  harness run adamw devices=8                   each trial over 8 devices; sharding=fsdp splits its state too
   harness run --dry-run                         what would run, and how long
   harness run adamw muon rules=tuned --collect  the scores of what is there so far; runs nothing
+  harness run adamw muon device=h100 launcher=slurm            as jobs of a cluster, one for each program
+  harness run adamw launcher=slurm launcher.partition=long device=cpu device.cpus=4 --follow
+  harness run adamw muon launcher=background    the same jobs in a process that outlives the command
+
+A job of a cluster asks for what the device says (device.gres, .cpus, .memory_gb, .constraint). It goes on where it was
+when it is preempted or its time is over. `harness status` tells how jobs stand; the same command submits the rest.
 
 Without rules= it is quick: one seed, at the defaults, which is a first look.
 
-keys: suite, rules, device (files below configs/), workload, variant, seed, out, hp.NAME, max_steps, max_hours,
-checkpoint_s, hang_s, retry, tensorboard, profile, stop, clock, studies, trials, steps, and fields of the groups, as in
-rules.budget_factor=2
+keys: suite, rules, device, launcher (files below configs/), workload, variant, seed, out, hp.NAME, max_steps,
+max_hours, checkpoint_s, hang_s, retry, tensorboard, profile, devices, sharding, stop, clock, studies, trials, steps,
+and fields of the groups, as in rules.budget_factor=2
 """
 
 
@@ -49,16 +58,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("words", nargs="*", metavar="SUBMISSION | key=value", help="see below")
     made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     made.add_argument("--collect", action="store_true", help="score what is there so far, and stop")
+    made.add_argument("--follow", action="store_true", help="of jobs: wait until all have ended, then show the scores")
     add_json(made)
     return made
 
 
 def call(args: argparse.Namespace) -> int:
     from harness.campaign import config
+    from harness.campaign.launch import submitting
     from harness.campaign.run import within
 
     names, overrides = config.split(args.words)
     request = config.compose(overrides)
+    if args.follow and request.launcher.engine == "local":
+        raise ConfigError("--follow is for launcher=slurm and background; launcher=local shows what runs as it is")
     if args.collect:
         from harness.report import collect, outcome
 
@@ -69,14 +82,17 @@ def call(args: argparse.Namespace) -> int:
         else:
             collect.print_collected(request, names)
         return 0
+    submitting.check(request)
     with within(request.max_hours, lambda text: print_error(HarnessError(text), kind="note")), aside(args.json):
-        code, found = _run(request, names, dry_run=args.dry_run, as_json=args.json)
+        code, found = _run(request, names, dry_run=args.dry_run, as_json=args.json, follow=args.follow)
     if args.json:
         print_json(found)
     return code
 
 
-def _run(request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool) -> tuple[int, dict[str, Any]]:
+def _run(
+    request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool, follow: bool
+) -> tuple[int, dict[str, Any]]:
     """Return the exit code, and what `--json` prints."""
     from harness.campaign import plan
     from harness.campaign.run import run_plan
@@ -84,8 +100,9 @@ def _run(request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool) ->
     from harness.report import live, outcome, plan_table, profiles, run_summary
     from harness.report.ladder import Ladder
 
-    preview = dry_run and request.device.platform != "auto"  # of a device that need not be here
-    planned = plan.make_plan(request, names, elsewhere=preview, on_export=print_export)
+    cluster = request.launcher.engine == "slurm"
+    elsewhere = cluster or (dry_run and request.device.platform != "auto")  # on a device that need not be here
+    planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=print_export)
     if told := children.ambient():
         text = f"{', '.join(told)}: not handed to trials; the harness sets jax's options itself"
         print_error(HarnessError(text), kind="note")
@@ -95,13 +112,15 @@ def _run(request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool) ->
     for problem in planned.problems:
         print_error(problem)
     code = 1 if planned.problems else 0
-    obstacles = plan.obstacles(planned)
+    obstacles = plan.obstacles(planned, elsewhere=cluster)
     if dry_run:
         for obstacle in obstacles:
             print_error(obstacle, kind="note")
         return code, plan_table.as_json(planned) | {"obstacles": list(map(str, obstacles))}
     if obstacles:
         raise obstacles[0]
+    if request.launcher.engine != "local":
+        return _submit(planned, names, code, as_json=as_json, follow=follow)
 
     def on_problem(problem: HarnessError) -> None:
         nonlocal code
@@ -124,3 +143,20 @@ def _run(request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool) ->
     traced = profiles.print_profiles(trials, on_problem) if request.profile else []
     found = outcome.as_json(trials, problems=planned.problems, notes=planned.notes) if as_json else {}
     return max(code, 0 if complete else 1), found | {"profiles": traced}
+
+
+def _submit(planned: Plan, names: list[str], code: int, *, as_json: bool, follow: bool) -> tuple[int, dict[str, Any]]:
+    """Hand what is left to run to a launcher that outlives the command; return as `_run` does."""
+    from harness.campaign import plan
+    from harness.campaign.launch import submitting
+    from harness.report import job_table, outcome, plan_table, run_summary
+
+    out = Path(planned.run.out).absolute()
+    job_table.print_submitted(submitting.submit(planned), planned.run.out)
+    if not follow:
+        return code, plan_table.as_json(planned) | job_table.as_json(submitting.standings(out))
+    job_table.follow(out)
+    planned = plan.make_plan(planned.run, names, elsewhere=planned.run.launcher.engine == "slurm")
+    complete = run_summary.print_summary(planned, tables=not as_json)
+    found = outcome.as_json(run_summary.trials_of(planned), problems=planned.problems, notes=planned.notes)
+    return max(code, 0 if complete else 1), found

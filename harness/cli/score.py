@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.cli.parser import add_json, command_parser, print_error
+from harness.cli.parser import add_json, command_parser, print_error, print_json
 from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harness.record.run_folder import Trial
 
 HELP = """\
 examples:
@@ -17,6 +21,8 @@ examples:
   harness score results/cpu                   published records, as the leaderboard has them
   harness score mine.tar.xz runs             your own runs among published ones of the same machine and version
   harness score --variants                    held-out variants: how the gap to adamw moves; no scores
+  harness score --at 10,20,40                 the best metric within so many seconds, targets or not: compute classes
+  harness score --at 25%,50%,100%             the same, in shares of each workload's budget
   harness score --json                        for programs; --csv scores.csv for spreadsheets
   harness score --format algoperf logs.tar.gz --targets workload_targets_v05.json
 
@@ -37,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rules", metavar="NAME", help="only the runs by this ruleset")
     made.add_argument("--variants", action="store_true", help="show the runs of held-out variants instead of scores")
+    made.add_argument(
+        "--at", metavar="SECONDS,...", help="show the best metric by then, or by shares of the budget as 50%%"
+    )
     add_json(made)
     made.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to FILE as well")
     made.add_argument(
@@ -60,9 +69,13 @@ def parser() -> argparse.ArgumentParser:
 def call(args: argparse.Namespace) -> int:
     from harness.report import score_sources, variants
 
+    if args.at is not None and (given := [name for name in _NOT_AT if getattr(args, name)]):
+        raise ConfigError(f"harness score: --{given[0].replace('_', '-')} goes with scores, and --at shows none")
     if args.format == "algoperf":
         if args.variants:
             raise ConfigError("harness score: --variants is for run folders, not for AlgoPerf's logs")
+        if args.at is not None:
+            raise ConfigError("harness score: --at is for run folders, not for AlgoPerf's logs")
         return _score_logs(args)
     for flag in ("targets", "self_tuning", "algoperf_compat"):
         if getattr(args, flag):
@@ -72,7 +85,9 @@ def call(args: argparse.Namespace) -> int:
     sources = score_sources.read([Path(name) for name in args.runs or ["runs"]], args.rules)
     for problem in sources.problems:
         print_error(problem)
-    if args.variants:
+    if args.at is not None:
+        _print_classes([*sources.trials, *(t for held in sources.published.values() for t in held)], args)
+    elif args.variants:
         variants.print_variants(sources.trials, json=args.json)
     else:
         score_sources.print_all(sources, **_options(args))
@@ -80,6 +95,17 @@ def call(args: argparse.Namespace) -> int:
 
 
 _OF_SCORES = ("csv", "clock", "baseline", "pairs", "allow_missing")
+_NOT_AT = ("variants", "csv", "baseline", "pairs", "allow_missing")
+
+
+def _print_classes(trials: Sequence[Trial], args: argparse.Namespace) -> None:
+    from harness.report import compute_classes
+
+    found = compute_classes.of_trials(trials, args.at, args.clock)
+    if args.json:
+        print_json(compute_classes.as_json(*found))
+    else:
+        compute_classes.print_classes(*found)
 
 
 def _score_logs(args: argparse.Namespace) -> int:

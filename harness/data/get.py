@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.data import fetch, store
+from harness.data import fetch, get_shards, store
 from harness.data.specs import DataSet
 from harness.errors import DataError
 
 _SPARE = 64 * 2**20  # bytes that are left free
 
 
-def get(name: str, mirror: str | None, show: fetch.Show, say: Callable[[str], None]) -> None:
-    """Download and prepare a data set, unless it is there and whole. `mirror` is a folder or an address.
+def get(
+    name: str, mirror: str | None, show: fetch.Show, say: Callable[[str], None], *, shards: int | None = None
+) -> None:
+    """Download and prepare a data set, unless it is there and whole. `mirror` is a folder or an address, `shards`
+    how many training shards to get of a set of them; None: as many as its workloads take.
 
     Raises `DataError` where that fails; then nothing stands in its place that was not there before. What was downloaded
     stays for the next call, or is kept aside where it is not the data set; it is removed once the set is in its place.
@@ -27,7 +30,10 @@ def get(name: str, mirror: str | None, show: fetch.Show, say: Callable[[str], No
         return
     try:
         with store.hold(name, lambda: say(f"{name}: another process is at it; waiting")):
-            if _is_whole(name):
+            if dataset.shards:
+                place, count = store.root() / name, shards or dataset.shards
+                get_shards.get(dataset, place, downloads(name), count, mirror, show, say)
+            elif _is_whole(name):
                 say(f"{name}: ready in {store.root() / name}, nothing to get")
             else:
                 _get(dataset, mirror, show, say)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from harness.data import books, cifar10, digits, grammar, shakespeare
+from harness.errors import DataError
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,6 +55,9 @@ class DataSet:
       prepare: makes the arrays out of the paths of `files`, in their order; raises `DataError` for damaged ones.
       files: what to download; none for a set that the harness brings itself.
       facts: what goes with the arrays, kept beside them: "bytes" of the text of each split, say.
+      shards: training shards that the workloads take, of a set that is kept as published (`harness.data.sharded`): the
+        first of its files is the validation shard. It has no arrays, and no hash is pinned. 0 for all other sets.
+      vocabulary: of a set of shards: its tokens are less.
     """
 
     name: str
@@ -66,6 +70,8 @@ class DataSet:
     prepare: Callable[..., Arrays]
     files: tuple[File, ...] = ()
     facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    shards: int = 0
+    vocabulary: int = 0
 
     @property
     def embedded(self) -> bool:
@@ -74,6 +80,17 @@ class DataSet:
 
 
 _BOOKS = "944882722e9a96fa6cf2739dc2ea757e101f412f"  # the commit
+
+_FINEWEB = "https://huggingface.co/datasets/kjj0/fineweb10B-gpt2/resolve/main"
+
+
+def _no_arrays(*_: object) -> Arrays:
+    raise DataError("a set of shards has no arrays; map them with harness.data.shards")
+
+
+def _shard(name: str) -> File:
+    return File(name, f"{_FINEWEB}/{name}", None, 200_001_024, (f"fineweb/{name}",))
+
 
 _ALL = (
     DataSet(
@@ -165,6 +182,21 @@ _ALL = (
         ),
         facts=MappingProxyType({"bytes": {"train": 121_421_944, "validation": 4_000_056, "test": 4_077_518}}),
     ),
+    DataSet(
+        name="fineweb",
+        what="10 billion tokens (GPT-2's) of web pages, in shards of 100 million",
+        source="https://huggingface.co/datasets/HuggingFaceFW/fineweb",
+        licence="ODC-By 1.0",
+        citation="Penedo et al. (2024), The FineWeb datasets, arXiv:2406.17557",
+        sha256="",
+        prepared_bytes=51 * 200_001_024,
+        prepare=_no_arrays,
+        files=tuple(
+            _shard(name) for name in ("fineweb_val_000000.bin", *(f"fineweb_train_{n:06d}.bin" for n in range(1, 104)))
+        ),
+        shards=50,
+        vocabulary=50_257,
+    ),
 )
 DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 
@@ -173,4 +205,5 @@ def get_command(*names: str) -> str:
     """Return what to type to get data sets; it names a mirror where some file has no public address."""
     files = [file for name in names if name in DATASETS for file in DATASETS[name].files]
     mirror = " --mirror DIR" if any(file.url is None for file in files) else ""
-    return f"harness data get {' '.join(names)}{mirror}"
+    shards = max((DATASETS[name].shards for name in names if name in DATASETS), default=0)
+    return f"harness data get {' '.join(names)}{f' --shards {shards}' if shards else ''}{mirror}"

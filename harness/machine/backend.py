@@ -52,6 +52,8 @@ def device_memory() -> tuple[int, int]:
 def _device() -> dict[str, Any]:
     device = jax.local_devices()[0]
     told = {"platform": device.platform, "device": device.device_kind, "devices": jax.local_device_count()}
+    if jax.process_count() > 1:
+        told["processes"] = jax.process_count()
     if device.platform == "gpu":
         told["driver"] = hardware.run("nvidia-smi", "--query-gpu=driver_version,name", "--format=csv,noheader")
     return told

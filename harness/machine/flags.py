@@ -18,12 +18,17 @@ from harness.machine.cache import cache_folder
 
 Device = Literal["cpu", "gpu"]
 Autotune = Literal["read", "update"]
+Sharding = Literal["replicated", "fsdp"]
+"""How a trial's state lies on several devices: whole on each, or in parts."""
 
 _OURS = ("--xla_gpu_per_fusion_autotune_cache_dir", "--xla_gpu_experimental_autotune_cache_mode")
 
 EIGEN_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 """Of a CPU under jax 0.10: XLA leaves convolutions to Eigen, and products and sums to YNNPACK as before. YNNPACK takes
 every gradient of a kernel, and is slower at it there, not in jax 0.11 (workloads/families/README.md)."""
+
+FAKE_DEVICES = "--xla_force_host_platform_device_count"
+"""A CPU is one device, or as many as this says."""
 
 PLATFORMS: dict[Device, str] = {"cpu": "cpu", "gpu": "cuda"}  # as JAX_PLATFORMS calls them
 
@@ -38,16 +43,24 @@ def without_caches(flags: str) -> str:
     return " ".join(flag for flag in flags.split() if not flag.startswith(_OURS))
 
 
+def without_devices(flags: str) -> str:
+    """Return XLA's flags without the number of devices that a CPU is made into."""
+    return " ".join(flag for flag in flags.split() if not flag.startswith(FAKE_DEVICES))
+
+
 def environment(
-    device: Device, *, deterministic: bool, autotune: Autotune = "read", given: Mapping[str, str] = os.environ
-) -> dict[str, str]:
+    device: Device, *, deterministic: bool, devices: int = 1, autotune: Autotune = "read",
+    given: Mapping[str, str] = os.environ,
+) -> dict[str, str]:  # fmt: skip
     """Return the variables to set for a process that computes on `device`. The user's own XLA_FLAGS stay, but for those
     that are set here, as they are in what a parent process handed down.
 
-    `deterministic`: on a GPU, take only operations that give the same bits each time, at some cost in speed; a CPU's
-    always do.
+    `devices`: a CPU is made into so many where these are several. `deterministic`: on a GPU, take only operations that
+    give the same bits each time, at some cost in speed; a CPU's always do.
     """
     flags = [flag for flag in without_caches(given.get("XLA_FLAGS", "")).split() if flag != EIGEN_CONVOLUTIONS]
+    if device == "cpu" and devices > 1:
+        flags = [*without_devices(" ".join(flags)).split(), f"{FAKE_DEVICES}={devices}"]
     if device == "cpu" and metadata.version("jaxlib").startswith("0.10."):
         flags.append(EIGEN_CONVOLUTIONS)
     if device == "gpu":
@@ -66,10 +79,10 @@ def environment(
     return variables
 
 
-def apply(device: Device, *, deterministic: bool, autotune: Autotune = "read") -> dict[str, str]:
+def apply(device: Device, *, deterministic: bool, devices: int = 1, autotune: Autotune = "read") -> dict[str, str]:
     """Set them in this process, and take out what the shell tells jax; return that."""
     told = children.ambient()
     for name in told:
         del os.environ[name]
-    os.environ.update(environment(device, deterministic=deterministic, autotune=autotune))
+    os.environ.update(environment(device, deterministic=deterministic, devices=devices, autotune=autotune))
     return told

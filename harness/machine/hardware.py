@@ -61,6 +61,8 @@ def settings() -> dict[str, str | None]:
     """Return what a process computes under beside its sources, which another one must share to get the same bits."""
     held = packages()
     steering = {name: value for name, value in flags().items() if not name.startswith(("CUDA_", "XLA_PYTHON_"))}
+    if "XLA_FLAGS" in steering:  # a trial goes on over another number of devices
+        steering["XLA_FLAGS"] = xla_flags.without_devices(steering["XLA_FLAGS"])
     return {name: held[name] for name in ("jax", "jaxlib")} | steering
 
 

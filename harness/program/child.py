@@ -91,7 +91,8 @@ class Child:
         while True:
             wait = deadline - time.monotonic()
             if wait <= 0 or not select.select([self._process.stdout], [], [], wait)[0]:
-                raise NoAnswerError(f"no program within {MAX_EXPORT_S:.0f} s; tracing goes on without end")
+                told = f"no program within {MAX_EXPORT_S:.0f} s; tracing goes on without end"
+                raise NoAnswerError(f"{told}, or others keep the machine busy: try again when they are done")
             chunk = os.read(self._process.stdout.fileno(), MAX_ANSWER_BYTES)
             if not chunk:
                 raise NoAnswerError(self._ended())

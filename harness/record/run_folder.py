@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunFolderError
+from harness.errors import HeldError, RunFolderError
 from harness.record import older, plain_data, search_record
 from harness.record.files import sha256, write_atomic, write_text_atomic
 from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
@@ -158,7 +158,7 @@ def read_spec(path: Path) -> tuple[TrialSpec, Options]:
 
 @contextmanager
 def hold(path: Path) -> Iterator[RunFolder]:
-    """Open a run folder for writing; RunFolderError names the holder where another process has it.
+    """Open a run folder for writing; HeldError names the holder where another process has it.
 
     The lock goes with the process, however it ends.
     """
@@ -172,7 +172,7 @@ def hold(path: Path) -> Iterator[RunFolder]:
                     time.sleep(0.01)
                     continue
                 lock.seek(0)
-                raise RunFolderError(
+                raise HeldError(
                     f"{path} is held by {lock.read().strip() or 'another process'}; wait for it or stop it"
                 ) from None
         lock.truncate(0)

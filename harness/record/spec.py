@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.machine.flags import Device
+from harness.machine.flags import Device, Sharding
 from harness.record import plain_data
 
 Clock = Literal["wall", "cpu", "calibrated", "energy", "steps"]
@@ -87,12 +87,51 @@ class Suite:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where to run, as in configs/device/*.yaml; "auto" is a GPU where jax's CUDA plugin is installed and one is
-    visible.
+    """Where to run, as in configs/device/*.yaml.
+
+    Attributes:
+      platform: "auto" is a GPU where jax's CUDA plugin is installed and one is visible.
+      devices: over how many of them each trial is spread.
+      sharding: of the state of a trial over several: whole on each, or in parts (`harness.trial.mesh`).
+      deterministic: the same bits each time; a CPU always is.
+      cpus, memory_gb, gres, constraint: what a job on a cluster asks for: cores, memory in GiB, cards as Slurm calls
+        them ("gpu:h100:1"; of several each takes a trial at a time), features of the node. None: whatever is usual
+        there. No other launcher reads them.
     """
 
     platform: Literal["auto", "cpu", "gpu"]
     deterministic: bool = True
+    devices: int = 1
+    sharding: Sharding = "replicated"
+    cpus: int | None = None
+    memory_gb: float | None = None
+    gres: str | None = None
+    constraint: str | None = None
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Who starts the processes of trials, as in configs/launcher/*.yaml.
+
+    Attributes:
+      name: the file's.
+      engine: "local" runs them under the command that is typed; "background" in a process that outlives it; "slurm" as
+        jobs of a cluster. What follows is for Slurm alone.
+      partition, account, qos: None: Slurm's defaults.
+      hours: time limit of a job. It saves `save_s` seconds before that, and is put in the queue again.
+      max_jobs: how many jobs of a command run at a time; None: as many as the cluster lets.
+      sbatch: further words for sbatch, as in launcher.sbatch="--exclude=n7 --exclusive".
+    """
+
+    name: str
+    engine: Literal["local", "background", "slurm"]
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    hours: float = 1.0
+    save_s: int = 120
+    max_jobs: int | None = None
+    sbatch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +144,7 @@ class RunSpec:
       variant: held-out variants of each workload (`harness.program.workload.VARIANTS`), one name, several separated by
         commas or `all`, or null. Variants have no target: they run the whole horizon and are not scored. The workload
         itself runs beside them, and AdamW, so that they can be compared.
-      rules, device: the chosen groups.
+      rules, device, launcher: the chosen groups.
       seed: the root of the random streams of every study that is scored, common to all submissions. 0 is public; a
         published board draws one, its nonce. Points and searches do not depend on it.
       out: folder for run folders.
@@ -136,6 +175,7 @@ class RunSpec:
     tensorboard: bool = True
     profile: bool = False
     max_hours: float | None = None
+    launcher: LauncherConfig = LauncherConfig("local", "local")
 
     @property
     def hash(self) -> str:
@@ -169,6 +209,7 @@ class TrialSpec:
       steps: the declared length where the mean counts; None elsewhere.
       studies, trials: how many of each there are to be (trials per study), so that a missing one is missed. They are no
         part of the identity; None in records that are older than these fields.
+      devices, sharding: see `DeviceConfig`. Of one device they are no part of the identity.
       by_hand: whether hp.NAME moved the point off the defaults, or off what a search is to vary: an experiment, which
         stands behind the runs that are none. It is no part of the identity.
     """
@@ -208,6 +249,8 @@ class TrialSpec:
     by_hand: bool = False
     workload_program: str | None = None
     program: str | None = None
+    devices: int = 1
+    sharding: Sharding = "replicated"
 
     @property
     def id(self) -> str:
@@ -261,6 +304,8 @@ _LATER = {
     "steps": None,
     "workload_program": None,
     "program": None,
+    "devices": 1,
+    "sharding": "replicated",
 }  # newer than the first records, whose ids stand
 
 

@@ -50,7 +50,8 @@ def compare(trials: Sequence[Trial], a: str, b: str) -> Comparison:
     a, b = (name if name in known else ramps.called(name) for name in (a, b))
     for name in (a, b):
         if name not in known:
-            raise ConfigError(f"no runs of '{name}'; {suggest(name, known, 'there are runs of')}")
+            told = f"no runs of '{name}'; {suggest(name, known, 'there are runs of')}"
+            raise ConfigError(f"{told}; `harness run {name} ...` with the same words makes some")
     if a == b:
         raise ConfigError(f"harness compare takes two submissions, got '{a}' twice")
     two = [trial for trial in trials if trial.spec.submission in (a, b)]

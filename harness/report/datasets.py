@@ -28,7 +28,9 @@ class Stand:
     error: HarnessError | None = None
 
 
-def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | None) -> list[Stand]:
+def run(
+    action: str, names: Sequence[str], *, everything: bool, mirror: str | None, shards: int | None = None
+) -> list[Stand]:
     """Do one action on the named data sets (default: all) and return how they stand then.
 
     Raises ConfigError for an unknown action or name, or an option of another action.
@@ -43,12 +45,15 @@ def run(action: str, names: Sequence[str], *, everything: bool, mirror: str | No
         if name not in DATASETS:
             raise ConfigError(f"unknown data set '{name}'; {suggest(name, DATASETS, 'data sets')}")
     chosen = [DATASETS[name] for name in dict.fromkeys(names)] or list(DATASETS.values())
+    if everything:  # these are large, and asked for by name
+        chosen = [one for one in chosen if not one.shards]
+    _check_shards(action, chosen, shards)
     if action == "verify" and not names:  # a set that is not here is no fault, unless it was asked for
         absent = [one for one in chosen if store.state(one.name)[0] == "missing"]
         for one in absent:
             print_line(f"{one.name}: not here; `{get_command(one.name)}` gets it")
         chosen = [one for one in chosen if one not in absent]
-    errors = _get(chosen, mirror) if action == "get" else _verify(chosen) if action == "verify" else {}
+    errors = _get(chosen, mirror, shards) if action == "get" else _verify(chosen) if action == "verify" else {}
     return [Stand(one, *store.state(one.name), errors.get(one.name)) for one in chosen]
 
 
@@ -113,12 +118,31 @@ def _download_bytes(dataset: DataSet) -> int:
     return sum(file.bytes for file in dataset.files)
 
 
-def _get(datasets: Sequence[DataSet], mirror: str | None) -> dict[str, HarnessError]:
+def _check_shards(action: str, chosen: Sequence[DataSet], shards: int | None) -> None:
+    """Raise ConfigError where --shards stands beside another action, no set of shards, or a number that is not there;
+    and where a set of shards is to be got without it.
+    """
+    sharded = [one for one in chosen if one.shards]
+    if action != "get" or not sharded:
+        if shards is not None:
+            raise ConfigError("--shards goes with `harness data get` and a set of shards, as in get fineweb --shards 8")
+        return
+    for one in sharded:
+        have = len(one.files) - 1
+        if shards is None or not 1 <= shards <= have:
+            told = "is missing" if shards is None else f"is {shards}"
+            raise ConfigError(
+                f"--shards {told}; {one.name} has {have} training shards of {_mib(one.files[1].bytes)} MiB each, its "
+                f"workloads take {one.shards}: {get_command(one.name)}"
+            )
+
+
+def _get(datasets: Sequence[DataSet], mirror: str | None, shards: int | None) -> dict[str, HarnessError]:
     errors: dict[str, HarnessError] = {}
     for dataset in datasets:
         try:
             with _progress() as (show, say):
-                get(dataset.name, mirror, show, say)
+                get(dataset.name, mirror, show, say, shards=shards)
         except DataError as error:
             _print_error(error)
             errors[dataset.name] = error
@@ -139,7 +163,8 @@ def _verify(datasets: Sequence[DataSet]) -> dict[str, HarnessError]:
             _print_error(error)
             errors[dataset.name] = error
         else:
-            print_line(f"{dataset.name}: whole, content sha256 {dataset.sha256}")
+            how = f"content sha256 {dataset.sha256}" if dataset.sha256 else "each shard as it came"
+            print_line(f"{dataset.name}: whole, {how}")
     return errors
 
 

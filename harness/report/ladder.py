@@ -33,11 +33,11 @@ class Ladder:
         with self._lock:
             self.running.append(trial)
 
-    def end(self, trial: PlannedTrial) -> None:
-        """Enter that it has ended."""
+    def end(self, trial: PlannedTrial, *, finished: bool = True) -> None:
+        """Enter that it has ended, or was interrupted and is to come again."""
         with self._lock:
             self.running.remove(trial)
-            self.done.append(trial)
+            self.done += [trial] if finished else []
 
     @property
     def text(self) -> str:

@@ -13,6 +13,7 @@ from harness.campaign.launch import gpus, local
 from harness.campaign.plan import PlannedTrial
 from harness.campaign.searches import PlannedSearch
 from harness.record import run_folder
+from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.search_record import SearchRun
 from harness.report import progress
@@ -24,8 +25,9 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool, ladder
     """Run a planned trial to its end and return it; see `harness.campaign.launch.local.run_trial`."""
     with contextlib.ExitStack() as stack:
         history = [] if trial.again else run_folder.read_events(trial.path)
+        ended: list[Trial] = []
         ladder.begin(trial)
-        stack.callback(_told, ladder, trial)
+        stack.callback(_told, ladder, trial, ended)
         view = stack.enter_context(
             progress.shown(trial.spec, history, alone=slot.alone, above=functools.partial(getattr, ladder, "text"))
         )
@@ -39,7 +41,7 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool, ladder
             for sink in sinks:
                 sink(event)
 
-        return local.run_trial(
+        found = local.run_trial(
             trial,
             on_event,
             on_start=on_start,
@@ -48,10 +50,12 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool, ladder
             presses=slot.presses,
             worker=slot.worker,
         )
+        ended += [found] if found.status not in UNFINISHED else []
+        return found
 
 
-def _told(ladder: Ladder, trial: PlannedTrial) -> None:
-    ladder.end(trial)
+def _told(ladder: Ladder, trial: PlannedTrial, ended: list[Trial]) -> None:
+    ladder.end(trial, finished=bool(ended))
     if len(ladder.trials) > 1:
         print(ladder.text, flush=True)
 

@@ -89,6 +89,7 @@ def _files_called(name: str) -> list[File]:
 def _print_workload(folder: Folder) -> None:
     info = discovery.workload_info(folder)
     target = info.target
+    source = "median of the tuned baseline" if target.version else "provisional"
     print_line(f"workload {folder.name}", style="bold")
     _print_fields(
         {
@@ -102,7 +103,7 @@ def _print_workload(folder: Folder) -> None:
                 {"set it with": targets.set_target_command(info)}
                 if target.value is None
                 else {
-                    "steps to target": f"{target.steps_to_target} (median of the tuned baseline)",
+                    "steps to target": f"{target.steps_to_target} ({source})",
                     "budget": f"{target.budget_steps} baseline steps",
                     "reference step": f"{1000 * target.reference_step_s:.3f} ms",
                     "spread": "unknown" if target.spread is None else f"{target.spread:.3g} (sd of {info.metric})",

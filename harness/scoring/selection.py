@@ -24,6 +24,8 @@ _SAME_EVERYWHERE = (
     "free_batch_size",
     "device",
     "deterministic",
+    "devices",
+    "sharding",
 )
 _SAME_PER_WORKLOAD = (
     "workload_version", "target", "metric", "mode", "step_hint", "batch_size", "budget_steps",
@@ -124,6 +126,7 @@ def _alike(trial: Trial) -> Hashable:
         *(held.get(name) for name in _SAME_MACHINE[trial.spec.device]),
         *(packages.get(name) for name in _SAME_PACKAGES),
         None if flags is None else tuple(flags.items()),
+        _clock_version(trial),
     )
 
 
@@ -134,9 +137,16 @@ def _surroundings(trial: Trial, variables: Sequence[str]) -> dict[str, object]:
     }
     packages = _fingerprint(trial, "packages") or {}
     found |= {f"the version of {name}": packages.get(name) for name in _SAME_PACKAGES}
+    found["the version of the calibrated clock"] = _clock_version(trial)
     held = _variables(trial)
     found |= {} if held is None else {f"the variable {name}": held.get(name, "") for name in variables}
     return {what: value for what, value in found.items() if value is not None}
+
+
+def _clock_version(trial: Trial) -> int | None:
+    """By which version of the calibrated clock a trial was timed; None where it has no such time."""
+    calibration = trial.result.calibration if trial.result and trial.spec.clock == "calibrated" else None
+    return calibration.clock_version if calibration else None
 
 
 def _variables(trial: Trial) -> dict[str, str] | None:

@@ -42,6 +42,7 @@ class Search:
       ends: of each submission, the dimensions that may be arguments of its program, where they are not its own space.
       wanted: the programs of the one submission that is searched, where its name alone does not tell them.
       asked: the first line of a record that has one.
+      from_start: whether runs are measured at step 0 too, before the first step.
     """
 
     folder: discovery.Folder
@@ -54,6 +55,7 @@ class Search:
     ends: Mapping[str, Mapping[str, Ends]] = field(default_factory=dict)
     wanted: processes.Wanted | None = None
     asked: Asked | None = None
+    from_start: bool = False
     runs: list[SearchRun] = field(default_factory=list)
     step_time: StepTime | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,6 +68,8 @@ class Search:
             runs, step_time = list(found.runs) if (found := search_record.read(self.record)) else [], None
         wanted = None if self.asked is None else self.asked.points
         known = [run for run in runs if run.program is not None and (wanted is None or run.hyperparameters in wanted)]
+        if self.wanted is not None and self.wanted.points:  # what was recorded before a hyperparameter came or went
+            known = [run for run in known if run.hyperparameters.keys() == self.wanted.points[0].keys()]
         programs = dict(zip(map(id, known), self.programs([run.point for run in known]), strict=True))
         self.runs = [run for run in known if (run.workload_program, run.program) == programs[id(run)]]
         now = self.folder.source_hash
@@ -119,7 +123,7 @@ class Search:
         """Return the runs of (point, study) pairs as far as step `until`, or the target, running what is missing."""
         programs = self.programs([point for point, _ in points])
         wanted = [
-            Request(name, program, hyperparameters, SEED, study, tuning, until, target)
+            Request(name, program, hyperparameters, SEED, study, tuning, until, target, self.from_start)
             for ((name, hyperparameters), study), (_, program) in zip(points, programs, strict=True)
         ]
         own = {program: workload for workload, program in programs}

@@ -110,3 +110,25 @@ def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") ->
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()  # type: ignore[union-attr]
+
+
+class Later(Sweeps):
+    """Sweep processes that are started, as `started` does, with the first run that is asked for; `stack` ends them. A
+    search whose runs are all recorded starts none.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, workload: discovery.Folder, jobs: int, device: Device = "cpu"):
+        super().__init__(())
+        self._begin = lambda: stack.enter_context(started(workload, jobs, device=device))
+        self._begun: Sweeps | None = None
+
+    def run(
+        self, requests: Iterable[Request], on_answer: Callable[[Request, Answer], None] = lambda r, a: None
+    ) -> list[Answer]:
+        """As `Sweeps.run`."""
+        wanted = list(requests)
+        if not wanted:
+            return []
+        if self._begun is None:
+            self._begun = self._begin()
+        return self._begun.run(wanted, on_answer)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from harness.errors import HarnessError
+from harness.trial.hosts import on_host
 from harness.trial.stopping import out_of_memory
 
 Arrays = Mapping[str, jax.Array]
@@ -115,7 +115,7 @@ def digest(arrays: Arrays, host: Any) -> str:
     """Return the SHA-256 over name, dtype, shape and bytes of each array, and over the JSON value beside them."""
     hashed = hashlib.sha256(json.dumps(host, sort_keys=True).encode())
     for name in sorted(arrays):
-        array = np.asarray(arrays[name])
+        array = on_host(arrays[name])
         hashed.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hashed.update(array.tobytes())
     return hashed.hexdigest()

@@ -6,12 +6,16 @@ A `HostState` is saved with each checkpoint; all here is a pure function of it, 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.record.result import Measurement
+
+STALL = 3.0  # times the median of the latest runs
+LATEST = 5  # runs
 
 
 @dataclass
@@ -38,10 +42,14 @@ class Baseline:
     is, and noise in single runs cancels. (The mean of seconds over the yardstick's, run by run, would not do: the mean
     of 1 / y is more than 1 over the mean of y, by the variance of y.)
 
+    A run stands for more than ten times its own seconds. So one that a stall of the machine fell into counts as at most
+    `STALL` times the median of the latest runs: else one suspended second would make a program look free.
+
     Attributes:
       runs: so far, but for the first, which comes before training and finds a cold process.
       wall_s, cpu_s: mean seconds of a step in each run, summed over runs; of the first while there is no other.
       last_s: seconds of a step in the last run.
+      latest: those of the latest `LATEST` runs, stalls and all.
       pending: what the program did since the last run, by kind.
       settled: what it did before.
       stretches: between runs, in which the program trained.
@@ -53,6 +61,7 @@ class Baseline:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     last_s: float | None = None
+    latest: list[float] = field(default_factory=list)
     pending: dict[str, Work] = field(default_factory=dict)
     settled: dict[str, Work] = field(default_factory=dict)
     stretches: int = 0
@@ -77,6 +86,8 @@ class Baseline:
         """Enter what a step took in a run."""
         if not self.runs:
             self.wall_s = self.cpu_s = 0.0
+        self.latest = [*self.latest, wall_s][-LATEST:]
+        wall_s = min(wall_s, STALL * statistics.median(self.latest))
         self.runs += 1
         self.wall_s += wall_s
         self.cpu_s += cpu_s

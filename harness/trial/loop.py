@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ from harness.trial import evaluated
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import EVAL_VARIABLES, count
+from harness.trial.hosts import agreed, first, on_host, wait_for_all
 from harness.trial.programs import Variables, all_of
 from harness.trial.resume import Training, begin, save
 from harness.trial.setup import Kept, Setup, set_up
@@ -93,11 +95,18 @@ def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int, *,
         if host.examples >= next_measured(spec, host, setup.info.grid):
             measure(setup, training)
         ending = stop_reason(spec, host, spent(setup, training), interrupted=interrupted())
-        saving_due = ending is None and time.monotonic() - last_save >= options.checkpoint_s
+        ending, late = decided(ending, time.monotonic() - last_save >= options.checkpoint_s)
+        saving_due = ending is None and late
         if saving_due or (ending is not None and ending.status is Status.INTERRUPTED):
             save(setup, training)
             last_save = time.monotonic()
     return finish(setup, training, ending, attempt)
+
+
+def decided(ending: Ending | None, late: bool) -> tuple[Ending | None, bool]:
+    """Return what the first process says of how the trial ends, and whether its last checkpoint is too old."""
+    told, late = agreed((None if ending is None else (ending.status, ending.reason), late))
+    return None if told is None else Ending(Status(told[0]), told[1]), late
 
 
 def control(setup: Setup, training: Training) -> Ending | None:
@@ -122,31 +131,42 @@ def ask_control(setup: Setup, training: Training) -> Control | None:
     """Return the submission's answer: asked before the first step and after every 4% of the step hint, on the clock."""
     host, spec = training.host, setup.spec
     due = host.control_calls * spec.horizon * spec.batch_size // 25
-    if setup.controller is None or host.examples < due:
+    if not setup.controlled or host.examples < due:
         return None
     means = {name: total / host.metric_steps for name, total in host.metric_sums.items()}
     host.control_calls += 1
     host.metric_sums, host.metric_steps = {}, 0
+    answer = None
     try:
         with setup.ledger.span("control"):
-            return setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
+            if setup.controller is not None:
+                answer = setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
+            told = agreed(None if answer is None else asdict(answer))
+            return None if told is None else Control(**told)
     except MachineError as error:
         setup.folder.append("controller", durable=True, ended=str(error))  # no step, so that no attempt supersedes it
         raise
 
 
 def train(setup: Setup, training: Training) -> Ending | None:
-    """Train for a chunk, up to the next measurement, control call or look at the clock; end a trial that diverged."""
+    """Train for a chunk, up to the next measurement, control call, look at the clock or window of streamed data; end a
+    trial that diverged.
+    """
     spec, ledger, host, timing = setup.spec, setup.ledger, training.host, training.timing
     state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
+    calls = chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)
+    calls = setup.feed.calls(calls, host.examples, host.batch_size * setup.programs.dispatch_steps)
+    arrays = setup.feed.at(setup.inputs.keys, host.examples)
     order = jax.block_until_ready(step.order(state, setup.inputs))
     before = ledger.totals()["train"]
-    with ledger.span("train"), jax.transfer_guard("disallow"):
-        for _ in range(chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)):
-            state, metrics = step(state, setup.inputs, setup.train, order)
-            stacked.append(metrics)
-        setup.watch.look()  # while the device works off what is queued: at most a chunk
-        jax.block_until_ready((state, stacked))
+    with ledger.span("train"):
+        with jax.transfer_guard("disallow"):
+            for _ in range(calls):
+                state, metrics = step(state, setup.inputs, arrays, order)
+                stacked.append(metrics)
+            setup.watch.look()  # while the device works off what is queued: at most a chunk
+            jax.block_until_ready((state, stacked))
+        wait_for_all()  # so that the clock is that of the slowest process
     training.state, training.variables = state, None
     finite = setup.programs.finite(state.params)  # read below: the device works it out while the host writes
     series = {name: np.concatenate([np.asarray(m[name]) for m in stacked]) for name in stacked[0]}
@@ -167,7 +187,7 @@ def train(setup: Setup, training: Training) -> Ending | None:
 def compare(setup: Setup, training: Training) -> None:
     """Run the yardstick where it is due."""
     yardstick, train_s = setup.prepared.yardstick, setup.ledger.totals()["train"].wall_s
-    if train_s >= yardstick.due_s:
+    if agreed(bool(train_s >= yardstick.due_s)):
         with setup.ledger.span("yardstick"):
             training.host.baseline.enter(*yardstick.run(train_s))
 
@@ -193,9 +213,10 @@ def variables_of(setup: Setup, training: Training) -> Variables:
     if setup.programs.eval_variables is None:
         return state.params, state.model_state
     training.host.eval_variables_calls += 1
+    arrays = setup.feed.recalibration(setup.inputs.keys, training.host.step)
     before = setup.ledger.totals()["eval_variables"].wall_s
     with setup.ledger.span("eval_variables"):
-        variables = jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, setup.train))
+        variables = jax.block_until_ready(setup.programs.eval_variables(state, setup.inputs, arrays))
     seconds = setup.ledger.totals()["eval_variables"].wall_s - before
     training.host.baseline.spend(EVAL_VARIABLES, seconds, 1)
     return variables
@@ -252,8 +273,13 @@ def finish(setup: Setup, training: Training, ending: Ending, attempt: int) -> Re
 
 def keep(setup: Setup, step: int, variables: Variables) -> str:
     """Save what was evaluated, so that others can evaluate it again; return its hash."""
+    contract = setup.programs.contract
     with setup.ledger.span("checkpoint"):
-        kept = evaluated.save(setup.folder.path, setup.programs.contract, *jax.device_get(variables))
+        params, model_state = ([on_host(leaf) for leaf in part] for part in variables)
+        if first():
+            kept = evaluated.save(setup.folder.path, contract, params, model_state)
+        else:
+            kept = evaluated.digest(contract, [*params, *model_state])
     setup.folder.append("evaluated", step=step, sha256=kept)
     return kept
 
@@ -263,12 +289,13 @@ def full_splits(setup: Setup, variables: Variables) -> dict[str, dict[str, float
     prepared = setup.prepared
     full: dict[str, dict[str, float | None]] = {}
     splits = {name: dict(getattr(prepared.splits, name)) for name in ("validation", "test")}
+    shapes = prepared.layout.shapes(splits) if prepared.layout else splits
     if not prepared.full:
         with setup.ledger.span("compile"):
-            lowered = {name: prepared.programs.full[name].lower(*variables, splits[name]) for name in splits}
+            lowered = {name: prepared.programs.full[name].lower(*variables, shapes[name]) for name in splits}
             prepared.full, _ = all_of({name: lowered[name].compile for name in splits}, 2)
     for name, arrays in splits.items():
         with setup.ledger.span("eval"):
-            values = jax.device_get(prepared.full[name](*variables, jax.device_put(arrays)))
+            values = jax.device_get(prepared.full[name](*variables, prepared.put(arrays)))
         full[name] = {metric: float(value) for metric, value in values.items()}
     return full

@@ -37,7 +37,8 @@ def prime(spec: TrialSpec, folder: Path) -> bool:
 
 def key(spec: TrialSpec) -> str:
     """Return a short hash of what the compiled programs depend on."""
-    programs = (spec.workload_program, spec.program, spec.deterministic)
+    programs: list[Any] = [spec.workload_program, spec.program, spec.deterministic]
+    programs += [spec.devices, spec.sharding] if spec.devices > 1 else []
     card = hardware.gpu_names() if spec.device == "gpu" else spec.device
     return short_hash([hardware.machine(), card, hardware.packages(), *programs])
 
@@ -47,6 +48,8 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
     import jax
     import jax.numpy as jnp
 
+    from harness.trial import feeding
+    from harness.trial.mesh import layout_of
     from harness.trial.programs import compile_programs, compile_yardstick, shapes_of
     from harness.trial.setup import check_sources, program_of
 
@@ -58,13 +61,17 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
         split: {name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype)) for name, (shape, dtype) in arrays.items()}
         for split, arrays in data.shapes.items()
     }
-    train = splits["train"]
-    state = shapes_of(submission.manifest.contract)
+    layout = layout_of(spec.devices, spec.sharding)
+    data, train = feeding.handed(data, submission.manifest.contract, data.info.dispatch_steps.get(spec.device, 1))
+    splits, train = layout.shapes((splits, train)) if layout else (splits, train)
+    state = shapes_of(submission.manifest.contract, layout=layout)
     for way in WAYS:  # the trial tries out on the card which it takes
-        if own.manifest.has(way) and submission.manifest.has(way):
+        if own.manifest.has(way) and submission.manifest.has(way) and (layout is None or way == "xla"):
             slice_ = splits["validation_slice"]
-            programs = compile_programs(data, own, submission, train, slice_, platform=spec.device, way=way)
-            compile_yardstick(own, data, train, platform=spec.device, way=way)
+            programs = compile_programs(
+                data, own, submission, train, slice_, platform=spec.device, way=way, layout=layout
+            )
+            compile_yardstick(own, data, train, platform=spec.device, way=way, layout=layout)
             for name, evaluate in programs.full.items():
                 evaluate.lower(state.params, state.model_state, splits[name]).compile()
 
@@ -72,7 +79,7 @@ def compile_all(spec: TrialSpec, options: Options) -> None:
 def main(argv: list[str]) -> int:
     """Compile the programs of the trial in the run folder argv[0]."""
     spec, options = run_folder.read_spec(Path(argv[0]))
-    flags.apply(spec.device, deterministic=spec.deterministic, autotune="update")
+    flags.apply(spec.device, deterministic=spec.deterministic, devices=spec.devices, autotune="update")
     from harness.machine import backend  # and with it jax, now that its flags are set
 
     backend.configure_jax(spec.device, compile_cache=not spec.score_compile)

@@ -89,6 +89,7 @@ def trace(spec: TrialSpec, options: Options, folder: Path) -> Profile:
 
     from harness.program import discovery
     from harness.program.draws import Keys
+    from harness.trial import feeding
     from harness.trial.programs import Inputs, call_of, compile_step, init_function, shapes_of
     from harness.trial.setup import check_sources, program_of, stream_of
     from harness.trial.ways import choose_way
@@ -97,8 +98,9 @@ def trace(spec: TrialSpec, options: Options, folder: Path) -> Profile:
     home = discovery.Folder("workloads", spec.workload, Path(options.workload_path))
     check_sources(spec, home)
     data = discovery.load_data(home, spec.variant)
-    train = jax.device_put(dict(data.load().train))
     contract, dispatch = submission.manifest.contract, data.info.dispatch_steps.get(spec.device, 1)
+    data, feed = feeding.feed(data, data.load(), contract, dispatch)
+    train = feed.train
     keys = Keys(*(stream_of(spec, name) for name in ("init", "data", "algorithm", "evaluation")))
     inputs = Inputs(keys, tuple(jnp.float32(spec.hyperparameters[name]) for name in contract.arguments))
     way, _ = choose_way(own, submission, data, train, keys, platform=spec.device)

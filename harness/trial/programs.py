@@ -23,6 +23,7 @@ from harness.program.draws import Arrays, Draw, Keys, draw_step, recalibration_b
 from harness.program.manifest import Contract, Way
 from harness.program.store import Program
 from harness.program.workload import Data
+from harness.trial.mesh import Layout
 
 QUICK_COMPILE: dict[str, Any] = {"xla_backend_optimization_level": 1}
 """For what runs once on a CPU: half the time to compile, and the same bits. Drawing each parameter's numbers makes the
@@ -115,36 +116,48 @@ class Programs:
 
 def compile_programs(
     data: Data, own: Program, submission: Program, train: Arrays, validation_slice: Arrays, *, platform: Device,
-    way: Way = "xla", dispatch_steps: int | None = None, sharding: Any = None, threads: int = 2,
+    way: Way = "xla", dispatch_steps: int | None = None, sharding: Any = None, layout: Layout | None = None,
+    threads: int = 2,
 ) -> Programs:  # fmt: skip
-    """Compile all programs of a submission on a workload; of the arrays only the shapes count.
+    """Compile all programs of a submission on a workload; of the arrays only the shapes count, and where they lie.
 
     `own` is the workload's program, `way` that of attention; `dispatch_steps` stands in for the workload's own number,
-    `sharding` for the device of this process. So many `threads` compile at a time.
+    `sharding` for the device of this process, `layout` for both where there are several devices. So many `threads`
+    compile at a time.
     """
     contract, info = submission.manifest.contract, data.info
     dispatch = dispatch_steps or info.dispatch_steps.get(platform, 1)
+    whole = layout.whole if layout else None
+    sharding = whole or sharding
     key = jax.ShapeDtypeStruct((), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=sharding)
     inputs = Inputs(
         Keys(*[key] * len(Keys._fields)),  # type: ignore[arg-type]
         tuple(jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding) for _ in contract.arguments),  # type: ignore[misc]
     )
-    state = shapes_of(contract, sharding)
+    state = shapes_of(contract, sharding, layout)
+    placed = layout.state(contract) if layout else None
     variables = state.params, state.model_state
     quick = QUICK_COMPILE if platform == "cpu" else None
 
     def step_of(size: int) -> Callable[[], Step]:
         function = call_of(submission, f"step_{size}", way)
-        return lambda: compile_step(function, data, contract, size, dispatch, state, inputs, train)
+        return lambda: compile_step(function, data, contract, size, dispatch, state, inputs, train, layout)
 
     jobs: dict[str, Callable[[], Any]] = {f"step_{size}": step_of(size) for size in contract.batch_sizes}
-    jobs["init"] = lambda: jax.jit(init_function(own, submission, way)).lower(inputs).compile(quick)
+    begin = jax.jit(init_function(own, submission, way), out_shardings=placed)
+    jobs["init"] = lambda: begin.lower(inputs).compile(quick)
     if "eval_variables" in submission.functions:
-        prepared = jax.jit(eval_variables_function(submission, data, way))
+        function = eval_variables_function(submission, data, way, layout)
+        prepared = jax.jit(function, out_shardings=(placed.params, placed.model_state) if placed else None)
         jobs["eval_variables"] = lambda: prepared.lower(state, inputs, train).compile()
-    evaluated = jax.jit(call_of(own, "evaluate_validation_slice", way))
+
+    def evaluation(split: str) -> Any:
+        function = call_of(own, f"evaluate_{split}", way)
+        return jax.jit(layout.evaluate(function) if layout else function, out_shardings=whole)
+
+    evaluated = evaluation("validation_slice")
     jobs["evaluate"] = lambda: evaluated.lower(*variables, validation_slice).compile()
-    jobs["finite"] = lambda: jax.jit(all_finite).lower(state.params).compile()
+    jobs["finite"] = lambda: jax.jit(all_finite, out_shardings=whole).lower(state.params).compile()
     made, seconds = all_of(jobs, threads)
     steps = {size: made[f"step_{size}"] for size in contract.batch_sizes}
     return Programs(
@@ -154,7 +167,7 @@ def compile_programs(
         dispatch_steps=dispatch,
         eval_variables=made.get("eval_variables"),
         evaluate=made["evaluate"],
-        full={split: jax.jit(call_of(own, f"evaluate_{split}", way)) for split in ("validation", "test")},
+        full={split: evaluation(split) for split in ("validation", "test")},
         finite=made["finite"],
         compile_s=seconds,
         memory_bytes=max(filter(None, map(step_bytes, steps.values())), default=None),
@@ -187,27 +200,33 @@ def all_of(jobs: Mapping[str, Callable[[], Any]], threads: int) -> tuple[dict[st
 
 
 def compile_yardstick(
-    own: Program, data: Data, train: Arrays, *, platform: Device, way: Way = "xla"
+    own: Program, data: Data, train: Arrays, *, platform: Device, way: Way = "xla", layout: Layout | None = None
 ) -> tuple[Callable[[Leaves, Leaves], TrainState], Step]:
     """Return (parameters, model state -> state; compiled step) of the yardstick at the workload's batch size."""
     contract = own.manifest.contract
     size, dispatch = data.info.batch_size, data.info.dispatch_steps.get(platform, 1)
     start = call_of(own, "yardstick_init", way)
-    begin = jax.jit(lambda params, model_state: _initial(params, start(params), model_state))
+    begin = jax.jit(
+        lambda params, model_state: _initial(params, start(params), model_state),
+        out_shardings=layout.state(contract) if layout else None,
+    )
     step, key = call_of(own, "yardstick_step", way), jax.eval_shape(lambda: jax.random.key(0))
+    key = layout.shapes(key) if layout else key
     inputs = Inputs(Keys(*[key] * len(Keys._fields)))
 
     def yardstick(*args: Any) -> Any:
         return step(*args[:-1])  # it has no hyperparameters
 
-    return begin, compile_step(yardstick, data, contract, size, dispatch, shapes_of(contract), inputs, train)
+    state = shapes_of(contract, None, layout)
+    return begin, compile_step(yardstick, data, contract, size, dispatch, state, inputs, train, layout)
 
 
 def compile_step(
     function: Callable[..., Any], data: Data, contract: Contract, size: int, dispatch: int, state: TrainState,
-    inputs: Inputs, train: Arrays,
+    inputs: Inputs, train: Arrays, layout: Layout | None = None,
 ) -> Step:  # fmt: skip
     """Compile one dispatch of `dispatch` steps of a program's step function, and what draws its order."""
+    function = layout.step(function) if layout else function
     calls = -(-MAX_CHUNK_STEPS // dispatch)
     count = data.info.num_train_examples
 
@@ -236,9 +255,12 @@ def compile_step(
         return jax.lax.scan(step, state, draws)
 
     position = state.examples, state.step, inputs.keys
-    drawing = jax.jit(draw).lower(*position).compile()
-    shapes = state, inputs.hyperparameters, train, jax.eval_shape(draw, *position)
-    return Step(jax.jit(call, donate_argnums=0).lower(*shapes).compile(), drawing)
+    drawn, placed = jax.eval_shape(draw, *position), None
+    if layout:
+        drawn, placed = layout.shapes(drawn), (layout.state(contract), layout.whole)
+    drawing = jax.jit(draw, out_shardings=layout.whole if layout else None).lower(*position).compile()
+    compiled = jax.jit(call, donate_argnums=0, out_shardings=placed)
+    return Step(compiled.lower(state, inputs.hyperparameters, train, drawn).compile(), drawing)
 
 
 def variables_function(own: Program, way: Way = "xla") -> Callable[[jax.Array], Variables]:
@@ -265,10 +287,11 @@ def init_function(own: Program, submission: Program, way: Way = "xla") -> Callab
 
 
 def eval_variables_function(
-    submission: Program, data: Data, way: Way = "xla"
+    submission: Program, data: Data, way: Way = "xla", layout: Layout | None = None
 ) -> Callable[[TrainState, Inputs, Arrays], Variables]:
     """Return the submission's `eval_variables` with its recalibration batches drawn."""
     call, info = call_of(submission, "eval_variables", way), data.info
+    call = layout.eval_variables(call) if layout else call
     count = submission.manifest.contract.recalibration_batches
 
     def eval_variables(state: TrainState, inputs: Inputs, train: Arrays) -> Variables:
@@ -290,11 +313,11 @@ def call_of(program: Program, name: str, way: Way = "xla") -> Callable[..., Any]
     return call
 
 
-def shapes_of(contract: Contract, sharding: Any = None) -> TrainState:
-    """Return the shapes of a state."""
+def shapes_of(contract: Contract, sharding: Any = None, layout: Layout | None = None) -> TrainState:
+    """Return the shapes of a state, on a device or over several."""
 
     def shaped(shape: tuple[int, ...], dtype: str) -> Any:
-        return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=sharding)
+        return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=layout.of(shape) if layout else sharding)
 
     parts = contract.params, contract.opt_state, contract.model_state
     params, opt_state, model_state = ([shaped(leaf.shape, leaf.dtype) for leaf in part] for part in parts)

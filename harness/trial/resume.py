@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from harness.api import TrainState
-from harness.errors import MachineError, RunFolderError
+from harness.errors import ConfigError, MachineError, RunFolderError
 from harness.machine import hardware
 from harness.record import plain_data, run_folder
 from harness.record.readings import Reading
@@ -91,7 +91,7 @@ def check_log(events: Sequence[Mapping[str, Any]], host: HostState) -> None:
 def run_alone(setup: Setup, host: HostState) -> None:
     """Run the yardstick for a while, and free it."""
     prepared, yardstick = setup.prepared, setup.prepared.yardstick
-    init = jax.jit(variables_function(prepared.own, prepared.way[0]))
+    init = jax.jit(variables_function(prepared.own, prepared.way[0]))  # where its key lies, be it on several devices
     yardstick.start(*init(setup.inputs.keys.init))
     for _ in range(ALONE_RUNS):
         host.baseline.enter(*yardstick.run(0.0))
@@ -110,10 +110,15 @@ def check_settings(saved: Mapping[str, Any] | None, now: Mapping[str, Any], wher
 
 
 def taken_up(data: Mapping[str, Any]) -> HostState:
-    """Return what the host kept as a checkpoint holds it: JSON has made its batch sizes strings."""
+    """Return what the host kept as a checkpoint holds it: JSON has made its batch sizes strings.
+    Raises DamagedError where another version of the harness saved it.
+    """
     held = dict(data["host"])
     held["steps_by_size"] = {int(size): steps for size, steps in held["steps_by_size"].items()}
-    return plain_data.read(HostState, held, "checkpoint")
+    try:
+        return plain_data.read(HostState, held, "checkpoint")
+    except ConfigError as error:
+        raise DamagedError("another version of the harness saved it, with another clock") from error
 
 
 def save(setup: Setup, training: Training) -> None:

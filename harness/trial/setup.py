@@ -16,19 +16,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from harness.errors import SubmissionError
+from harness.errors import SubmissionError, WorkloadError
 from harness.machine import backend, hardware, nvml
+from harness.machine.devices import check_divisible
 from harness.program import discovery, seeds, store
 from harness.program.draws import Arrays, Keys
 from harness.program.identity import check_identity
 from harness.program.manifest import Manifest, Way
 from harness.program.requests import Job
+from harness.program.streaming import StreamedData
 from harness.program.workload import Data, Splits, WorkloadInfo
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options, TrialSpec
+from harness.trial import feeding
 from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
+from harness.trial.feeding import Whole
+from harness.trial.hosts import first
+from harness.trial.mesh import Layout, layout_of
 from harness.trial.programs import Inputs, Programs, compile_programs
 from harness.trial.ways import choose_way
 from harness.trial.yardstick import Yardstick, make_yardstick
@@ -42,10 +48,12 @@ class Prepared:
       home: the workload's folder.
       own, submission: the programs as the store holds them.
       data, splits: loaded; the arrays of `splits` are on the host.
-      train, validation_slice: on the device.
+      feed: hands each chunk the training arrays, or what it needs of them.
+      validation_slice: on the device.
       programs: everything compiled.
       way: of attention, and why; the reason is empty where there is one way alone.
       yardstick: the harness's own step, to run beside.
+      layout: of the arrays over several devices; None on one.
       full: evaluation of the full splits, compiled once the first trial ends.
     """
 
@@ -54,12 +62,17 @@ class Prepared:
     submission: store.Program
     data: Data
     splits: Splits
-    train: Arrays
+    feed: Whole
     validation_slice: Arrays
     programs: Programs
     yardstick: Yardstick
+    layout: Layout | None = None
     way: tuple[Way, str] = ("xla", "")
     full: dict[str, Callable[..., dict[str, jax.Array]]] = field(default_factory=dict)
+
+    def put(self, tree: Any) -> Any:
+        """Return arrays of the host on the device, or whole on each of several."""
+        return put(tree, self.layout)
 
 
 @dataclass
@@ -79,7 +92,7 @@ class Setup:
       prepared: what other trials of the program share.
       inputs: keys and hyperparameters.
       checkpoints: of the run folder.
-      controller: answers control calls; None where the submission takes none.
+      controller: answers control calls; None where the submission takes none, or another process has it.
       watch: looks at the card.
       fingerprint: of machine, versions and sources, for the record.
       cost: of a step, by batch size, for the record.
@@ -108,12 +121,18 @@ class Setup:
         return self.prepared.data.info
 
     @property
-    def train(self) -> Arrays:
-        """The training arrays, on the device."""
-        return self.prepared.train
+    def controlled(self) -> bool:
+        """Whether the submission takes control calls."""
+        return bool(self.programs.contract.control)
+
+    @property
+    def feed(self) -> Whole:
+        """Hands each chunk the training arrays."""
+        return self.prepared.feed
 
     def close(self) -> None:
         """End what runs beside the trial."""
+        self.feed.close()
         self.checkpoints.close()
         if self.controller is not None:
             self.controller.close()
@@ -128,6 +147,7 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     own, submission = prepared.own.manifest, prepared.submission.manifest
     values = (spec.hyperparameters[name] for name in submission.contract.arguments)
     inputs = Inputs(keys, tuple(jax.device_put(jnp.float32(value)) for value in values))
+    inputs = prepared.layout.put(inputs) if prepared.layout else inputs
     cost = cost_of(own, submission)
     folder.append("phase", phase="warmup", compile_s=prepared.programs.compile_s, cost=cost)
     source = Path(options.submission_path)
@@ -142,8 +162,13 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
     job = Job("", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps)
-    controller = Controller(source, job, submission) if submission.contract.control else None
+    controller = Controller(source, job, submission) if submission.contract.control and first() else None
     return Setup(spec, options, folder, ledger, prepared, inputs, checkpoints, controller, watch, fingerprint, cost)
+
+
+def put(tree: Any, layout: Layout | None) -> Any:
+    """Return arrays of the host on the device, or whole on each of several."""
+    return layout.put(tree) if layout else jax.device_put(tree)
 
 
 def choices_of(prepared: Prepared) -> dict[str, str]:
@@ -155,38 +180,48 @@ def choices_of(prepared: Prepared) -> dict[str, str]:
 
 def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger, kept: Kept) -> Prepared:
     """Return the trial's program, compiled and warm; the newest is kept."""
-    key = (spec.workload_hash, spec.variant, spec.workload_program, spec.program)
+    key = (spec.workload_hash, spec.variant, spec.workload_program, spec.program, spec.devices, spec.sharding)
     if kept.prepared is not None and kept.key == key and not spec.score_compile:
         return kept.prepared
     kept.prepared = None  # frees its arrays
     own, submission = (program_of(spec, kind) for kind in ("workload", "submission"))
     check_batch_sizes(submission, spec)
+    sizes, whose = submission.manifest.contract.batch_sizes, f"{spec.submission} on {spec.workload}"
+    check_divisible(sizes, spec.devices, whose, SubmissionError)
+    layout = layout_of(spec.devices, spec.sharding)
     home = discovery.Folder("workloads", spec.workload, Path(options.workload_path))
     check_sources(spec, home)
     data: Data = discovery.load_data(home, spec.variant)
     splits: Splits = data.load()
-    train, validation_slice = jax.device_put((dict(splits.train), dict(splits.validation_slice)))
+    if layout is not None and isinstance(data, StreamedData):
+        raise WorkloadError(f"{spec.workload} streams its training data, which is for one device; set devices=1")
+    dispatch, there = data.info.dispatch_steps.get(spec.device, 1), functools.partial(put, layout=layout)
+    data, feed = feeding.feed(data, splits, submission.manifest.contract, dispatch, there)
+    train, validation_slice = feed.train, there(dict(splits.validation_slice))
     jax.block_until_ready((train, validation_slice))
 
     # Compile everything for its real shapes, and warm it up on states that are thrown away.
     folder.append("phase", phase="compile")
     keys = Keys(*[stream_of(spec, "warmup")] * len(Keys._fields))
     with ledger.span("warmup"):
-        way, why = choose_way(own, submission, data, train, keys, platform=spec.device)
-    make = functools.partial(make_yardstick, own, data, train, keys, platform=spec.device, way=way)
+        keys = layout.put(keys) if layout else keys
+        way, why = choose_way(own, submission, data, train, keys, platform=spec.device, devices=spec.devices)
+    make = functools.partial(make_yardstick, own, data, train, keys, platform=spec.device, way=way, layout=layout)
     with ThreadPoolExecutor(1) as pool:
         beside = pool.submit(make) if spec.device == "cpu" and not spec.score_compile else None
         with ledger.span("compile"):
             programs = compile_programs(
-                data, own, submission, train, validation_slice, platform=spec.device, way=way,
+                data, own, submission, train, validation_slice, platform=spec.device, way=way, layout=layout,
                 threads=1 if spec.score_compile else 2,
             )  # fmt: skip
         with ledger.span("warmup"):
             yardstick = beside.result() if beside else make()
-    prepared = Prepared(home, own, submission, data, splits, train, validation_slice, programs, yardstick, (way, why))
+    prepared = Prepared(
+        home, own, submission, data, splits, feed, validation_slice, programs, yardstick, layout, (way, why)
+    )
     with ledger.span("warmup"):
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
-        warm_up(prepared, Inputs(keys, values))
+        warm_up(prepared, Inputs(keys, layout.put(values) if layout else values))
     kept.key, kept.prepared = key, prepared
     return prepared
 
@@ -235,7 +270,7 @@ def stream_of(spec: TrialSpec, name: seeds.Stream) -> jax.Array:
 
 def warm_up(prepared: Prepared, inputs: Inputs) -> None:
     """Run the programs on a state that is thrown away."""
-    programs, train = prepared.programs, prepared.train
+    programs, train = prepared.programs, prepared.feed.train
     state = programs.init(inputs)
     variables = (state.params, state.model_state)
     if programs.eval_variables is not None:

@@ -18,6 +18,7 @@ class Request:
       seed, study, tuning: what its random streams are drawn from, as in a trial.
       until: the step to train to.
       target: value of the workload's metric at which the run ends before that; None for none.
+      from_start: measure at step 0 too, before the first step; of a run that begins with this request.
     """
 
     submission: str
@@ -28,6 +29,7 @@ class Request:
     tuning: bool
     until: int
     target: float | None = None
+    from_start: bool = False
 
     @property
     def run(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from harness.record.readings import Calibration, Reading, Scored
+from harness.record.readings import CLOCK_VERSION, Calibration, Reading, Scored
 from harness.record.spec import TrialSpec
 from harness.trial.clock import Ledger, scored
 from harness.trial.host_state import EVAL_VARIABLES, HostState, training
@@ -92,4 +92,5 @@ class Timing:
             step_ratio_error=baseline.error,
             process=PROCESS,
             steps=dict(host.steps_by_size),
+            clock_version=CLOCK_VERSION,
         )

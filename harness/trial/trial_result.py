@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from harness.api import TrainState
 from harness.machine import backend
@@ -15,6 +14,7 @@ from harness.record.result import Result, Status, interpolated_crossing
 from harness.record.spec import TrialSpec
 from harness.trial.clock import Ledger
 from harness.trial.host_state import HostState
+from harness.trial.hosts import on_host
 from harness.trial.timing import Timing
 
 
@@ -28,7 +28,7 @@ def state_hash(state: TrainState) -> str:
     """Return the SHA-256 over the bytes of all arrays of the state, in tree order."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(state):
-        digest.update(np.asarray(leaf).tobytes())
+        digest.update(on_host(leaf).tobytes())
     return digest.hexdigest()
 
 

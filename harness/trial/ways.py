@@ -23,9 +23,12 @@ TOLERANCE = 0.05  # of the largest value of an array: bf16 has 8 bits, and the t
 
 
 def choose_way(
-    own: Program, submission: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device
-) -> tuple[Way, str]:
+    own: Program, submission: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device,
+    devices: int = 1,
+) -> tuple[Way, str]:  # fmt: skip
     """Return the way of attention that the trial takes, and why; the reason is empty where there is one way alone."""
+    if devices > 1 and own.manifest.has("cudnn"):
+        return "xla", "over several devices, cuDNN's calls would be repeated on each"
     if not own.manifest.has("cudnn"):
         return "xla", str(own.manifest.declared.get("cudnn", ""))
     if not submission.manifest.has("cudnn"):

@@ -20,12 +20,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, HarnessError, MachineError, RunFolderError, beneath, of_machine
+from harness.errors import DataError, HarnessError, HeldError, MachineError, RunFolderError, beneath, of_machine
 from harness.machine import flags, hardware
 from harness.machine.allocator import keep_memory
 from harness.machine.nvml import energy_counter
@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         "folders", type=Path, nargs="+", help="run folders with their spec.json, as `harness run` makes"
     )
     parser.add_argument("--started", type=float, help="time.monotonic() at which the parent started this process")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several processes: the address of the first one")
+    parser.add_argument("--processes", type=int, default=1, help="that train together (default: %(default)s)")
+    parser.add_argument("--process", type=int, default=0, help="which of them this is (default: %(default)s)")
     told = "read further folders, one a line, from standard input; a JSON line goes to FD as each is done with"
     parser.add_argument("--more", type=int, metavar="FD", help=told)
     args = parser.parse_args(argv)
@@ -51,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     further: queue.SimpleQueue[Path] = queue.SimpleQueue()
     if args.started:
         end_with_parent(further.put)
-    work, codes = Work(), []
+    if (args.processes > 1) != bool(args.coordinator) or not 0 <= args.process < args.processes:
+        parser.error("of several processes each takes --coordinator HOST:PORT --processes N --process 0..N-1")
+    work, codes = Work(args.coordinator, args.processes, args.process), []
     for number, folder in enumerate(chain(args.folders, iter(further.get, None) if args.more else ())):
         if number:
             redirect(folder)
@@ -60,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
             os.write(args.more, (json.dumps({"folder": str(folder), "code": codes[-1]}) + "\n").encode())
         if work.interrupted:
             break
+    if not max(codes):
+        work.leave()
     return max(codes)
 
 
@@ -73,10 +80,30 @@ def redirect(folder: Path) -> None:
             os.dup2(log.fileno(), 2)
 
 
-class Work:
-    """What one process does: trial after trial, all on one device with the same flags."""
+class Silent(RunFolder):
+    """The run folder as a process sees it that is not the first: it reads there and writes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, event: str, *, durable: bool = False, **fields: Any) -> None:
+        """Leave it to the first process."""
+
+    def write_result(self, result: Result) -> None:
+        """Leave it to the first process."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Work:
+    """What one process does: trial after trial, all on the same devices with the same flags; by itself, or as one of
+    several `processes` that train together.
+    """
+
+    def __init__(self, coordinator: str | None = None, processes: int = 1, process: int = 0) -> None:
+        self._coordinator, self._processes, self._process = coordinator, processes, process
+        self._joined = False
         self._stop = threading.Event()
         self._flags: tuple[object, ...] | None = None
         self._kept: Any = None
@@ -90,11 +117,15 @@ class Work:
         """Run the trial of a run folder; return the exit code."""
         try:
             spec, options = run_folder.read_spec(path)
-            wanted = spec.device, spec.deterministic, spec.score_compile
+            wanted = spec.device, spec.deterministic, spec.score_compile, spec.devices
             if self._flags not in (None, wanted):
                 print(f"{path}: the trials before it run with other flags; start it by itself", file=sys.stderr)
                 return EXIT_UNUSABLE
-            with run_folder.hold(path) as folder:
+            if spec.devices % self._processes:
+                told = f"{path}: devices={spec.devices} cannot be shared evenly by {self._processes} processes"
+                print(f"{told}; start a number of them that divides it", file=sys.stderr)
+                return EXIT_UNUSABLE
+            with self._held(path) as folder:
                 if (ended := folder.ended()) is not None:  # since it was planned; a finished trial is never overwritten
                     print(f"{path}: {ended} already; nothing to do", flush=True)
                     return 0
@@ -105,15 +136,29 @@ class Work:
             return EXIT_DATA
         except RunFolderError as error:
             print(error, file=sys.stderr, flush=True)
-            return EXIT_HELD if "is held by" in str(error) else EXIT_UNUSABLE
+            return EXIT_HELD if isinstance(error, HeldError) else EXIT_UNUSABLE
         except (MachineError, OSError) as error:  # no submission runs in this process
             with suppress(OSError):
                 print(error if isinstance(error, MachineError) else of_machine(error), file=sys.stderr, flush=True)
             return EXIT_MACHINE
         return 0
 
+    def leave(self) -> None:
+        """Wait for the other processes, so that none takes the end of this one for a loss."""
+        if self._joined:
+            import jax
+
+            with suppress(jax.errors.JaxRuntimeError):
+                jax.distributed.shutdown()
+
+    def _held(self, path: Path) -> AbstractContextManager[RunFolder]:
+        """Return the run folder, held by the first process; the others write nothing there."""
+        if not self._process:
+            return run_folder.hold(path)
+        return nullcontext(Silent(path))
+
     def _run(self, spec: TrialSpec, options: Options, folder: RunFolder, offset_s: float) -> None:
-        overrode = flags.apply(spec.device, deterministic=spec.deterministic)
+        overrode = flags.apply(spec.device, deterministic=spec.deterministic, devices=spec.devices // self._processes)
         attempt = 1 + sum(e["event"] == "start" for e in run_folder.read_events(folder.path))
         folder.append(
             "start", attempt=attempt, pid=os.getpid(), spec_id=spec.id, unix_time=time.time(), overrode=overrode
@@ -139,6 +184,11 @@ class Work:
             from harness.machine import backend  # and with it jax, now that its flags are set
 
             backend.configure_jax(spec.device, compile_cache=not spec.score_compile)
+            if self._coordinator and not self._joined:
+                from harness.trial.hosts import Joined
+
+                Joined(self._coordinator, self._processes, self._process).join()
+                self._joined = True
             from harness.trial.loop import run_trial
             from harness.trial.setup import Kept
 
@@ -148,12 +198,25 @@ class Work:
             raise
         except (Exception, KeyboardInterrupt) as error:
             self._kept = None
+            if self._processes > 1 and not thrown and (lost := lost_host(error)):
+                traceback.print_exception(error)
+                raise MachineError(f"{folder.path}: {lost}") from error
             if not thrown and (trouble := beneath(error)) is not None:
                 traceback.print_exception(error)
                 raise trouble from error
             # An extension that is loaded at that moment makes an ImportError of the interruption.
             result = ended(KeyboardInterrupt() if thrown else error, spec, options, ledger, attempt)
         folder.write_result(result)
+
+
+def lost_host(error: BaseException) -> str | None:
+    """Say that another process of the trial is gone, where an error of the runtime tells of it."""
+    from harness.trial import stopping
+
+    if type(error).__name__ not in ("JaxRuntimeError", "XlaRuntimeError") or stopping.out_of_memory(error):
+        return None
+    line = str(error).strip().partition("\n")[0]
+    return f"a process of the trial was lost ({line}); start all of them again to go on from the last checkpoint"
 
 
 def ended(error: BaseException, spec: TrialSpec, options: Options, ledger: Ledger, attempt: int) -> Result:

@@ -31,7 +31,10 @@ from harness.program.manifest import Way
 from harness.program.store import Program
 from harness.program.workload import Data
 from harness.record.readings import Reading
+from harness.trial import feeding
 from harness.trial.host_state import Baseline
+from harness.trial.hosts import agreed
+from harness.trial.mesh import Layout
 from harness.trial.programs import MAX_CHUNK_STEPS, Inputs, Leaves, Order, Step, compile_yardstick, variables_function
 from harness.trial.ways import choose_way
 
@@ -75,7 +78,8 @@ class Yardstick:
         self._state = jax.block_until_ready(self.begin(params, model_state))
         first = min((self._timed(1) for _ in range(WARM_UP_RUNS)), key=lambda reading: reading.wall_s)
         most = MAX_CHUNK_STEPS // self.dispatch_steps - UNCOUNTED_CALLS  # that an order holds
-        self.calls = max(1, min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / first.wall_s))))
+        calls = max(1, min(most, max(RUN_CALLS[self.platform], math.ceil(RUN_S / first.wall_s))))
+        self.calls = agreed(calls)
         self.due_s = train_s + (self.calls + UNCOUNTED_CALLS) * first.wall_s / SHARE[self.platform]
         return first.wall_s / self.dispatch_steps, first.cpu_s / self.dispatch_steps
 
@@ -123,9 +127,11 @@ def is_done(metrics: Mapping[str, Any]) -> bool:
     return all(value.is_ready() for value in metrics.values())
 
 
-def make_yardstick(own: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device, way: Way) -> Yardstick:
+def make_yardstick(
+    own: Program, data: Data, train: Arrays, keys: Keys, *, platform: Device, way: Way, layout: Layout | None = None
+) -> Yardstick:
     """Compile it. `own` is the workload's program."""
-    begin, step = compile_yardstick(own, data, train, platform=platform, way=way)
+    begin, step = compile_yardstick(own, data, train, platform=platform, way=way, layout=layout)
     return Yardstick(begin, step, Inputs(keys), train, data.info.dispatch_steps.get(platform, 1), platform)
 
 
@@ -136,7 +142,8 @@ def main(argv: list[str]) -> int:
     own = processes.workload_program(folder, platform=platform)
     data: Data = discovery.load_data(folder)
     keys = Keys(*(seeds.stream(0, 0, 0, "warmup") for _ in Keys._fields))
-    train = jax.device_put(dict(data.load().train))
+    data, feed = feeding.feed(data, data.load(), own.manifest.contract, data.info.dispatch_steps.get(platform, 1))
+    train = feed.train
     way, _ = choose_way(own, own, data, train, keys, platform=platform)
     yardstick = make_yardstick(own, data, train, keys, platform=platform, way=way)
     yardstick.start(*jax.jit(variables_function(own, way))(keys.init))

@@ -54,6 +54,20 @@ def test_a_plan_for_a_device_that_is_not_here_runs_nothing(tmp_path, monkeypatch
     assert "no.json: No such file or directory; make it with: harness plan" in capsys.readouterr().err
 
 
+def test_what_another_process_holds_is_left_to_it(tmp_path, capsys):
+    run = config.compose(["workload=quadratic", "device=cpu", "max_steps=5", "studies=2", f"out={tmp_path / 'there'}"])
+    trials = plan.make_plan(run, ["adamw"], elsewhere=True).trials
+    plan_file.write(tmp_path / "plan.json", trials)
+    command = [str(tmp_path / "plan.json"), "--out", str(tmp_path / "there")]
+    held, free = (plan.make_ready(trial) for trial in trials)
+    with run_folder.hold(held):
+        assert runner.main(command) == 0, "another worker is at it, which is no failure"
+    assert f"left to process {os.getpid()}" in capsys.readouterr().out
+    assert [run_folder.read_trial(path).status for path in (held, free)] == [Status.PLANNED, Status.HORIZON_REACHED]
+    assert runner.main(command) == 0
+    assert run_folder.read_trial(held).status == Status.HORIZON_REACHED
+
+
 def test_a_plan_whose_data_are_missing_exits_3_with_the_command_that_gets_them(tmp_path, monkeypatch, capfd):
     run = config.compose(["workload=lm_books", "variant=small", "device=cpu", "max_steps=2"])
     plan_file.write(tmp_path / "plan.json", plan.make_plan(run, ["adamw"], elsewhere=True).trials)

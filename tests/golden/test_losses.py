@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.data import store
 from harness.program import discovery
 from harness.program.workload import SMALL
 from harness.trial.golden import STEPS, first_losses
@@ -22,6 +23,8 @@ LOSSES = json.loads((Path(__file__).parent / "data" / "losses.json").read_text()
 @pytest.mark.parametrize("name", FOLDERS)
 def test_first_losses(name: str, with_data) -> None:
     with_data(discovery.workload_info(FOLDERS[name]).datasets)
+    if any(store.find(dataset).shards for dataset in discovery.workload_info(FOLDERS[name]).datasets):
+        pytest.skip("its shards are made by the tests: there are no losses of published ones to hold it to")
     small = discovery.workload_info(FOLDERS[name]).small
     losses = first_losses(discovery.load_workload(FOLDERS[name], SMALL if small else None))
     assert len(losses) == len(LOSSES[name]) == STEPS

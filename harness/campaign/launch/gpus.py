@@ -1,4 +1,6 @@
-"""Trials on the GPUs of this machine: as many at a time as there are GPUs, one on each. On a CPU one after another."""
+"""Trials on the GPUs of this machine: as many at a time as there are GPUs, one on each, or on as many as each is spread
+over. On a CPU one after another.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 
 from harness.campaign.launch import local
 from harness.campaign.plan import PlannedTrial
-from harness.errors import HarnessError, of_machine
+from harness.errors import HarnessError, MachineError, of_machine
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def run_all(
     """
     if gpus is None:
         gpus = visible_gpus() if any(trial.spec.device == "gpu" for trial in trials) else []
+    each = max((trial.spec.devices for trial in trials if trial.spec.device == "gpu"), default=1)
+    if len(gpus) < each != 1:
+        yield MachineError(f"devices={each}: this machine shows {len(gpus)} GPUs; ask for as many at most")
+        return
+    gpus = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
     if len(gpus) < 2 or len(trials) < 2:
         with local.worker() as worker:
             for trial in trials:

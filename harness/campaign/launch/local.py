@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign.plan import PlannedTrial, make_ready
-from harness.errors import DataError, HarnessError, MachineError, RunFolderError
+from harness.errors import DataError, HarnessError, HeldError, MachineError
 from harness.machine import children
 from harness.program.child import STOPPED_BY_OTHERS
 from harness.record import run_folder
@@ -47,7 +47,11 @@ class Worker:
         self, command: Sequence[str], spec: TrialSpec, path: Path, environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         """Hand the run folder to the process that has the trial's program, or start one; return it."""
-        key = (spec.workload_program, spec.program, spec.device, spec.deterministic) if keeps(spec) else None
+        key = (
+            (spec.workload_program, spec.program, spec.device, spec.deterministic, spec.devices)
+            if keeps(spec)
+            else None
+        )
         kept = self._process
         if kept is not None and kept.poll() is None and key is not None and key == self._key:
             with contextlib.suppress(BrokenPipeError):
@@ -135,7 +139,7 @@ def run_trial(
     SIGINT or SIGTERM asks the worker to save and stop, the second kills it; either way KeyboardInterrupt is raised once
     it has ended. `environment` is added to the worker's; `presses` holds the interrupts where somebody else collects
     them, for several trials at once (`interrupts`). `worker` is kept for the next trial, where it may be. Raises
-    RunFolderError where another process holds the folder, MachineError where the machine failed (a full disk),
+    HeldError where another process holds the folder, MachineError where the machine failed (a full disk),
     HarnessError where the folder cannot be used.
     """
     _refuse_held(planned.path)
@@ -163,7 +167,7 @@ def run_trial(
     output = (path / "worker.log").read_bytes()[output_from:].decode(errors="replace")
     if code == EXIT_HELD:
         _refuse_held(path)
-        raise RunFolderError(_last_line(output) or f"{path} is held by another process")
+        raise HeldError(_last_line(output) or f"{path} is held by another process")
     if code == EXIT_DATA:
         raise DataError(_last_line(output) or "data are missing; see harness doctor")
     if code == EXIT_UNUSABLE:
@@ -229,7 +233,7 @@ def _oom_kill_line(file: Path) -> int | None:
 
 def _refuse_held(path: Path) -> None:
     if held_by := run_folder.holder(path):
-        raise RunFolderError(f"{path} is held by {held_by}; wait for it or stop it")
+        raise HeldError(f"{path} is held by {held_by}; wait for it or stop it")
 
 
 @contextlib.contextmanager

@@ -139,7 +139,7 @@ def test_files_of_the_users_own_are_found(own):
     run = config.compose(["suite=mine", "rules=strict", "stop=horizon"])
     assert run.suite.workloads == ("one",)
     assert (run.rules.studies, run.rules.stop, run.rules.clock) == (3, "horizon", "auto")
-    with pytest.raises(ConfigError, match=r"did you mean 'mine'\? choices of suite: cpu, demo, gpu, mine"):
+    with pytest.raises(ConfigError, match=r"did you mean 'mine'\? choices of suite: cpu, demo, full, gpu, mine"):
         config.compose(["suite=mime"])
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.campaign import __main__ as runner
 from harness.campaign import config, plan, plan_file
 from harness.campaign.launch import gpus
 from harness.errors import ConfigError, HarnessError
+from harness.record import run_folder
+from harness.record.result import Status
 from harness.record.spec import DeviceConfig
 
 
-def trials(count: int, device: str = "gpu"):
-    return [SimpleNamespace(name=i, spec=SimpleNamespace(device=device)) for i in range(count)]
+def trials(count: int, device: str = "gpu", devices: int = 1):
+    return [SimpleNamespace(name=i, spec=SimpleNamespace(device=device, devices=devices)) for i in range(count)]
 
 
 def test_two_gpus_run_two_trials_at_a_time_one_each():
@@ -46,6 +50,17 @@ def test_with_one_device_they_run_in_turn_in_this_thread(cards):
 
     assert list(gpus.run_all(trials(3), run, cards)) == []
     assert order == [0, 1, 2]
+
+
+def test_a_trial_over_several_gpus_has_as_many_to_itself():
+    places = []
+    run = lambda trial, slot: places.append(slot.environment["CUDA_VISIBLE_DEVICES"])  # noqa: E731
+    assert list(gpus.run_all(trials(4, devices=2), run, list("01234"))) == []
+    assert set(places) <= {"0,1", "2,3"}
+    assert len(places) == 4
+    (problem,) = gpus.run_all(trials(4, devices=8), run, list("01234"))
+    assert str(problem) == "devices=8: this machine shows 5 GPUs; ask for as many at most"
+    assert len(places) == 4
 
 
 @pytest.mark.parametrize("cards", [["0"], ["0", "1"]])
@@ -130,6 +145,14 @@ def test_other_programs_and_other_files_are_refused(planned, tmp_path):
         (tmp_path / "none.json").write_text(text)
         with pytest.raises(ConfigError, match=r"none.json is no plan of trials; make one with"):
             plan_file.read(tmp_path / "none.json", tmp_path)
+
+
+def test_prepare_makes_the_run_folders_and_runs_nothing(planned, tmp_path, capsys):
+    plan_file.write(tmp_path / "plan.json", planned.trials)
+    assert runner.main([str(tmp_path / "plan.json"), "--out", str(tmp_path / "there"), "--prepare"]) == 0
+    paths = capsys.readouterr().out.splitlines()
+    assert [run_folder.read_spec(Path(path))[0] for path in paths] == [trial.spec for trial in planned.trials]
+    assert {run_folder.read_trial(Path(path)).status for path in paths} == {Status.PLANNED}
 
 
 def test_a_plan_for_elsewhere_names_its_device_and_needs_none_here(planned, monkeypatch):

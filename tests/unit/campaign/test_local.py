@@ -15,7 +15,7 @@ import pytest
 
 from harness.campaign.launch import local
 from harness.campaign.plan import PlannedTrial
-from harness.errors import HarnessError, MachineError, RunFolderError
+from harness.errors import HarnessError, HeldError, MachineError, RunFolderError
 from harness.record import run_folder
 from harness.record.result import Status
 from harness.record.run_folder import Trial
@@ -273,7 +273,7 @@ def test_a_folder_held_by_another_process_is_not_touched(run, planned):
     assert not (path / "worker.log").exists()
 
 
-@pytest.mark.parametrize(("code", "error"), [(4, RunFolderError), (5, HarnessError)])
+@pytest.mark.parametrize(("code", "error"), [(4, HeldError), (5, HarnessError)])
 def test_what_a_worker_says_before_it_takes_the_folder_is_passed_on(run, planned, code, error):
     with pytest.raises(error, match="the reason") as caught:
         run(f"print('noise'); print('the reason'); sys.exit({code})")

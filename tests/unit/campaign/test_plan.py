@@ -135,6 +135,25 @@ def test_the_spec_of_a_trial(place):
     assert trial.path == Path("runs") / spec.folder
 
 
+def test_a_trial_over_several_devices_is_another_one_and_its_batch_is_split_evenly(place):
+    one, eight, parts = (
+        make("first", "workload=task_a", *words).trials[0].spec
+        for words in ([], ["devices=8"], ["devices=8", "sharding=fsdp"])
+    )
+    assert make("first", "workload=task_a", "devices=1").trials[0].spec == one
+    assert [(spec.devices, spec.sharding) for spec in (one, eight, parts)] == [
+        (1, "replicated"), (8, "replicated"), (8, "fsdp"),
+    ]  # fmt: skip
+    assert len({one.id, eight.id, parts.id}) == 3
+    told = r"^task_a: a batch of 8 examples cannot be split evenly over devices=3; choose one of 1, 2, 4, 8$"
+    with pytest.raises(ConfigError, match=told):
+        make("first", "workload=task_a", "devices=3")
+    with pytest.raises(ConfigError, match=r"device.devices: expected a number above 0, got 0"):
+        make("first", "workload=task_a", "devices=0")
+    with pytest.raises(ConfigError, match=r"^sharding=fsdp: one device holds the whole state; add devices=N"):
+        make("first", "workload=task_a", "sharding=fsdp")
+
+
 def test_equal_requests_give_equal_trials_and_any_change_another(place):
     ids = [make("first", "workload=task_a", *more).trials[0].spec.id for more in ([], ["seed=1"], ["max_steps=5"])]
     assert make("first", "workload=task_a", "checkpoint_s=1", "out=elsewhere").trials[0].spec.id == ids[0]

@@ -295,7 +295,7 @@ def test_a_garbled_record_is_named_and_chooses_nothing(desk: Path, capsys: pytes
 
 def test_two_processes_do_not_run_the_same_search(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     RECORD.parent.mkdir(parents=True)
-    with searches._held(RECORD):
+    with searches.held(RECORD):
         assert run("first") == 2
     assert "search.jsonl is held by another process; wait for it or stop it" in capsys.readouterr().err
     assert asked() == []

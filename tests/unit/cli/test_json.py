@@ -146,6 +146,13 @@ def test_what_reads_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert one["time_to_target"]["wall"] == one["scored"]["wall"] == 2 * one["scored"]["calibrated"]
     assert printed(capsys, "score")[0]["ranks"] == {"a": 1, "b": 2}
     assert printed(capsys, "compare", "a", "b")[0]["overall"]["times_as_fast"] == pytest.approx(1.5)
+    found, _ = printed(capsys, "score", "--at", "5,50%")
+    classes = found["workloads"]["lm"]["classes"]
+    assert found["clock"] == "calibrated" and [(one["name"], one["best"]) for one in classes] == [
+        ("5", "a"),
+        ("50%", "a"),
+    ]
+    assert classes[0]["submissions"]["a"]["value"] == 1.2 and classes[0]["end"] == classes[1]["end"] == 5.0
     found, _ = printed(capsys, "report", "--markdown")
     assert "| a (" in found["markdown"] and found["page"] is None and found["figures"] == []
 

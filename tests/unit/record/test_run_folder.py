@@ -233,7 +233,7 @@ def test_each_field_of_the_spec_is_in_its_identity(path):
     changed = {
         "mode": "max", "target": None, "hyperparameters": {"lr": 0.2}, "stop": "horizon", "clock": "wall",
         "device": "gpu", "max_steps": 7, "variant": "wide", "counts": "mean", "steps": 300, "program": "12",
-        "workload_program": "34",
+        "workload_program": "34", "sharding": "fsdp",
     }  # fmt: skip
     ids = {make_spec().id}
     for f in dataclasses.fields(TrialSpec):
@@ -255,10 +255,16 @@ def test_each_field_of_the_spec_is_in_its_identity(path):
     assert run_folder.read_spec(path)[0].id == path.name.rsplit("-", 1)[1] == make_spec().id
 
 
+def test_one_device_has_the_id_that_it_had_before_there_were_several():
+    ids = {make_spec(program="12", workload_program="34", devices=devices).id for devices in (1, 2, 8)}
+    assert "da8fdd6ca9" in ids
+    assert len(ids) == 3
+
+
 def test_older_records_keep_their_ids_and_are_read(tmp_path):
     """A spec as the first version wrote it: without the fields that came later."""
     old = plain_data.to_plain(make_spec())
-    for name in ("counts", "steps", "program", "workload_program", *EXPECTED):
+    for name in ("counts", "steps", "program", "workload_program", "devices", "sharding", *EXPECTED):
         del old[name]
     old["clock"] = "steps"  # the name of calibrated seconds then
     plain = json.dumps(old, sort_keys=True, separators=(",", ":"))

@@ -109,6 +109,8 @@ def test_the_ladder_counts(tmp_path: Path) -> None:
     ladder.end(trials[0])
     ladder.begin(trials[1])
     assert ladder.text == "1 of 3 trials done, 1 running, 1 to come, about 1m00s"
+    ladder.end(trials[1], finished=False)
+    assert ladder.text == "1 of 3 trials done, 2 to come, about 2m00s", "one that was interrupted comes again"
 
 
 @pytest.mark.parametrize(

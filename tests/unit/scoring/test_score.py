@@ -398,6 +398,7 @@ def test_studies_of_two_seeds_are_never_mixed(tmp_path: Path) -> None:
         ({"clock": "wall"}, "clock is 'calibrated'.*'wall'"),
         ({"device": "gpu"}, "device is 'cpu'.*'gpu'"),
         ({"deterministic": False}, "deterministic is True.*False"),
+        ({"devices": 8}, "devices is 1.*8"),
         ({"target": 0.4}, "target of w1 is 0.5.*0.4"),
         ({"workload_version": 2}, "workload_version of w1 is 1.*2"),
         ({"workload_hash": "bbbb"}, "workload_program of w1 is 'of aaaa'.*'of bbbb'"),
@@ -487,6 +488,18 @@ def test_an_uncertain_step_ratio_is_told_where_it_ranks(tmp_path: Path) -> None:
     assert not any(said in note for note in score.score([measured(0.042)], clock="wall").notes)
     for error in (0.02, None):
         assert not any("uncertain" in note for note in score.score([measured(error)]).notes)
+
+
+def test_times_of_two_versions_of_the_clock_are_not_compared(tmp_path: Path) -> None:
+    def timed(version: int, **fields: Any) -> Trial:
+        found = trial(tmp_path, 8.0, **fields)
+        assert found.result is not None
+        held = Calibration(0.01, 0.02, {32: 1.5}, eval_variables_ratio=0.0, pairs=10, clock_version=version)
+        return replace(found, result=replace(found.result, calibration=held))
+
+    score.score([timed(3), timed(3, submission="muon")])
+    with pytest.raises(RunFolderError, match="the version of the calibrated clock"):
+        score.score([timed(2), timed(3, submission="muon")])
 
 
 def test_order_of_the_records_is_irrelevant(tmp_path: Path) -> None:

@@ -302,6 +302,10 @@ def test_committed_target_follows_from_its_records(name):
     if info.target.value is None:
         assert info.target.version == 0
         pytest.skip("no target is set yet")
+    if not info.target.record:
+        assert (info.target.version, info.target.seeds, info.target.reference_step_s) == (0, 0, 0.0)
+        assert "public" in (WORKLOADS[name].path / "README.md").read_text().partition("## Target")[2]
+        pytest.skip("a public target, behind which no run stands here")
     assert info.target == read_target(str(WORKLOADS[name].path / "workload.py")), "the target comes from target.json"
     assert info.target.record == f"results/targets/{name}.jsonl"
     runs, step_time = read_record(ROOT / info.target.record)

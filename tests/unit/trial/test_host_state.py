@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -12,14 +13,16 @@ from hypothesis import strategies as st
 
 from harness.errors import RunFolderError
 from harness.program.workload import GPU_GRID, next_measurement
+from harness.record import plain_data
 from harness.record import spec as specs
 from harness.record.readings import Reading, Scored
 from harness.record.result import Measurement
+from harness.trial.checkpoints import DamagedError
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import Baseline, HostState, count
 from harness.trial.programs import MAX_CHUNK_STEPS
-from harness.trial.resume import check_settings
+from harness.trial.resume import check_settings, taken_up
 from harness.trial.timing import Timing
 
 
@@ -234,6 +237,19 @@ def test_noise_of_the_yardstick_makes_no_program_dearer_than_it_is():
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.008)
 
 
+def test_a_stall_in_a_run_makes_no_program_free():
+    baseline = host_of(0.01, 0.01, 0.012).baseline
+    for run in (0.01, 5.0, 0.01):  # suspended for some seconds in the second
+        baseline.spend("steps of 32", 1.0, 100)
+        baseline.enter(run, run)
+    assert baseline.ratio("steps of 32") == pytest.approx(3.0 / (1.1 + 2.0 + 2.0))
+    slow = host_of(0.01, 0.01, 0.01).baseline
+    for _ in range(6):  # a slow phase is no stall
+        slow.spend("steps of 32", 10.0, 100)
+        slow.enter(0.1, 0.1)
+    assert slow.last_s == 0.1
+
+
 def test_a_process_that_goes_on_settles_what_the_one_before_left_and_counts_no_cold_run():
     baseline = host_of(0.01, 0.01).baseline
     baseline.spend("steps of 32", 1.0, 100)
@@ -309,6 +325,16 @@ def ledger_of(**seconds: float) -> Ledger:
         with ledger.span(span):
             wall[0] += taken
     return ledger
+
+
+def test_a_checkpoint_of_another_clock_is_not_gone_on_from():
+    host = host_of(0.01, 0.01)
+    host.baseline.spend("steps of 32", 1.0, 100)
+    held = json.loads(json.dumps({"host": plain_data.to_plain(host)}))
+    assert taken_up(held) == host
+    held["host"]["baseline"]["steps"] = held["host"]["baseline"].pop("settled")
+    with pytest.raises(DamagedError, match="another version of the harness saved it"):
+        taken_up(held)
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name():

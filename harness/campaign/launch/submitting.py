@@ -1,0 +1,207 @@
+"""From a plan to jobs of an engine that outlives the command, and how those stand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.campaign import plan
+from harness.campaign.launch import background, jobs, slurm
+from harness.campaign.launch.jobs import Batch, Job, Seen
+from harness.campaign.plan import Plan, PlannedTrial
+from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.record import run_folder
+from harness.record.result import FAILED, UNFINISHED, Status
+from harness.record.run_folder import Trial
+from harness.record.spec import LauncherConfig, RunSpec
+
+
+class Engine(Protocol):
+    """Where jobs run: a module with these functions."""
+
+    @property
+    def check(self) -> Callable[[RunSpec], None]:
+        """Raises ConfigError where it cannot take jobs of such a request."""
+
+    @property
+    def submit(self) -> Callable[[Path, Batch, RunSpec], str]:
+        """Hands it the batch of a folder; returns its id."""
+
+    @property
+    def seen(self) -> Callable[[Sequence[tuple[Path, Batch]]], dict[tuple[Path, int], Seen]]:
+        """Returns how jobs stand, by folder and number; those it no longer knows are missing."""
+
+
+ENGINES: dict[str, Engine] = {"background": background, "slurm": slurm}
+LOCAL = LauncherConfig("local", "local")
+State = Literal["pending", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What one command has submitted: `folder` of its batch (None: there was nothing to submit), and how many trials
+    and searches were left to jobs or processes that are at them already.
+    """
+
+    folder: Path | None
+    batch: Batch
+    left: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a job stands.
+
+    Attributes:
+      folder, number: of its batch, and its number there.
+      id: as the engine calls it.
+      state: "failed" too where it was ended before it was done.
+      why: why it waits, or failed; "" where there is nothing to say.
+      host: where it runs, or ran last.
+      trials: those with a run folder.
+      last: the last line of its log.
+    """
+
+    folder: Path
+    number: int
+    job: Job
+    id: str
+    state: State
+    why: str
+    host: str
+    trials: tuple[Trial, ...]
+    last: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs, or will."""
+        return self.state in ("pending", "running")
+
+
+def check(run: RunSpec) -> None:
+    """Raise ConfigError where the launcher cannot do what was asked for."""
+    if run.launcher.engine == "local":
+        return
+    if run.profile:
+        raise ConfigError("profile=true traces under launcher=local alone; type it again without launcher=")
+    if run.max_hours is not None:
+        raise ConfigError(
+            "max_hours ends what the command itself runs (launcher=local); of jobs it is launcher.hours, after which "
+            "they go on as others"
+        )
+    ENGINES[run.launcher.engine].check(run)
+
+
+def submit(planned: Plan) -> Submitted:
+    """Hand to the launcher what a plan leaves to run, a job for each program and search, but what runs already.
+
+    Raises HarnessError where the engine takes no such job; nothing is left of the attempt then but the run folders.
+    """
+    run = planned.run
+    engine, out = run.launcher.engine, Path(run.out).absolute()
+    assert engine != "local"
+    plan.record(planned)
+    for trial in planned.trials:
+        if not trial.runnable:
+            run_folder.ask_again(trial.path)
+    at_work = [standing.job for standing in standings(out) if standing.active]
+    folders = {member.folder for job in at_work for member in job.trials}
+    searched = {_of(job.search) for job in at_work if job.search}
+    trials = [t for t in planned.runnable if t.status is not Status.RUNNING and t.spec.folder not in folders]
+    searches = [
+        jobs.of_search(search, replace(search.pairing.run, workload=search.asked.workload, launcher=LOCAL))
+        for search in planned.due
+    ]
+    new = [job for job in searches if job.search and _of(job.search) not in searched]
+    batch = Batch(engine, (*new, *jobs.grouped(map(_ready, trials))))
+    left = len(planned.runnable) - len(trials) + len(searches) - len(new)
+    if not batch.jobs:
+        return Submitted(None, batch, left)
+    folder = jobs.create(out)
+    jobs.write(folder, batch)
+    try:
+        batch = replace(batch, id=ENGINES[engine].submit(folder, batch, run))
+    except HarnessError:
+        shutil.rmtree(folder)
+        raise
+    jobs.write(folder, batch)
+    return Submitted(folder, batch, left)
+
+
+def _ready(trial: PlannedTrial) -> PlannedTrial:
+    plan.make_ready(trial)
+    return trial
+
+
+def _of(search: jobs.Search) -> tuple[object, ...]:
+    run = search.run
+    return search.submission, run.workload, run.rules, run.seed, run.max_steps, run.device
+
+
+def standings(out: Path) -> list[Standing]:
+    """Return how the jobs of an output folder stand, the oldest first. Of a job whose trials a later one has taken over
+    nothing is told.
+
+    Raises MachineError where an engine does not answer.
+    """
+    batches = [(folder, jobs.read(folder / "jobs.json")) for folder in jobs.folders(out)]
+    seen: dict[tuple[Path, int], Seen] = {}
+    for name in dict.fromkeys(batch.engine for _, batch in batches):
+        seen |= ENGINES[name].seen([(folder, batch) for folder, batch in batches if batch.engine == name])
+    found: list[Standing] = []
+    taken: set[object] = set()
+    for folder, batch in reversed(batches):
+        here = []
+        for number, job in enumerate(batch.jobs):
+            keys: set[object] = {_of(job.search)} if job.search else {member.folder for member in job.trials}
+            if not keys <= taken:
+                here.append(_standing(folder, batch, number, seen.get((folder, number))))
+            taken |= keys
+        found = here + found
+    return found
+
+
+def _standing(folder: Path, batch: Batch, number: int, seen: Seen | None) -> Standing:
+    job, note = batch.jobs[number], jobs.note(folder, number)
+    trials = [trial for path in jobs.members(folder, batch, number) if (trial := _read(path))]
+    state: State
+    why = ""
+    if seen is not None and seen.active:
+        runs = seen.state in ("RUNNING", "COMPLETING")
+        state, why = ("running", "") if runs else ("pending", seen.reason or seen.state.lower())
+    elif any(trial.status is Status.RUNNING for trial in trials):
+        state, why = "running", "another process is at it"
+    elif _whole(job, note, trials):
+        state = "done"
+    else:
+        state = "failed"
+        ended = next((trial for trial in trials if trial.status in FAILED), None)
+        lost = next((trial for trial in trials if trial.status in UNFINISHED), None)
+        told = seen.state.lower() if seen is not None else ""
+        if ended is not None:
+            why = f"{ended.spec.number} {ended.status}"
+        else:
+            why = ", ".join(filter(None, (told, "not finished: type the same again" if lost or job.search else "")))
+    one = len(batch.jobs) == 1 or batch.engine != "slurm"
+    id = "-" if batch.id is None else batch.id if one else f"{batch.id}_{number}"
+    host = (seen.host if seen else "") or (note.host if note else "")
+    last = jobs.last_line(folder / f"{number}.log")
+    return Standing(folder, number, job, id, state, why, host, tuple(trials), last)
+
+
+def _whole(job: Job, note: jobs.Note | None, trials: Sequence[Trial]) -> bool:
+    """Whether nothing is left of a job: its trials have ended, and none failed."""
+    short = any(trial.status in FAILED | UNFINISHED for trial in trials)
+    if job.search is not None:
+        return note is not None and note.code == 0 and not short
+    return len(trials) == len(job.trials) and not short
+
+
+def _read(path: Path) -> Trial | None:
+    try:
+        return run_folder.read_trial(path)
+    except RunFolderError:  # damaged: `harness run` tells of it
+        return None

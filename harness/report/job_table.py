@@ -1,0 +1,104 @@
+"""How the jobs stand that `harness run launcher=...` has submitted, for people and for programs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.campaign.launch import submitting
+from harness.campaign.launch.submitting import Standing, Submitted
+from harness.errors import RunFolderError
+from harness.record.result import UNFINISHED
+from harness.report.tables import print_line, print_table
+
+SCHEMA = 1
+HEAD = ("job", "what", "state", ">trials", "host", "why", "last line")
+EVERY_S = 5.0
+
+
+def found(out: Path) -> list[Standing]:
+    """Return how the jobs of an output folder stand. Raises RunFolderError where there are none."""
+    if not (standings := submitting.standings(out)):
+        submits = "`harness run ... launcher=slurm` submits some, launcher=background without a cluster"
+        raise RunFolderError(f"no jobs were submitted for {out}; {submits}")
+    return standings
+
+
+def print_standings(standings: Sequence[Standing]) -> None:
+    """Print a row for each job, and how many there are of each state."""
+    print_table(HEAD, [_row(one) for one in standings])
+    print_line(summary(standings))
+
+
+def _row(one: Standing) -> tuple[str, ...]:
+    return one.id, one.job.title, one.state, _count(one), one.host or "-", one.why or "-", one.last or "-"
+
+
+def _count(one: Standing) -> str:
+    ended = sum(trial.status not in UNFINISHED for trial in one.trials)
+    return f"{ended} of {len(one.trials) if one.job.search else len(one.job.trials)}"
+
+
+def summary(standings: Sequence[Standing]) -> str:
+    """Return one line on how many jobs there are of each state."""
+    counts = Counter(one.state for one in standings)
+    told = ", ".join(f"{counts[state]} {state}" for state in ("pending", "running", "done", "failed") if counts[state])
+    return f"{len(standings)} job{'s' * (len(standings) != 1)}: {told}"
+
+
+def as_json(standings: Sequence[Standing]) -> dict[str, Any]:
+    """Return what `harness status --json` prints."""
+    return {
+        "schema": SCHEMA,
+        "jobs": [
+            {
+                "job": one.id,
+                "title": one.job.title,
+                "state": one.state,
+                "why": one.why,
+                "host": one.host,
+                "search": one.job.search is not None,
+                "trials": [{"path": str(trial.path), "status": trial.status} for trial in one.trials],
+                "log": str(one.folder / f"{one.number}.log"),
+                "last_line": one.last,
+            }
+            for one in standings
+        ],
+    }
+
+
+def print_submitted(made: Submitted, out: str) -> None:
+    """Print what was submitted, and how to follow and end it."""
+    if made.left:
+        print(f"{made.left} left to jobs and processes that are at them already")
+    if made.folder is None:
+        print("nothing to submit")
+        return
+    count, batch = len(made.batch.jobs), made.batch
+    where = f" {out}" if out != "runs" else ""
+    ends = f"scancel {batch.id}" if batch.engine == "slurm" else f"kill {batch.id}"
+    trials, searches = sum(len(job.trials) for job in batch.jobs), sum(job.search is not None for job in batch.jobs)
+    told = [f"{trials} trial{'s' * (trials != 1)}"] if trials else []
+    if searches:
+        told.append(f"{searches} search{'es' * (searches != 1)} and the trials that follow")
+    print(f"submitted {count} job{'s' * (count != 1)} ({', '.join(told)}) as {batch.id}; logs in {made.folder}")
+    print(f"`harness status{where}` tells how they stand; `{ends}` ends them, and what has begun is saved", flush=True)
+
+
+def follow(out: Path, every_s: float = EVERY_S) -> list[Standing]:
+    """Print a line for each job whose state changes until none runs or waits any more; return how they stand then."""
+    told: dict[tuple[Path, int], tuple[str, ...]] = {}
+    while True:
+        standings = submitting.standings(out)
+        for one in standings:
+            now = (one.state, _count(one), one.why)
+            if told.get((one.folder, one.number)) != now:
+                told[one.folder, one.number] = now
+                why = f" ({one.why})" if one.why else ""
+                print(f"{one.id} {one.job.title}: {one.state}, {_count(one)} trials{why}", flush=True)
+        if not any(one.active for one in standings):
+            return standings
+        time.sleep(every_s)

@@ -1,0 +1,74 @@
+"""One trial by several processes, each on a host of its own: all run the same loop, the first one decides and writes.
+
+Every process has the same arrays in mind and calls the same programs in the same order. What depends on a clock or a
+signal (when to end, to save, to run the yardstick) is what the first process says, so that none waits for another that
+went elsewhere. The run folder lies where all can read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+
+MOST_BYTES = 4096  # of what the first process says at a time
+HEARTBEAT_S = 30  # a process that gave no sign of life for so long is lost
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Which of the processes of a trial this one is.
+
+    Attributes:
+      coordinator: address of the first one, as `host:port`.
+      processes: how many there are.
+      process: the number of this one, from 0.
+    """
+
+    coordinator: str
+    processes: int
+    process: int
+
+    def join(self) -> None:
+        """Wait for the others and see their devices from now on. Comes before the first use of a device."""
+        jax.distributed.initialize(
+            self.coordinator, self.processes, self.process, heartbeat_timeout_seconds=HEARTBEAT_S
+        )
+
+
+def first() -> bool:
+    """Whether this is the process that decides and writes; the only one is."""
+    return bool(jax.process_index() == 0)
+
+
+def agreed(value: T) -> T:
+    """Return what the first process has here: JSON values."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    line = np.frombuffer(json.dumps(value).encode()[:MOST_BYTES].ljust(MOST_BYTES), np.uint8)
+    said: T = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(line)).tobytes())
+    return said
+
+
+def wait_for_all() -> None:
+    """Return once all processes have come here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("chunk")
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """Return the whole array; where parts of it lie with other processes, all of them call this."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

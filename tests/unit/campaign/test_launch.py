@@ -1,0 +1,191 @@
+"""Jobs for a cluster: what is submitted of a plan, what Slurm is asked for, how its refusals and jobs are told of."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import written_runs
+
+from harness.campaign import config
+from harness.campaign.launch import jobs, requeue, slurm, submitting
+from harness.campaign.launch.jobs import Batch, Job, Member, Seen
+from harness.cli import main as cli
+from harness.errors import ConfigError, MachineError
+from harness.record import run_folder
+from harness.record.spec import Options
+
+WORDS = ("run", "suite=mine", "device=cpu", "launcher=slurm", "studies=2")
+
+
+class Cluster:
+    """A cluster that takes every job, and says of each what `states` holds for it."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.states: dict[int, Seen] = {}
+        self.refuses: ConfigError | None = None
+
+    def check(self, run: Any) -> None:
+        pass
+
+    def submit(self, folder: Path, batch: Batch, run: Any) -> str:
+        if self.refuses:
+            raise self.refuses
+        self.batches.append(batch)
+        return str(len(self.batches))
+
+    def seen(self, batches: Any) -> dict[tuple[Path, int], Seen]:
+        return {(folder, n): seen for folder, _ in batches for n, seen in self.states.items()}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster()
+    monkeypatch.setitem(submitting.ENGINES, "slurm", made)  # type: ignore[arg-type]
+    return made
+
+
+def test_a_job_is_submitted_for_each_program_and_only_for_what_is_missing(
+    place: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "suite=mine", "device=cpu", "tensorboard=false", "good"]) == 0, "one trial is finished"
+    cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("PENDING", True, reason="Resources")}
+    assert cli.main([*WORDS, "good", "diverge"]) == 0
+    (batch,) = cluster.batches
+    assert [(job.title, len(job.trials)) for job in batch.jobs] == [("task / good", 1), ("task / diverge", 2)]
+    assert all((place / "runs" / m.folder / "spec.json").exists() for job in batch.jobs for m in job.trials)
+
+    assert cli.main([*WORDS, "good", "diverge"]) == 0
+    assert len(cluster.batches) == 1 and "nothing to submit" in capsys.readouterr().out
+
+    cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("CANCELLED", False, "n2")}
+    assert cli.main([*WORDS, "good", "diverge"]) == 0
+    assert [job.title for job in cluster.batches[1].jobs] == ["task / diverge"]
+
+
+def test_a_refusal_is_an_error_and_leaves_no_batch(
+    place: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.refuses = ConfigError("Slurm takes no such job")
+    assert cli.main([*WORDS, "good"]) == 2
+    assert "error: Slurm takes no such job" in capsys.readouterr().err
+    assert jobs.folders(place / "runs") == []
+
+
+@pytest.mark.parametrize(
+    ("said", "finished", "state", "why"),
+    [
+        (Seen("PENDING", True, reason="Resources"), 0, "pending", "Resources"),
+        (Seen("RUNNING", True, "n1"), 1, "running", ""),
+        (Seen("COMPLETED", False, "n1"), 2, "done", ""),
+        (None, 2, "done", ""),
+        (Seen("CANCELLED", False, "n1"), 1, "failed", "cancelled, not finished: type the same again"),
+        (None, 0, "failed", "not finished: type the same again"),
+    ],
+)
+def test_how_jobs_stand(
+    tmp_path: Path, cluster: Cluster, said: Seen | None, finished: int, state: str, why: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "runs"
+    members = []
+    for study in range(2):
+        if study < finished:
+            spec = written_runs.write_run(out, 5.0, study=study)
+        else:
+            spec = written_runs.replace(written_runs.SPEC, study=study)
+            run_folder.prepare(out, spec, Options("w", "s"))
+        members.append(Member(spec.folder))
+    folder = jobs.create(out)
+    jobs.write(folder, Batch("slurm", (Job("lm / adamw", tuple(members)),), "12"))
+    (folder / "0.log").write_text("first\nlast words\n\n")
+    cluster.states = {0: said} if said else {}
+
+    assert cli.main(["status", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["jobs"]
+    assert (told["job"], told["state"], told["why"], told["last_line"]) == ("12", state, why, "last words")
+    assert cli.main(["status"]) == 0
+    assert f"{finished} of 2" in capsys.readouterr().out
+
+
+def test_status_without_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", str(tmp_path)]) == 2
+    assert "no jobs were submitted" in capsys.readouterr().err
+
+
+def test_a_job_asks_for_what_device_and_launcher_say() -> None:
+    run = config.compose(
+        ["device=h100", "device.cpus=8", "device.memory_gb=1.5", "launcher=slurm", "launcher.hours=2.5",
+         "launcher.partition=long", "launcher.sbatch=--exclude=n7 --exclusive"]
+    )  # fmt: skip
+    assert slurm.resources(run) == {
+        "cpus-per-task": 8, "mem": "1536M", "gres": "gpu:h100:1", "partition": "long", "time": 150, "exclude": "n7",
+        "exclusive": True,
+    }  # fmt: skip
+    assert slurm.resources(config.compose(["device=cpu", "launcher=slurm"])) == {"time": 60}
+
+
+def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
+    said = (
+        "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition\n"
+    )
+    error = slurm.refusal(said, {"partition": "x", "exclusive": True})
+    assert isinstance(error, ConfigError)
+    assert "invalid partition specified: x; Batch job" in str(error)
+    assert "it was asked for: --partition=x --exclusive; `sinfo` lists partitions: launcher.partition=NAME" in str(
+        error
+    )
+    silent = slurm.refusal("sbatch: error: Unable to contact slurm controller (connect failure)", {})
+    assert isinstance(silent, MachineError) and "type the same again" in str(silent)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["launcher.hours=0.05"], "launcher.hours=0.05: trials save 120 s before that.*at least 0.09 hours"),
+        (
+            ["launcher.sbatch=exclude"],
+            "launcher.sbatch: expected words as --exclude=n7 or --exclusive, got 'exclude'",
+        ),
+        (["max_hours=1"], "max_hours ends what the command itself runs.*launcher.hours"),
+        (["profile=true"], "profile=true traces under launcher=local alone"),
+        (["launcher.hours=-1"], "launcher.hours"),
+    ],
+)
+def test_bad_input(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace())
+    with pytest.raises(ConfigError, match=told):
+        submitting.check(config.compose(["launcher=slurm", "device=cpu", *words]))
+
+
+def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = config.compose(["launcher=slurm", "device=cpu"])
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"no sbatch on this machine.*launcher=background"):
+        submitting.check(run)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ConfigError, match=r"pip install 'training-harness\[slurm\]'"):
+        submitting.check(run)
+
+
+def test_a_job_whose_time_brought_no_step_is_not_put_in_the_queue_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = importlib.import_module("harness.campaign.launch.job")
+    asked: list[None] = []
+    monkeypatch.setattr(requeue, "requeue", lambda: asked.append(None))
+    monkeypatch.setattr(job.signal, "signal", lambda *_: None)
+    job._go_on_later(SimpleNamespace(moved=False))
+    assert not asked and "ask for more with launcher.hours=" in capsys.readouterr().err
+    job._go_on_later(SimpleNamespace(moved=True))
+    assert asked and "put in the queue again" in capsys.readouterr().out

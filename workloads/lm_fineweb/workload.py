@@ -1,0 +1,98 @@
+"""A GPT of GPT-2's smallest shape on FineWeb, for one large GPU. No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from harness.api import LossKind
+from harness.data import sharded, shards, store
+from harness.program.streaming import StreamedData
+from harness.program.workload import (
+    GPU_GRID,
+    SMALL,
+    VARIANTS,
+    Data,
+    Small,
+    Splits,
+    Target,
+    Workload,
+    WorkloadInfo,
+    held_out,
+    split_shapes,
+)
+
+from ..families.spec import GPT, varied
+
+VOCABULARY = 50_257  # GPT-2's tokens, which the shards hold; the model's table is filled up to a multiple of 128
+MODEL = GPT(vocabulary=50_304, length=1024, layers=12, width=768, heads=12, dtype="bfloat16", rotary=True, chunked=True)
+SMALL_MODEL = replace(MODEL, length=64, layers=2, width=64, heads=2)
+TRAINING_SHARDS = 50
+WINDOWS_OF_A_SHARD = 97_656  # of 100 million tokens, each with the one before it
+VALIDATION = TEST = 10_240  # windows: 10,485,760 tokens, the number that the public results are measured on
+SMALL_TRAIN, SMALL_WINDOWS = 2_048, 128
+
+INFO = WorkloadInfo(
+    name="lm_fineweb",
+    description="GPT of GPT-2 124M's shape on 5 billion tokens of FineWeb, in bf16; streamed from shards",
+    metric="loss",
+    mode="min",
+    # Public and provisional: of other people's runs of another recipe. No run here stands behind it.
+    target=Target(value=3.28, version=0, steps_to_target=76_000, reference_step_s=0.0),
+    batch_size=64,
+    step_hint=76_000,
+    num_train_examples=TRAINING_SHARDS * WINDOWS_OF_A_SHARD,
+    loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
+    datasets={"fineweb": ""},  # no hash is pinned: harness.data.sharded
+    dispatch_steps={"cpu": 1, "gpu": 4},
+    grid=GPU_GRID,
+    variants=(*VARIANTS, SMALL),
+    small=Small(batch_size=8, step_hint=200),
+)
+
+
+def data(variant: str | None = None) -> Data:
+    """Return the data, streamed; of the small form the beginning of the first shards, which is held whole."""
+    from ..families import batches
+
+    small = variant == SMALL
+    length = (SMALL_MODEL if small else MODEL).length + 1
+    counts = (
+        (SMALL_TRAIN, SMALL_WINDOWS, SMALL_WINDOWS, SMALL_WINDOWS)
+        if small
+        else (INFO.num_train_examples, VALIDATION, VALIDATION, TEST)
+    )
+    shapes = split_shapes(counts, {"tokens": ((length,), "uint16")})
+    info = held_out(INFO, variant)
+    if small:
+        return Data(replace(info, num_train_examples=SMALL_TRAIN), shapes, small_splits, batches.windows)
+    return StreamedData(info, shapes, splits, batches.windows)
+
+
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, a held-out variant, or the small form, with its model."""
+    from ..families import gpt
+
+    return gpt.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant))
+
+
+def splits() -> Splits:
+    """Return {"tokens": uint16[windows, 1025]}; those of training are read where they are asked for."""
+    return _splits(MODEL.length + 1, TRAINING_SHARDS, VALIDATION, TEST)
+
+
+def small_splits() -> Splits:
+    """Return {"tokens": uint16[windows, 65]}, out of one training shard."""
+    found = _splits(SMALL_MODEL.length + 1, 1, SMALL_WINDOWS, SMALL_WINDOWS)
+    return replace(found, train={"tokens": found.train["tokens"][np.arange(SMALL_TRAIN)]})
+
+
+def _splits(length: int, training: int, validation: int, test: int) -> Splits:
+    paths = sharded.paths(store.find("fineweb"), store.root() / "fineweb", training)
+    windows = partial(shards.Windows, length=length, vocabulary=VOCABULARY)
+    held_out_windows = windows([paths.validation])
+    measured = {"tokens": held_out_windows[np.arange(validation)]}
+    after = {"tokens": held_out_windows[np.arange(validation, validation + test)]}
+    return Splits({"tokens": windows(paths.train)}, measured, measured, after)  # type: ignore[dict-item]
