@@ -38,6 +38,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, search_space, submission
 from harness.record.search_record import Asked, SearchRun
 from harness.record.spec import Value
+from harness.report.progress import duration
 from harness.search import sweeps, two_passes
 from harness.search.recorded_search import Search, described, running, shown
 from harness.search.sweeps import Sweeps
@@ -240,7 +241,7 @@ def cost(name: str, searches: list[Search], count: int) -> str:
         seconds += (two_passes.most_steps(asked) + more * asked.budget_steps) * search.info.target.reference_step_s
     recorded = sum(len(search.runs) for search in searches)
     where = ", ".join(search.info.name for search in searches)
-    return f"{name}: {count} points on {where}: about {seconds / 60:.0f} minutes; {recorded} runs are recorded already"
+    return f"{name}: {count} points on {where}: about {duration(seconds)}; {recorded} runs are recorded already"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 from harness.data import get, shards, store
 from harness.data.specs import DataSet
 from harness.errors import DataError, HarnessError
+from harness.machine import load
 from harness.program import discovery, processes, submission
 from harness.record import run_folder, spec
 
@@ -35,6 +36,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's cache out of the tests, and theirs out of the user's. Data sets that are prepared may be read."""
     os.environ.setdefault("HARNESS_DATA", str(store.root()))
     os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else runs on this machine changes nothing that a command prints here."""
+    monkeypatch.setattr(load, "others", lambda: 0.0)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.campaign import config
+from harness.campaign.counting import counted
 from harness.check.findings import Facts, Finding
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes, search_space, store, submission
@@ -69,7 +70,8 @@ def export(
 ) -> Iterator[Made | Finding]:
     """Make the programs at the defaults, in the form in which trials run them; yield them, and why there is none."""
     wanted = [_wanted(folder, info, place, [info.defaults]) for place in places]
-    for place, found in zip(places, processes.program_ids(wanted, lambda what: say(f"exporting {what}")), strict=True):
+    told = counted(lambda what: say(f"exporting {what}"), wanted)
+    for place, found in zip(places, processes.program_ids(wanted, told), strict=True):
         if isinstance(found, HarnessError):
             yield Finding("export", str(found), place.name)
         else:
