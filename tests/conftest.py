@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -50,6 +51,12 @@ def no_core_files() -> None:
 
 
 @pytest.fixture(scope="session")
+def draw() -> Callable[..., None]:
+    """Return `draw_images`."""
+    return draw_images
+
+
+@pytest.fixture(scope="session")
 def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], None]:
     """Return a function that sees to it that data sets can be loaded, or skips the test.
 
@@ -64,6 +71,10 @@ def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Call
             os.environ["HARNESS_DATA"] = str(root)
             if store.find(name).shards:
                 make_shards(store.find(name), root / name)
+                continue
+            if store.find(name).images:
+                draw_images(root / name)
+                get.get(name, None, lambda *_: None, lambda _: None)
                 continue
             if (prepared / name / "meta.json").exists():
                 (root / name).symlink_to(prepared / name)
@@ -92,6 +103,19 @@ def make_shards(dataset: DataSet, folder: Path) -> None:
             out.write(header.tobytes() + tokens.astype("<u2").tobytes())
             out.truncate(file.bytes)
     (folder / "meta.json").write_text(json.dumps({"schema": 1, "shards": {}}))
+
+
+def draw_images(folder: Path, classes: int = 4, train: int = 10, val: int = 8) -> None:
+    """Draw a folder of classes of JPEG files, of several shapes, a colour for each class."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        for label in range(classes):
+            place = folder / split / f"n{label:08d}"
+            place.mkdir(parents=True)
+            for n in range(count):
+                coarse = rng.uniform(0, 120, (5, 6, 3)) + 130 * np.eye(4, 3)[label % 4]
+                image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8))
+                image.resize((70 + 9 * (n % 4), 64)).save(place / f"{split}_{label}_{n:02d}.JPEG", quality=90)
 
 
 AMPLE = 100_000

@@ -23,6 +23,7 @@ import pytest
 
 from harness.api import ParamInfo, ParamKind
 from harness.campaign import scale_ladder
+from harness.data import store
 from harness.errors import ConfigError, SubmissionError, WorkloadError
 from harness.program import discovery
 from harness.program.data_order import batch_indices
@@ -311,15 +312,14 @@ def test_each_variant_trains(name: str, variant: str, with_data) -> None:
 
 @cache
 def shapes_of_training_set(name: str) -> dict[str, jax.ShapeDtypeStruct]:
-    arrays = discovery.load_workload(FOLDERS[name]).splits().train
-    assert {len(array) for array in arrays.values()} == {INFOS[name].num_train_examples}
-    return {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in arrays.items()}
+    stated = discovery.load_data(FOLDERS[name]).shapes["train"]
+    assert {shape[0] for shape, _ in stated.values()} == {INFOS[name].num_train_examples}
+    return {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in stated.items()}
 
 
 @pytest.mark.parametrize(("name", "variant"), LARGE)
-def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str | None, with_data) -> None:
+def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str | None) -> None:
     """Traced and never run: the loss of a whole batch, and which shapes a variant changes."""
-    with_data(INFOS[name].datasets)
     workload, base = (discovery.load_workload(FOLDERS[name], v) for v in (variant, None))
     (params, model_state), (own, _) = (jax.eval_shape(w.init, KEY) for w in (workload, base))
     index = jax.ShapeDtypeStruct((workload.info.batch_size,), jnp.int32)
@@ -387,6 +387,8 @@ def test_the_shapes_stated_are_those_of_the_data(name: str, small: bool, with_da
     info = discovery.workload_info(FOLDERS[name])
     if small and info.small is None:
         return
+    if not small and any(store.find(dataset).images for dataset in info.datasets):
+        pytest.skip("the tests draw images for the small form alone")
     with_data(info.datasets)
     data = discovery.load_data(FOLDERS[name], SMALL if small else None)
     splits = data.load()  # compares them

@@ -19,7 +19,7 @@ MODEL = MAE(
     size=32, channels=3, patch=4, visible=16, layers=3, width=64, heads=4,
     decoder_layers=1, decoder_width=48, decoder_heads=3,
 )  # fmt: skip
-VALIDATION, SLICE = 5_000, 2_000  # images
+VALIDATION, SLICE = 5_000, 1_250  # images
 MASK_SEED = 10  # of the validation and test images' masks, which are drawn once and for all
 MEAN, SCALE = 0.47, 0.25  # of the pixels, from 0 to 1, over all channels
 

@@ -115,9 +115,9 @@ def test_data_to_get_name_the_command(here: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_data_set_that_nobody_knows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    add_workload(here, "with_data", datasets=("imagenet",))
+    add_workload(here, "with_data", datasets=("nobodys",))
     assert doctor.run(spec("with_data"), calibrate=False) == 3
-    assert "data set imagenet" in capsys.readouterr().out
+    assert "data set nobodys" in capsys.readouterr().out
 
 
 def test_a_missing_target_says_how_to_set_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
