@@ -61,6 +61,7 @@ SURFACE = {
     "calibrate": ["--dry-run", "--help", "--json", "--points", "-h"],
     "sensitivity": ["--centre", "--dry-run", "--help", "--json", "--over", "--reach", "-h"],
     "anneal": ["--fit", "--help", "--json", "--predict", "--train", "-h"],
+    "ladder": ["--baseline", "--dry-run", "--help", "--json", "--ratios", "--seeds", "--widths", "-h"],
     "watch": ["--help", "--json", "--once", "-h"],
     "status": ["--follow", "--help", "--json", "-h"],
     "verify": ["--help", "--json", "--only", "--rerun", "-h"],
