@@ -14,8 +14,9 @@ can it compile here what `device.deterministic=true` runs, for which XLA asks a 
 
 Each row is a submission on a workload: seconds to compile its step here; GiB on the card during a step, a step's
 temporary part of it, and during evaluation; calls of cuDNN's attention, forward and backward; matrix products and
-convolutions of more than a million numbers, by what they multiply. The exit code is 1 if something does not compile or
-is larger than the card.
+convolutions of more than a million numbers, by what they multiply; operations of a step's products, in the exported
+program; bytes that its compiled kernels read and write (the body of a loop once). The exit code is 1 if something does
+not compile or is larger than the card.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ device_description_str: "NVIDIA H200"
 """
 """The card as XLA's GpuTargetConfigProto describes one; NVIDIA's data sheet and CUDA's table of capability 9.0."""
 
-HEAD = "| workload | submission | compile s | step GiB | temporary | evaluation | attention | bf16 products | float32 |"
+HEAD = (
+    "| workload | submission | compile s | step GiB | temporary | evaluation | attention | bf16 products | float32 "
+    "| TFLOP | GB moved |"
+)
 LARGE = 1_000_000  # numbers in an operand or the result
 _SHAPE = r"\(?(\w+)\[([\d,]*)\]"
 _NAMED = re.compile(rf"%?([\w.-]+)(?:: | = ){_SHAPE}")  # a parameter in a header, an instruction in a line
@@ -132,6 +136,12 @@ def compiled(place: discovery.Folder, folder: discovery.Folder, card: Any, way: 
     seconds = sum(s for name, s in programs.compile_s.items() if name.startswith("step"))
     row = [f"{seconds:.0f}", *(f"{size / 2**30:.2f}" for size in (step_bytes, temporary, evaluation))]
     row += [f"{forward} + {backward}", str(kinds["bf16"]), str(kinds["f32"])]
+    operations = max(
+        facts.products
+        for function, facts in program.manifest.functions.items()
+        if function.startswith("step") and function.endswith(".cudnn") == (way == "cudnn")
+    )
+    row += [f"{operations / 1e12:.3f}", f"{moved(step) / 1e9:.2f}"]
     return row, max(step_bytes, evaluation) < CARD_BYTES
 
 
@@ -140,6 +150,18 @@ def memory(program: Any) -> tuple[int, int]:
     m = program.memory_analysis()
     held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
     return held + m.temp_size_in_bytes, m.temp_size_in_bytes
+
+
+def moved(program: Any) -> float:
+    """Return the bytes that the compiled kernels read and write, by XLA's cost analysis of the optimised HLO; the body
+    of a loop counts once. That of the executable itself needs a card: the CPU's client counts the same HLO.
+    """
+    import jax
+    from jax._src.lib import xla_client
+
+    (module,) = program.runtime_executable().hlo_modules()
+    client = jax.devices("cpu")[0].client
+    return float(xla_client._xla.hlo_module_cost_analysis(client, module)["bytes accessed"])
 
 
 def attention_calls(text: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import json
 import sys
 from pathlib import Path
 
+from harness.campaign import scale_ladder
 from harness.program import discovery
 from harness.program.workload import SMALL
 from harness.record.files import write_atomic
@@ -26,10 +27,11 @@ LOSSES = Path(__file__).resolve().parent.parent / "tests" / "golden" / "data" / 
 def main() -> int:
     """Record the workloads named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", help="names (default: all)")
+    parser.add_argument("workloads", nargs="*", help="names (default: all but rungs of ladders)")
     args = parser.parse_args()
     held = json.loads(LOSSES.read_text()) if LOSSES.is_file() else {}
-    for name in args.workloads or discovery.find_all("workloads"):
+    every = [name for name in discovery.find_all("workloads") if not scale_ladder.is_rung(name)]
+    for name in args.workloads or every:
         folder = discovery.find("workloads", name)
         small = discovery.workload_info(folder).small
         held[name] = first_losses(discovery.load_workload(folder, SMALL if small else None), STEPS)

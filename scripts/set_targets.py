@@ -42,6 +42,7 @@ from harness.record import plain_data
 from harness.record.files import write_atomic
 from harness.record.search_record import SearchRun
 from harness.record.spec import DeviceConfig
+from harness.report.progress import duration
 from harness.search import restamp, sweeps, targets
 from harness.search.recorded_search import Search, described, machine, shown
 from harness.search.targets import Point, StepTime
@@ -232,7 +233,7 @@ def search_points(count: int, baselines: Iterable[str] = BASELINES) -> list[Poin
 
 
 def cost(search: Search, points: Sequence[Point], seeds: int) -> str:
-    """Return a line on what the search takes, with the minutes where the step was timed before."""
+    """Return a line on what the search takes, with its length where the step was timed before."""
     info = search.info
     horizons = 0.0
     for tried in Counter(name for name, _ in points).values():
@@ -245,7 +246,7 @@ def cost(search: Search, points: Sequence[Point], seeds: int) -> str:
     text += f"{info.step_hint} steps"
     step_s = search.step_time.baseline_step_s if search.step_time else info.target.reference_step_s
     if step_s:  # with all cores; side by side, each with one, they get as much done at least
-        text += f", at most {horizons * info.step_hint * step_s / 60:.0f} minutes of this machine"
+        text += f", at most {duration(horizons * info.step_hint * step_s)} of this machine"
     return f"{text}; {len(search.runs)} runs are recorded already"
 
 

@@ -9,8 +9,8 @@ The search is that of `rules=tuned` (`harness.search.two_passes`), with one sett
 submission gets the same number of quasi-random points over the first two dimensions of its search space, the rest at
 its defaults. On one tuning seed the better half goes on past 25% of the step hint and the best two past 50%, by mean
 rank over the workloads. The best two of all that ran to the end run on two more tuning seeds, and the lower median
-decides: first how many workloads were missed, then the geometric mean of the steps to the target, then the better
-metric.
+decides: first how many workloads were missed, then the geometric mean of the steps to the target, where a miss counts
+as its budget, or up to twice that the further it ended from the target, then the better metric.
 
 The length of a schedule is not among the two, for at 25% and 50% the shorter one looks better whatever comes of it:
 where the search space has a `horizon`, all points are drawn at one step hint, the best one runs to the target at four
@@ -38,6 +38,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, search_space, submission
 from harness.record.search_record import Asked, SearchRun
 from harness.record.spec import Value
+from harness.report.progress import duration
 from harness.search import sweeps, two_passes
 from harness.search.recorded_search import Search, described, running, shown
 from harness.search.sweeps import Sweeps
@@ -154,14 +155,17 @@ def tune(
 
 
 def score(one: Finished, asked: Sequence[Asked], searches: Sequence[Search]) -> str:
-    """Return the geometric mean over workloads of a point's steps over the baseline's, a miss as its budget: the lower
-    median over the tuning seeds, and how many workloads that one missed.
+    """Return the geometric mean over workloads of a point's steps over the baseline's, a miss as one to two budgets
+    (`two_passes.budgets`): the lower median over the tuning seeds, and how many workloads that one missed.
     """
     pairs = []
-    for by_workload in zip(*one.steps(asked), strict=True):
+    by_study = zip(zip(*one.steps(asked), strict=True), zip(*one.runs, strict=True), strict=True)
+    for by_workload, runs in by_study:
         logs = [
-            math.log((limit.budget_steps if steps is None else steps) / search.info.target.steps_to_target)
-            for steps, limit, search in zip(by_workload, asked, searches, strict=True)
+            math.log(
+                (steps or limit.budget_steps * two_passes.budgets(run, limit)) / search.info.target.steps_to_target
+            )
+            for steps, run, limit, search in zip(by_workload, runs, asked, searches, strict=True)
         ]
         pairs.append((by_workload.count(None), math.exp(statistics.fmean(logs))))
     missed, ratio = statistics.median_low(pairs)
@@ -194,8 +198,8 @@ def page(
     lines = [
         f"Suite `{suite}`: {count} points over {' and '.join(moved)}{lengths}; {runs} runs on tuning seeds.",
         "Of those that ran to the end, the steps to the target (of the budget; at a miss the final metric), for the",
-        "best two on three seeds, and the geometric mean of steps over the baseline's, with a miss as its budget",
-        "(lower is better; of several seeds the median):",
+        "best two on three seeds, and the geometric mean of steps over the baseline's, with a miss as its budget,",
+        "up to twice that the further it ended from the target (lower is better; of several seeds the median):",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
@@ -240,7 +244,7 @@ def cost(name: str, searches: list[Search], count: int) -> str:
         seconds += (two_passes.most_steps(asked) + more * asked.budget_steps) * search.info.target.reference_step_s
     recorded = sum(len(search.runs) for search in searches)
     where = ", ".join(search.info.name for search in searches)
-    return f"{name}: {count} points on {where}: about {seconds / 60:.0f} minutes; {recorded} runs are recorded already"
+    return f"{name}: {count} points on {where}: about {duration(seconds)}; {recorded} runs are recorded already"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
@@ -22,6 +23,7 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 from harness.data import get, shards, store
 from harness.data.specs import DataSet
 from harness.errors import DataError, HarnessError
+from harness.machine import load
 from harness.program import discovery, processes, submission
 from harness.record import run_folder, spec
 
@@ -36,10 +38,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else runs on this machine changes nothing that a command prints here."""
+    monkeypatch.setattr(load, "others", lambda: 0.0)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_core_files() -> None:
     """Some processes are made to crash."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., None]:
+    """Return `draw_images`."""
+    return draw_images
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +71,10 @@ def with_data(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Call
             os.environ["HARNESS_DATA"] = str(root)
             if store.find(name).shards:
                 make_shards(store.find(name), root / name)
+                continue
+            if store.find(name).images:
+                draw_images(root / name)
+                get.get(name, None, lambda *_: None, lambda _: None)
                 continue
             if (prepared / name / "meta.json").exists():
                 (root / name).symlink_to(prepared / name)
@@ -85,6 +103,19 @@ def make_shards(dataset: DataSet, folder: Path) -> None:
             out.write(header.tobytes() + tokens.astype("<u2").tobytes())
             out.truncate(file.bytes)
     (folder / "meta.json").write_text(json.dumps({"schema": 1, "shards": {}}))
+
+
+def draw_images(folder: Path, classes: int = 4, train: int = 10, val: int = 8) -> None:
+    """Draw a folder of classes of JPEG files, of several shapes, a colour for each class."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        for label in range(classes):
+            place = folder / split / f"n{label:08d}"
+            place.mkdir(parents=True)
+            for n in range(count):
+                coarse = rng.uniform(0, 120, (5, 6, 3)) + 130 * np.eye(4, 3)[label % 4]
+                image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8))
+                image.resize((70 + 9 * (n % 4), 64)).save(place / f"{split}_{label}_{n:02d}.JPEG", quality=90)
 
 
 AMPLE = 100_000

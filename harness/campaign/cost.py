@@ -4,10 +4,15 @@ A step time is, in this order, that of the program itself in a trial on the same
 the harness's own AdamW step, beside another program there; that of the reference machine, where the workload's target
 was set. What is none of these is unknown, and so is time beside the steps that no trial of its kind has recorded: no
 figure is made up.
+
+Trials that ran while others kept the machine busy took longer, and their records tell: the yardstick is the same step
+in each of them, so that one whose yardstick took `BUSY` times as long as the fastest had less of the machine. They
+count where no quieter one is there, and are counted.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +34,9 @@ from harness.record.run_folder import Trial
 from harness.record.spec import TrialSpec
 from harness.search import targets
 
+BUSY = 1.25
+"""How many times the fastest yardstick's seconds per step tell a busy machine: the same program is some 5% slower in
+one process than in another, at most 10%."""
 _WHOLE = frozenset({Status.TARGET_REACHED, Status.HORIZON_REACHED, Status.BUDGET_EXHAUSTED, Status.STOPPED})
 
 Source = Literal["program", "yardstick", "reference"]
@@ -75,6 +83,7 @@ class StepTime:
       where: the kind of device, or the reference machine.
       here: whether that is of the kind of device that the plan is for.
       trials: how many trials stand behind it; 0 of the reference.
+      busy: how many of these ran on a busy machine: all or none.
     """
 
     seconds: float
@@ -82,6 +91,7 @@ class StepTime:
     where: str
     here: bool
     trials: int = 0
+    busy: int = 0
 
 
 @dataclass(frozen=True)
@@ -269,8 +279,12 @@ def _cost(workload: str, submission: str, left: _Left, kind: Kind, took: Sequenc
         _steps(spec, info, [one.steps for one in like(spec, own) if one.spec.hyperparameters == spec.hyperparameters])
         for spec in left.specs
     ]
-    unit = _measured([one.yardstick_s for one in beside], "yardstick", kind) or _reference(first, info, kind)
-    step = _measured([one.step_s for one in own], "program", kind) or unit
+    reference = _reference(first, info, kind)
+    known = [one.yardstick_s for one in beside if one.yardstick_s]
+    known += [reference.seconds] if reference and reference.here else []
+    most = BUSY * min(known, default=math.inf)
+    unit = _measured(beside, "yardstick", kind, most) or reference
+    step = _measured(own, "program", kind, most) or unit
     ends = step if first.stop == "horizon" else unit  # a budget is in steps of the yardstick, a horizon in its own
     compiled = [
         one.compile_s for one in own if one.spec.score_compile == first.score_compile and one.compile_s is not None
@@ -307,9 +321,14 @@ def _most(spec: TrialSpec) -> int:
     return steps if spec.max_steps is None else min(steps, spec.max_steps)
 
 
-def _measured(seconds: Iterable[float | None], source: Source, kind: Kind) -> StepTime | None:
-    known = [one for one in seconds if one]
-    return StepTime(statistics.median(known), source, kind.name, True, len(known)) if known else None
+def _measured(took: Iterable[Took], source: Source, kind: Kind, most_s: float) -> StepTime | None:
+    """Return the median of the step times, of trials whose yardstick took at most so long wherever there are any."""
+    known = [(one.step_s if source == "program" else one.yardstick_s, one.yardstick_s) for one in took]
+    seconds = [(step, bool(unit and unit > most_s)) for step, unit in known if step]
+    quiet = [step for step, busy in seconds if not busy]
+    chosen = quiet or [step for step, _ in seconds]
+    busy = 0 if quiet else len(chosen)
+    return StepTime(statistics.median(chosen), source, kind.name, True, len(chosen), busy) if chosen else None
 
 
 def _reference(spec: TrialSpec, info: WorkloadInfo, kind: Kind) -> StepTime | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign import config
+from harness.campaign.counting import counted
 from harness.campaign.device import resolve_device
 from harness.campaign.hyperparameters import points_of, rules_for, write
 from harness.campaign.pairing import Pairing
@@ -175,7 +176,8 @@ def enter(
                 Pairing(run, own, platform, workload, discovery.workload_info(workload), folder, about, points)
                 for workload in workloads
             ]
-        found = processes.program_ids([pairing.wanted for pairing in pairings], on_export)
+        wanted = [pairing.wanted for pairing in pairings]
+        found = processes.program_ids(wanted, counted(on_export, wanted))
     new = [_entry(pairing, programs) for pairing, programs in zip(pairings, found, strict=True)]
     kept = [entry for entry in held.entries if entry.submission not in {one.submission for one in new}]
     ordered = sorted([*kept, *new], key=lambda entry: (entry.workload, entry.submission))

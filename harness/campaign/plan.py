@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.campaign import expected_time, searches
+from harness.campaign.counting import counted
 from harness.campaign.device import resolve_device
 from harness.campaign.hyperparameters import Points, plan_file, points_of, rules_for, write
 from harness.campaign.hyperparameters import record as record_points
@@ -76,7 +77,7 @@ class Plan:
     """All trials that were asked for, and what is wrong with the submissions and run folders left out.
 
     Attributes:
-      trials: in the order they run in.
+      trials: by workload, submission and study; `harness.campaign.launch.gpus.in_order` says what runs first.
       later: what follows once searches are finished.
       points: of each submission.
       searches: for the points of fresh seeds, finished or not.
@@ -105,7 +106,7 @@ class Plan:
 
     @property
     def runnable(self) -> tuple[PlannedTrial, ...]:
-        """The trials to run, in order."""
+        """The trials to run."""
         return tuple(trial for trial in self.trials if trial.runnable)
 
 
@@ -114,10 +115,10 @@ def make_plan(
 ) -> Plan:
     """Plan the trials of the submissions `names` (names or paths; none: all that are found) on the workloads of `run`.
 
-    Programs that are not in the store yet are exported, which `on_export` is told of. A broken submission stops none of
-    the others: it is a problem of the plan. One that is to be run `elsewhere` names its device, which need not be here.
-    Raises ConfigError for unknown names, and where a batch cannot be split over the devices, and WorkloadError where a
-    trial would end at a target that is not set.
+    Programs that are not in the store yet are exported; `on_export` is told of each, with its number. A broken
+    submission stops none of the others: it is a problem of the plan. One that is to be run `elsewhere` names its
+    device, which need not be here. Raises ConfigError for unknown names, and where a batch cannot be split over the
+    devices, and WorkloadError where a trial would end at a target that is not set.
     """
     folders = submission_folders(names)
     workloads = [
@@ -165,7 +166,8 @@ def make_plan(
         Pairing(run, rules, device, place, info, folder, about, points)
         for (place, info), (folder, about, rules, points) in itertools.product(workloads, entries)
     ]
-    found = processes.program_ids([pairing.wanted for pairing in pairings], on_export)
+    wanted = [pairing.wanted for pairing in pairings]
+    found = processes.program_ids(wanted, counted(on_export, wanted))
     for pairing, programs in zip(pairings, found, strict=True):
         if isinstance(programs, HarnessError):
             problems.append(programs)

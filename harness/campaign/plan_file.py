@@ -10,9 +10,11 @@ as the programs that were planned.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.campaign.counting import counted
 from harness.campaign.device import resolve_device
 from harness.campaign.launch import plan_runs
 from harness.campaign.plan import PlannedTrial, make_ready, wanted_of
@@ -54,7 +56,8 @@ def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
     places = [
         _here(spec, plain_data.read(Options, held, str(path))) for spec, (_, held) in zip(specs, pairs, strict=True)
     ]
-    found = processes.program_ids([wanted_of(spec, place) for spec, place in zip(specs, places, strict=True)])
+    wanted = [wanted_of(spec, place) for spec, place in zip(specs, places, strict=True)]
+    found = processes.program_ids(wanted, counted(_tell, wanted))
     trials = []
     for spec, options, programs in zip(specs, places, found, strict=True):
         if isinstance(programs, HarnessError):
@@ -69,6 +72,10 @@ def read(path: Path, out: Path, *, retry: bool = False) -> list[PlannedTrial]:
         again = retry and status in FAILED
         trials.append(PlannedTrial(spec, options, out, place, status, again=again, expected_s=None))
     return trials
+
+
+def _tell(name: str) -> None:
+    print(f"exporting {name}", file=sys.stderr, flush=True)
 
 
 def _here(spec: TrialSpec, options: Options) -> Options:

@@ -75,7 +75,8 @@ def run_plan(
     for trial in planned.trials:
         if not trial.runnable:
             run_folder.ask_again(trial.path)
-    on_trials(planned.runnable)
-    for problem in gpus.run_all(planned.runnable, run_one):
+    left = gpus.in_order(planned.runnable)
+    on_trials(left)
+    for problem in gpus.run_all(left, run_one):
         on_problem(problem)
     return planned

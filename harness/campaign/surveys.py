@@ -1,8 +1,8 @@
-"""Runs of a submission at many points on several workloads, without a clock: what `harness calibrate` and `harness
-sensitivity` ask of the searches.
+"""Runs of a submission at many points on several workloads, without a clock: what `harness calibrate`, `sensitivity`,
+`anneal` and `ladder` ask of the searches.
 
 They are those of `harness.search.recorded_search`, on tuning seeds, and each is a line of a record beside the run
-folders: `<out>/<workload>/<submission>/calibrate.jsonl` or `sensitivity.jsonl`. What is there is not run again.
+folders: `<out>/<workload>/<submission>/calibrate.jsonl`, for example. What is there is not run again.
 """
 
 from __future__ import annotations
@@ -119,6 +119,17 @@ def places(request: RunSpec, workloads: Sequence[tuple[discovery.Folder, Workloa
         yield [Place(folder, info, device, jobs, Later(stack, folder, jobs, device)) for folder, info in workloads]
 
 
+def wanted_of(
+    place: Place, taker: Taker, ends: Mapping[str, Ends] | None = None, declared_steps: int | None = None
+) -> processes.Wanted:
+    """Return the programs of a submission at its defaults on a workload; `ends` and `declared_steps` as in `survey`."""
+    known = processes.ends_of(taker.info) | dict(ends or {})
+    return processes.Wanted(
+        place.folder, taker.folder, (taker.default,), declared_steps or place.info.budget_steps, declared_steps,
+        platform=place.device, ends=known,
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
 def survey(
     request: RunSpec,
@@ -129,21 +140,20 @@ def survey(
     *,
     ends: Mapping[str, Ends] | None = None,
     from_start: bool = False,
+    declared_steps: int | None = None,
 ) -> Iterator[Survey]:
     """Yield the searches of one submission, with what their records `NAME.jsonl` hold; no other process has them then.
 
-    `ends` are of dimensions that may be arguments of its program, beside or in place of those of its search space.
-    Raises RunFolderError where a record is damaged or held by another process.
+    `ends` are of dimensions that may be arguments of its program, beside or in place of those of its search space;
+    `declared_steps` is the length that it is told in place of the step hint. Raises RunFolderError where a record is
+    damaged or held by another process.
     """
-    known = processes.ends_of(taker.info) | dict(ends or {})
     found = []
     with contextlib.ExitStack() as stack:
         for place in held:
             file = Path(request.out) / place.folder.name / taker.folder.name / f"{name}.jsonl"
             stack.enter_context(searches.held(file))
-            wanted = processes.Wanted(
-                place.folder, taker.folder, (taker.default,), place.info.budget_steps, platform=place.device, ends=known
-            )
+            wanted = wanted_of(place, taker, ends, declared_steps)
             search = Search(
                 place.folder,
                 place.info,

@@ -10,9 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -24,12 +22,13 @@ from harness.machine import children
 from harness.program import discovery, ramps
 from harness.program.child import environment
 from harness.program.submission import SubmissionInfo
+from harness.report import stages
+from harness.report.stages import Say
 from harness.report.tables import print_line
 
 HANG_S = 300.0
+PATIENCE_S = 5.0  # off a terminal, what takes less shows no stages
 CONFORMANCE = tuple(children.command("harness.trial.conformance"))
-
-Say = Callable[[str], None]
 
 
 def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) -> int:
@@ -47,7 +46,8 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
             print_line()
         made_of = (folder.path / discovery.ORIGIN).is_file()
         print_line(f"checking {folder.name} ({discovery.entry(folder.path) if made_of else folder.path})")
-        reports.append(check(folder, say=_timed(), hang_s=hang_s))
+        with stages.shown(f"{folder.name}: ", PATIENCE_S) as say:
+            reports.append(check(folder, say=say, hang_s=hang_s))
         print_report(reports[-1])
     if as_json:
         print_json(reports)
@@ -69,18 +69,6 @@ def debug(names: Sequence[str], workload: str | None = None) -> int:
     return 0
 
 
-def _timed() -> Say:
-    """Return what prints a line for each stage, with the seconds since now."""
-    start, lock = time.monotonic(), threading.Lock()
-
-    def say(text: str) -> None:
-        with lock:
-            print_line(f"{time.monotonic() - start:5.1f} s  {text}")
-            sys.stdout.flush()
-
-    return say
-
-
 def check(folder: discovery.Folder, *, say: Say = lambda text: None, hang_s: float = HANG_S) -> Report:
     """Return everything that is found about one submission."""
     info, findings = static.look_at(folder)
@@ -97,14 +85,18 @@ def check(folder: discovery.Folder, *, say: Say = lambda text: None, hang_s: flo
         small = [one for one in found if isinstance(one, Made) and one.workload == first]
         with ThreadPoolExecutor(1) as pool:  # it waits for other processes
             for made in small:
-                say(f"running it on {first.name}; exporting it anew, and over its search space")
+                beside = "exporting it anew, and over its search space"
+                say(f"compiling it for {first.name}; {beside}")
                 anew = pool.submit(lambda made: list(export_anew(folder, info, made)), made)
                 for answer in _answers(folder, info, made, hang_s):
                     if isinstance(answer, Finding):
                         found.append(answer)
+                    elif "begin" in answer:
+                        say(f"{answer['begin']} on {first.name}; {beside}")
                     elif "end" in answer:
                         ran.add(answer["end"])
                         found += [Finding(answer["end"], text, answer["workload"]) for text in answer["findings"]]
+                say(beside)
                 found += anew.result()
                 ran |= {"again", "space"}
     return Report(

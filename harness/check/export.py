@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from harness.campaign import config
+from harness.campaign import config, scale_ladder
+from harness.campaign.counting import counted
 from harness.check.findings import Facts, Finding
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes, search_space, store, submission
@@ -48,9 +49,11 @@ class Made:
 
 
 def toys() -> list[Folder]:
-    """Return the workloads that are not scored, the smallest first: small ones, for tests."""
+    """Return the workloads that are not scored, the smallest first: small ones, for tests; no rungs of ladders."""
     unscored = [
-        discovery.find("workloads", name) for name, info in discovery.usable_workloads().items() if not info.scored
+        discovery.find("workloads", name)
+        for name, info in discovery.usable_workloads().items()
+        if not info.scored and not scale_ladder.is_rung(name)
     ]
     return sorted(unscored, key=lambda place: (place.name != FIRST, place.name))
 
@@ -69,7 +72,8 @@ def export(
 ) -> Iterator[Made | Finding]:
     """Make the programs at the defaults, in the form in which trials run them; yield them, and why there is none."""
     wanted = [_wanted(folder, info, place, [info.defaults]) for place in places]
-    for place, found in zip(places, processes.program_ids(wanted, lambda what: say(f"exporting {what}")), strict=True):
+    told = counted(lambda what: say(f"exporting {what}"), wanted)
+    for place, found in zip(places, processes.program_ids(wanted, told), strict=True):
         if isinstance(found, HarnessError):
             yield Finding("export", str(found), place.name)
         else:

@@ -1,5 +1,5 @@
 """The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, sensitivity, anneal,
-report, watch, status, verify, publish, merge, data, doctor.
+ladder, report, watch, status, verify, publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -30,6 +30,7 @@ COMMANDS = {
     "calibrate": "calibrate",
     "sensitivity": "sensitivity",
     "anneal": "anneal",
+    "ladder": "ladder",
     "watch": "watch",
     "status": "status",
     "verify": "verify",
@@ -58,6 +59,7 @@ commands:
   calibrate    one configuration for all workloads: what it costs
   sensitivity  final metrics against the learning rate
   anneal       predict the final loss under a schedule from runs under others
+  ladder       speed-ups over widths of a model and amounts of data
   watch        watch a campaign that runs elsewhere
   status       tell how jobs stand that were submitted to a cluster
   verify       find out whether records hold; train them again

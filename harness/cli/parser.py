@@ -50,8 +50,3 @@ def print_error(error: HarnessError, debug: bool = False, *, kind: str = "error"
         traceback.print_exception(error)
     sys.stdout.flush()
     print(f"{kind}: {error}", file=sys.stderr)
-
-
-def print_export(name: str) -> None:
-    """Tell, beside the output, of a program that is exported because the store lacks it."""
-    print(f"exporting {name}", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
+from harness.cli.parser import add_json, aside, command_parser, print_error, print_json
 from harness.errors import HarnessError
 
 HELP = """\
@@ -35,14 +35,15 @@ def parser() -> argparse.ArgumentParser:
 
 def call(args: argparse.Namespace) -> int:
     from harness.campaign import config, cost, plan, plan_file
-    from harness.report import cost_table, plan_table
+    from harness.report import cost_table, plan_table, stages
 
     price = None if args.price is None else cost.price(args.price)
     names, overrides = config.split(args.words)
     request = config.compose(overrides)
     asked_cost = args.cost or price is not None
     elsewhere = args.output is not None or (asked_cost and request.device.platform != "auto")
-    planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=print_export)
+    with stages.shown("exporting ") as say:
+        planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=say)
     found = plan_table.as_json(planned)
     if asked_cost:
         kind = cost.kind_of(planned, overrides)

@@ -24,8 +24,9 @@ examples:
   harness report runs --markdown                 tables to paste into a pull request
   harness report --format algoperf logs.tar.gz --targets workload_targets_v05.json --figures figures
 
-The page is one file that opens from disk and needs no network. Its numbers are those of `harness score`. It
-needs the package vl-convert-python (`pip install 'training-harness[report]'`); --markdown does without it.
+The page is one file that opens from disk and needs no network. Its numbers are those of `harness score`; what
+`harness ladder` found of a workload below RUNS is a board too. It needs the package vl-convert-python (`pip install
+'training-harness[report]'`); --markdown does without it.
 """
 
 
@@ -62,12 +63,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def call(args: argparse.Namespace) -> int:
-    from harness.report.page import document, figures, markdown, sources
+    from harness.report.page import document, figures, markdown, scale_ladder, sources
 
     out = args.out or (None if args.figures or args.markdown else Path("report.html"))
     if out or args.figures:
         document.library()  # before minutes of reading
     below = out.parent if out else None
+    packs: list[sources.Pack] = []
     problems: list[RunFolderError] = []
     if args.format == "algoperf":
         made = _boards_of_logs(args)
@@ -76,10 +78,13 @@ def call(args: argparse.Namespace) -> int:
             if getattr(args, flag):
                 raise ConfigError(f"harness report: --{flag.replace('_', '-')} goes with --format algoperf")
         places = [Path(name) for name in args.runs or ["runs"]]
-        packs, problems = sources.packs(places, args.rules, together=args.together)
+        ladders = scale_ladder.boards(places)
+        with_trials = [place for place in places if not scale_ladder.alone(place)]
+        if with_trials or not ladders:
+            packs, problems = sources.packs(with_trials, args.rules, together=args.together)
         for problem in problems:
             print_error(problem)
-        made = sources.of_packs(packs, below, allow_missing=args.allow_missing)
+        made = [*(sources.of_packs(packs, below, allow_missing=args.allow_missing) if packs else ()), *ladders]
     text = markdown.written(made) if args.markdown else None
     if text and not args.json:
         print(text, end="")

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.parser import add_json, aside, command_parser, print_error, print_export, print_json
+from harness.cli.parser import add_json, aside, command_parser, print_error, print_json
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 HELP = """\
 SUBMISSION is the name of a folder in ./submissions, a path to one, a single file (mine.py, or mine where no folder is
 called so), or a function that makes an optimizer (optax.contrib.muon, package.module:function), with hyperparameters
-from its signature. With none named, every submission that is found runs whose trials are not finished: so put a folder
-there and type `harness run`. The harness does not rerun finished trials; interrupted ones go on where they were.
+from its signature. With none named, all submissions run that have a trial to finish: so put a folder into
+./submissions and type `harness run`. The harness does not rerun finished trials, and goes on with interrupted ones.
 
 examples:
   harness run adamw nadamw                      compare two on the demo suite
@@ -96,13 +96,14 @@ def _run(
     """Return the exit code, and what `--json` prints."""
     from harness.campaign import plan
     from harness.campaign.run import run_plan
-    from harness.machine import children
-    from harness.report import live, outcome, plan_table, profiles, run_summary
+    from harness.machine import children, load
+    from harness.report import live, outcome, plan_table, profiles, run_summary, stages
     from harness.report.ladder import Ladder
 
     cluster = request.launcher.engine == "slurm"
     elsewhere = cluster or (dry_run and request.device.platform != "auto")  # on a device that need not be here
-    planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=print_export)
+    with stages.shown("exporting ") as say:
+        planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=say)
     if told := children.ambient():
         text = f"{', '.join(told)}: not handed to trials; the harness sets jax's options itself"
         print_error(HarnessError(text), kind="note")
@@ -121,6 +122,9 @@ def _run(
         raise obstacles[0]
     if request.launcher.engine != "local":
         return _submit(planned, names, code, as_json=as_json, follow=follow)
+    timed = request.max_steps is None and (planned.runnable or planned.due)
+    if busy := load.warning(load.others()) if timed else None:
+        print_error(HarnessError(busy), kind="note")
 
     def on_problem(problem: HarnessError) -> None:
         nonlocal code
@@ -141,7 +145,8 @@ def _run(
     complete = run_summary.print_summary(planned, tables=not as_json)
     trials = run_summary.trials_of(planned)
     traced = profiles.print_profiles(trials, on_problem) if request.profile else []
-    found = outcome.as_json(trials, problems=planned.problems, notes=planned.notes) if as_json else {}
+    notes = [*planned.notes, *([busy] if busy else [])]
+    found = outcome.as_json(trials, problems=planned.problems, notes=notes) if as_json else {}
     return max(code, 0 if complete else 1), found | {"profiles": traced}
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.data import fetch, get_shards, store
+from harness.data import fetch, get_shards, image_folder, store
 from harness.data.specs import DataSet
 from harness.errors import DataError
 
@@ -33,6 +33,8 @@ def get(
             if dataset.shards:
                 place, count = store.root() / name, shards or dataset.shards
                 get_shards.get(dataset, place, downloads(name), count, mirror, show, say)
+            elif dataset.images:
+                _index(dataset, show, say)
             elif _is_whole(name):
                 say(f"{name}: ready in {store.root() / name}, nothing to get")
             else:
@@ -68,6 +70,23 @@ def _get(dataset: DataSet, mirror: str | None, show: fetch.Show, say: Callable[[
         if file.ours:
             file.path.unlink()
     say(f"{dataset.name}: ready in {store.root() / dataset.name}")
+
+
+def _index(dataset: DataSet, show: fetch.Show, say: Callable[[str], None]) -> None:
+    folder = store.root() / dataset.name
+    if (folder / image_folder.INDEX).is_file():
+        image_folder.read(folder)
+        say(f"{dataset.name}: ready in {folder}, nothing to do")
+        return
+    if not folder.is_dir():
+        raise DataError(
+            f"{dataset.name} cannot be downloaded here: its home is {dataset.source}. Put its images, or links to "
+            f"them, at {folder / 'train'}/CLASS/*.JPEG and {folder / 'val'}/CLASS/*.JPEG, then type the same again, "
+            "which indexes them"
+        )
+    from harness.data.jpeg import size_of  # and pillow with it, which nothing else here needs
+
+    image_folder.make(folder, size_of, show, say)
 
 
 def _is_whole(name: str) -> bool:

@@ -58,6 +58,8 @@ class DataSet:
       shards: training shards that the workloads take, of a set that is kept as published (`harness.data.sharded`): the
         first of its files is the validation shard. It has no arrays, and no hash is pinned. 0 for all other sets.
       vocabulary: of a set of shards: its tokens are less.
+      images: whether it is a folder of classes of images (`harness.data.image_folder`), which people put in its place.
+        It has no arrays, nothing is downloaded, and no hash is pinned.
     """
 
     name: str
@@ -72,11 +74,12 @@ class DataSet:
     facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     shards: int = 0
     vocabulary: int = 0
+    images: bool = False
 
     @property
     def embedded(self) -> bool:
         """Whether the harness brings it, so that there is nothing to get."""
-        return not self.files
+        return not self.files and not self.images
 
 
 _BOOKS = "944882722e9a96fa6cf2739dc2ea757e101f412f"  # the commit
@@ -85,7 +88,7 @@ _FINEWEB = "https://huggingface.co/datasets/kjj0/fineweb10B-gpt2/resolve/main"
 
 
 def _no_arrays(*_: object) -> Arrays:
-    raise DataError("a set of shards has no arrays; map them with harness.data.shards")
+    raise DataError("a set that is kept as published has no arrays; see harness.data.shards and image_folder")
 
 
 def _shard(name: str) -> File:
@@ -196,6 +199,17 @@ _ALL = (
         ),
         shards=50,
         vocabulary=50_257,
+    ),
+    DataSet(
+        name="imagenet",
+        what="1.33 million photographs in 1,000 classes (ILSVRC 2012), a folder of JPEG files for each",
+        source="https://www.image-net.org/download.php",
+        licence="for research, after registration; not to be redistributed",
+        citation="Russakovsky et al. (2015), ImageNet large scale visual recognition challenge, arXiv:1409.0575",
+        sha256="",
+        prepared_bytes=154_600_000_000,  # about: the files
+        prepare=_no_arrays,
+        images=True,
     ),
 )
 DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _ALL}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.data import sharded
+from harness.data import image_folder, sharded
 from harness.data.specs import DATASETS, Arrays, DataSet, get_command
 from harness.errors import DataError, suggest
 from harness.machine.cache import cache_folder
@@ -42,13 +42,16 @@ def find(name: str) -> DataSet:
 
 def load(name: str, sha256: str | None = None) -> Arrays:
     """Return the arrays of a set, read-only and mapped into memory. Cheap: nothing is hashed but an embedded set. A set
-    of shards has none (`harness.data.sharded`), and is only looked at.
+    of shards or images has none (`harness.data.sharded`, `image_folder`), and is only looked at.
 
     Raises `DataError` where the set is missing or damaged at a glance, or where its recorded content is not `sha256`.
     """
     dataset = find(name)
     if dataset.shards:
         sharded.look(dataset, root() / name)
+        return {}
+    if dataset.images:
+        image_folder.read(root() / name)
         return {}
     if dataset.embedded:
         arrays = dataset.prepare()
@@ -90,11 +93,20 @@ def state(name: str) -> tuple[State, str]:
     return "embedded" if dataset.embedded else "ready", ""
 
 
+def identity(name: str) -> str | None:
+    """Return the hash of what is held of a folder of images: names, sizes and checksums; None for any other set, whose
+    specification or shards tell.
+    """
+    return image_folder.read(root() / name).sha256 if find(name).images else None
+
+
 def verify(name: str) -> None:
     """Hash a set anew; `DataError` where it is missing or not what its specification says."""
     dataset = find(name)
     if dataset.shards:
         return sharded.verify(dataset, root() / name)
+    if dataset.images:
+        return image_folder.verify(root() / name)
     arrays = load(name, dataset.sha256)
     digest = dataset.sha256 if dataset.embedded else content_sha256(arrays)  # loading an embedded set has hashed it
     if digest != dataset.sha256:

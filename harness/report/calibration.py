@@ -10,6 +10,7 @@ from harness.campaign.one_configuration import Task
 from harness.campaign.surveys import Place
 from harness.program.workload import WorkloadInfo
 from harness.record.search_record import SearchRun
+from harness.report.progress import duration
 from harness.report.tables import print_line, print_table
 from harness.search import two_passes
 from harness.search.calibration import JUDGES, Calibration, Held, Judged
@@ -22,9 +23,7 @@ def print_plan(todo: Sequence[Task], infos: Sequence[WorkloadInfo], max_steps: i
     where = ", ".join(info.name for info in infos)
     for task in todo:
         seconds = task.most_s(infos, max_steps)
-        long = (
-            "" if seconds is None else f", at most about {seconds / 60:.0f} minutes of the baseline's steps on one core"
-        )
+        long = "" if seconds is None else f", at most about {duration(seconds)} of the baseline's steps on one core"
         over = f" over {', '.join(task.moved)}" if task.moved else ", its defaults"
         print_line(f"{task.taker.folder.name}: {len(task.points)} points{over}, on {where}{long}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.campaign.cost import Cost, Kind, Price, StepTime
+from harness.campaign.cost import BUSY, Cost, Kind, Price, StepTime
 from harness.report.tables import print_line, print_table
 
 HEAD = ("workload", ">trials", ">steps", ">search", ">scored", ">compilation", ">beside", ">hours")
@@ -59,6 +59,7 @@ def as_json(costs: Sequence[Cost], kind: Kind, price: Price | None) -> dict[str,
                 "measured_on": one.step and one.step.where,
                 "this_kind_of_device": one.step and one.step.here,
                 "step_trials": one.step and one.step.trials,
+                "step_trials_busy": one.step and one.step.busy,
                 **{f"{name}_hours": _hours(one.parts[name]) for name in _PARTS},
                 "most_hours": _hours(_most([one])),
             }
@@ -95,6 +96,11 @@ def _lines(costs: Sequence[Cost], price: Price | None) -> list[str]:
     if most is not None and most > seconds:
         text = f"where no trial reaches its target before its budget ends: {least}{_shown(most)} device-hours"
         lines.append(text + (f", {price.of(most)}" if price else ""))
+    if busy := [one for one in costs if one.step and one.step.busy]:
+        lines.append(
+            f"step times of {_named(busy, costs)}: from trials on a busy machine alone, whose yardstick took {BUSY:g} "
+            "times as long as on a quiet one, or longer; a quiet machine takes fewer hours"
+        )
     if any(one.search_steps for one in costs):
         lines.append("a search has a run on each core; its steps are counted as if all cores worked on one run")
     return lines + [f"not known, and not in it: {gap}" for gap in gaps]
@@ -126,7 +132,8 @@ def _where(step: StepTime | None) -> str:
     where = f": {step.where}" if step.where else ", which no record here names"
     where += ", the same kind of device" if step.source == "reference" and step.here else ""
     trials = f", {step.trials} {'trial' if step.trials == 1 else 'trials'}" if step.trials else ""
-    return f"{_TOLD[step.source]}{where}{trials}"
+    busy = " on a busy machine: too long" if step.busy else ""
+    return f"{_TOLD[step.source]}{where}{trials}{busy}"
 
 
 def _named(lacking: Sequence[Cost], costs: Sequence[Cost]) -> str:

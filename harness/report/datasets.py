@@ -46,7 +46,7 @@ def run(
             raise ConfigError(f"unknown data set '{name}'; {suggest(name, DATASETS, 'data sets')}")
     chosen = [DATASETS[name] for name in dict.fromkeys(names)] or list(DATASETS.values())
     if everything:  # these are large, and asked for by name
-        chosen = [one for one in chosen if not one.shards]
+        chosen = [one for one in chosen if not one.shards and not one.images]
     _check_shards(action, chosen, shards)
     if action == "verify" and not names:  # a set that is not here is no fault, unless it was asked for
         absent = [one for one in chosen if store.state(one.name)[0] == "missing"]
@@ -163,7 +163,8 @@ def _verify(datasets: Sequence[DataSet]) -> dict[str, HarnessError]:
             _print_error(error)
             errors[dataset.name] = error
         else:
-            how = f"content sha256 {dataset.sha256}" if dataset.sha256 else "each shard as it came"
+            own = "each image as it was indexed" if dataset.images else "each shard as it came"
+            how = f"content sha256 {dataset.sha256}" if dataset.sha256 else own
             print_line(f"{dataset.name}: whole, {how}")
     return errors
 

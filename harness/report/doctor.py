@@ -20,7 +20,7 @@ from harness.campaign.device import resolve_device
 from harness.data import store
 from harness.data.specs import DATASETS
 from harness.errors import ConfigError, HarnessError
-from harness.machine import children, flags, hardware
+from harness.machine import children, flags, hardware, load
 from harness.machine.cache import cache_folder
 from harness.machine.flags import Device
 from harness.program import confinement, discovery
@@ -124,8 +124,17 @@ def _machine() -> list[Finding]:
         Finding("processor", f"{machine['cpu']}, {machine['cores']} usable core(s)"),
         Finding("memory", memory),
         Finding("system", machine["os"]),
+        *_load(),
         _confinement(),
     ]
+
+
+def _load() -> list[Finding]:
+    """What others do on this machine; nothing where it does not tell."""
+    if (used := load.others()) is None:
+        return []
+    told = load.warning(used) or ""
+    return [Finding("load", load.told(used), "note" if told else "ok", told)]
 
 
 def _confinement() -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.campaign import config
+from harness.campaign import config, scale_ladder
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, submission
 from harness.program.discovery import Folder
@@ -60,7 +60,7 @@ def print_list(found: Mapping[str, Sequence[Row]]) -> None:
             "metric": lambda row: row["metric"],
             "target": lambda row: row["target_text"],
             ">step hint": lambda row: str(row["step_hint"]),
-            "description": lambda row: row["description"] + ("" if row["scored"] else " (a toy, not scored)"),
+            "description": lambda row: row["description"] + _aside(row),
         },
     )
     print_line("\nsubmissions", style="bold")
@@ -72,6 +72,13 @@ def print_list(found: Mapping[str, Sequence[Row]]) -> None:
             "authors": lambda row: ", ".join(row["authors"]),
         },
     )
+
+
+def _aside(row: Row) -> str:
+    """Return why a workload is not scored."""
+    if row["scored"]:
+        return ""
+    return " (not scored)" if scale_ladder.is_rung(row["name"]) else " (a toy, not scored)"
 
 
 def problem(folder: Folder) -> str | None:

@@ -12,10 +12,11 @@ from harness.program import discovery
 from harness.record import plain_data
 from harness.record.result import FAILED
 from harness.report import outcome
+from harness.report.progress import duration
 from harness.report.tables import print_table
 
 SCHEMA = 1
-HEAD = ("workload", "submission", "study/trial", "status", ">minutes")
+HEAD = ("workload", "submission", "study/trial", "status", ">expected")
 
 
 def print_plan(plan: Plan, *, everything: bool = False) -> None:
@@ -77,7 +78,7 @@ def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
                 t.spec.submission,
                 t.spec.number,
                 f"{t.status}, again" if t.again else str(t.status),
-                "-" if not t.runnable else "?" if t.expected_s is None else f"{t.expected_s / 60:.1f}",
+                "-" if not t.runnable else "?" if t.expected_s is None else duration(t.expected_s),
             )
             for t in plan.trials
         ]
@@ -87,7 +88,7 @@ def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
                 later.submission,
                 f"0-{later.studies - 1}/0",
                 "waits for the search to choose its point",
-                "?" if later.expected_s is None else f"{later.studies * later.expected_s / 60:.1f}",
+                "?" if later.expected_s is None else duration(later.studies * later.expected_s),
             )
             for later in plan.later
         ]
@@ -97,7 +98,7 @@ def rows(plan: Plan) -> list[tuple[str, str, str, str, str]]:
 def _search_row(search: PlannedSearch) -> tuple[str, str, str, str, str]:
     points, runs = len(search.asked.points), len(search.record.runs)
     status = "finished" if search.choice else f"{runs} runs recorded" if runs else "planned"
-    left = "-" if search.choice else "?" if search.expected_s is None else f"{search.expected_s / 60:.1f}"
+    left = "-" if search.choice else "?" if search.expected_s is None else duration(search.expected_s)
     return search.asked.workload, search.asked.submission, f"search of {points} points", status, left
 
 
@@ -111,7 +112,7 @@ def total(plan: Plan) -> str:
     expected = trials + [search.expected_s for search in plan.due]
     known = [seconds for seconds in expected if seconds is not None]
     if known:
-        text += f", about {sum(known) / 60:.1f} minutes"
+        text += f", about {duration(sum(known))}"
     if len(known) < len(expected):
         text += f"{' and' if known else ','} {len(expected) - len(known)} of unknown length"
     if any(t.spec.variant for t in plan.trials):

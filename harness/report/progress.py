@@ -178,8 +178,8 @@ def sparkline(values: Sequence[float], target: float | None, width: int = 30) ->
 
 
 def duration(seconds: float) -> str:
-    """Return 45s, 3m20s or 2h05m."""
-    whole = round(seconds)
+    """Return seconds for people, as 45s, 3m20s or 2h05m; what takes less than one takes 1s, and only nothing 0s."""
+    whole = max(round(seconds), 1 if seconds > 0 else 0)
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"

@@ -113,7 +113,7 @@ def _print_workload(found: Scores, workload: str) -> None:
     rows = [
         [
             name,
-            found.status(name, workload),
+            found.standing(name, workload),
             *([found.reached(name, workload)] if found.several else []),
             _time(found, name, workload) + (_spread(ranked.time[name][workload]) if ranked else ""),
             _ratio(None if (t := times[name]) is None else t / best),

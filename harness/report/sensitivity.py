@@ -9,6 +9,7 @@ from harness.campaign.rate_sweep import Task
 from harness.campaign.surveys import Place
 from harness.program.workload import WorkloadInfo
 from harness.record.search_record import SearchRun
+from harness.report.progress import duration
 from harness.report.tables import print_line, print_table
 from harness.search.sensitivity import FACTOR, Curve
 
@@ -26,7 +27,7 @@ def print_plan(todo: Sequence[Task], infos: Sequence[WorkloadInfo], max_steps: i
         told += [f"{runs * len(infos)} runs on {', '.join(steps)}"]
         if None not in times:
             seconds = sum(runs * steps[info.name] * (info.target.reference_step_s or 0.0) for info in infos)
-            told += [f"at most about {seconds / 60:.0f} minutes of the baseline's steps on one core"]
+            told += [f"at most about {duration(seconds)} of the baseline's steps on one core"]
         print_line(f"{task.taker.folder.name}: {', '.join(told)}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.campaign import config
+from harness.campaign import config, scale_ladder
 from harness.errors import ConfigError, nearest
 from harness.program import discovery, ramps, submission
 from harness.program.discovery import Folder
@@ -119,7 +119,7 @@ def _print_workload(folder: Folder) -> None:
             "data sets": ", ".join(info.datasets) or "none",
             "steps per dispatch": ", ".join(f"{n} on {p}" for p, n in info.dispatch_steps.items()) or "1",
             "variants": ", ".join(info.variants) or "none",
-            "scored": "yes" if info.scored else "no, a toy",
+            "scored": "yes" if info.scored else f"no, a {'rung' if scale_ladder.is_rung(folder.name) else 'toy'}",
         }
     )
 

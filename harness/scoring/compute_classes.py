@@ -4,10 +4,10 @@ As the Languini Kitchen compares language models by what they reach in a class o
 arXiv:2309.11197). A time to a target says how long one value took; a class says what each submission has by the same
 time, those that miss the target too. The value is the best measurement of the validation slice at or before the end of
 the class, with the seconds of the clock that ranks, and no interpolation between measurements. Of a study's trials the
-best counts, and of the studies the median, which is the worse of two in the middle.
+best counts, and of the studies that are there the median; of an even number it is the worse of the two in the middle.
 
 A run that ended at its target before the end of the class would have gone on: its value is marked, and is one that it
-reached, not the best that it could have.
+reached, not the best that it could have. So is the value of a run that has not come to the end of the class yet.
 """
 
 from __future__ import annotations
@@ -63,16 +63,22 @@ class Cell:
       value: the median over studies of their best metric; None where the median study had no measurement yet.
       low, high: the least and largest of the studies' values; None without one.
       studies: how many there are.
-      unmeasured: of them, those without a measurement by then.
+      expected: how many were asked for.
+      unmeasured: of those that are there, those without a measurement by then.
       cut_short: those whose runs ended before the end of the class though they could have gone on.
+      running, interrupted: those with a run that has not come to the end of the class: one that runs now, or one that
+        `harness run` goes on with.
     """
 
     value: float | None
     low: float | None
     high: float | None
     studies: int
+    expected: int
     unmeasured: int
     cut_short: int
+    running: int
+    interrupted: int
 
 
 @dataclass(frozen=True)
@@ -161,16 +167,15 @@ def _cell(trials: Sequence[Trial], curves: Mapping[Path, Sequence[tuple[float, f
     mode = trials[0].spec.mode
     best = min if mode == "min" else max
     values: list[float | None] = []
-    cut_short = 0
+    cut_short = running = interrupted = 0
     for study in sorted({trial.spec.study for trial in trials}):
         of = [trial for trial in trials if trial.spec.study == study]
         seen = [value for trial in of for time, value in curves[trial.path] if time <= end]
         values.append(best(seen) if seen else None)
-        cut_short += any(
-            trial.status in CUT_SHORT | FAILED | UNFINISHED
-            and (not curves[trial.path] or curves[trial.path][-1][0] < end)
-            for trial in of
-        )
+        short = {trial.status for trial in of if not curves[trial.path] or curves[trial.path][-1][0] < end}
+        cut_short += bool(short & (CUT_SHORT | FAILED))
+        running += Status.RUNNING in short
+        interrupted += Status.RUNNING not in short and bool(short & UNFINISHED)
     known = [value for value in values if value is not None]
     worst = math.inf if mode == "min" else -math.inf
     ordered = [worst if value is None else value for value in values]
@@ -180,8 +185,11 @@ def _cell(trials: Sequence[Trial], curves: Mapping[Path, Sequence[tuple[float, f
         min(known, default=None),
         max(known, default=None),
         len(values),
+        max(len(values), *(trial.spec.studies or 1 for trial in trials)),
         values.count(None),
         cut_short,
+        running,
+        interrupted,
     )
 
 

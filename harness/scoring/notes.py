@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.record.result import FAILED, Status
 from harness.record.run_folder import Trial
@@ -17,13 +17,18 @@ from harness.scoring.speeds import FEW, SLOWEST, Speed
 LOOSE = 0.03  # half-width of the step ratio's interval, as a share of it, beyond which a reader is told
 
 
-def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: bool) -> list[str]:
-    """What is missing from run folders, and what became of it."""
+def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: bool, again: str = "") -> list[str]:
+    """What is missing from run folders, and what became of it. `again` is the command that goes on with it."""
     what = "left out of the median" if allowed else "counted as missed"
     lines = []
     unfinished = Counter((one.submission, one.workload) for one in outcomes if not one.finished)
-    if number := unfinished.total():
-        lines.append(f"{number} trial{'s' * (number > 1)} not finished: {what} so far; `harness run` goes on")
+    due = {(gap.submission, gap.workload): gap.studies_expected for gap in missing}
+    for (submission, workload), _ in sorted(unfinished.items()):
+        of = [one for one in outcomes if (one.submission, one.workload) == (submission, workload)]
+        told = of_unfinished(of, due.get((submission, workload), 0))
+        stopped = again and any(one.status != Status.RUNNING for one in of)
+        more = f": go on with `{again}`, and what else it began with" if stopped else ""
+        lines.append(f"{submission} on {workload}: {told}, {what} so far{more}")
     failed: dict[tuple[str, str, int], list[str]] = {}
     for one in outcomes:
         failed.setdefault(_study(one), []).append(one.status)
@@ -44,6 +49,20 @@ def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: boo
             lines.append(f"missing, the fastest of the others counts: {gap.text}")
     lines += [f"{name} was not run on {', '.join(workloads)}: counted as missed" for name, workloads in absent.items()]
     return lines
+
+
+def of_unfinished(outcomes: Iterable[Outcome], due: int = 0) -> str:
+    """Return how many studies of one submission on one workload are finished, of those that are there or `due`, and how
+    the others stand: as "1 of 2 studies finished; 1 interrupted".
+    """
+    studies: dict[int, list[Outcome]] = {}
+    for one in outcomes:
+        studies.setdefault(one.study, []).append(one)
+    left = [[one.status for one in of if not one.finished] for of in studies.values()]
+    open_ = Counter(Status.RUNNING if Status.RUNNING in of else of[0] for of in left if of)
+    number = max(due, len(studies))
+    told = ", ".join(f"{count} {status}" for status, count in sorted(open_.items()))
+    return f"{len(studies) - open_.total()} of {number} {'study' if number == 1 else 'studies'} finished; {told}"
 
 
 def of_fewer(asked: Mapping[str, Sequence[int]], most: int) -> list[str]:

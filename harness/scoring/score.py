@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.campaign.tuned_point import Choice
 from harness.errors import ConfigError
+from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.spec import Clock, TrialSpec
 from harness.scoring import gaps, looks, notes, selection, speedrun, speeds, tuned
@@ -117,6 +118,13 @@ class Scores:
         unfinished = Counter(one.status for one in row if not one.finished)
         return max(sorted((unfinished or Counter(one.status for one in row)).items()), key=lambda item: item[1])[0]
 
+    def standing(self, name: str, workload: str) -> str:
+        """Return the same for people: with several studies, how many are finished and how the others stand."""
+        row = list(self.cells[name][workload].values())
+        if len(row) < 2 or all(one.finished for one in row):
+            return self.status(name, workload)
+        return notes.of_unfinished(row)
+
     def steps(self, name: str, workload: str) -> float | None:
         """Return the median of the training steps to the target; None where it was missed."""
         return _median(one.steps for one in self.cells[name][workload].values())
@@ -169,7 +177,8 @@ def score(
         lines.append(f"on no workload that is scored, so without a score: {', '.join(aside)}")
     if shown := sorted(set(specs) & set(unscored)):
         lines.append(f"shown but not part of the score: {', '.join(shown)}")
-    lines += notes.of_missing(outcomes, owed, allow_missing)
+    again = selection.command([trial for trial in chosen.trials if trial.status in UNFINISHED])
+    lines += notes.of_missing(outcomes, owed, allow_missing, again)
     lines += notes.of_fewer({name: asked[name] for name in entered}, len(expected))
     found_choices, remarks = tuned.choices(chosen.trials)
     of_programs = speeds.by_cell(chosen.trials, known)

@@ -149,6 +149,24 @@ def _clock_version(trial: Trial) -> int | None:
     return calibration.clock_version if calibration else None
 
 
+def command(trials: Sequence[Trial]) -> str:
+    """Return the `harness run` that goes on with these trials, as far as their records tell it: without hp.NAME, stop=
+    and the like. Empty where there are none.
+    """
+    if not trials:
+        return ""
+    specs = [trial.spec for trial in trials]
+    studies = max(spec.studies or 0 for spec in specs)
+    words = [
+        *sorted({spec.submission for spec in specs}),
+        f"workload={','.join(sorted({spec.workload for spec in specs}))}",
+        f"rules={specs[0].rules}",
+        *([f"studies={studies}"] if studies > 1 else []),
+        *([f"seed={specs[0].seed}"] if specs[0].seed else []),
+    ]
+    return f"harness run {' '.join(words)}"
+
+
 def _variables(trial: Trial) -> dict[str, str] | None:
     """The environment variables that decide its numbers; None where the record holds none at all."""
     held = _fingerprint(trial, "flags")

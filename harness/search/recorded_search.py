@@ -43,6 +43,7 @@ class Search:
       wanted: the programs of the one submission that is searched, where its name alone does not tell them.
       asked: the first line of a record that has one.
       from_start: whether runs are measured at step 0 too, before the first step.
+      own: the workload's own program beside each program that was asked for.
     """
 
     folder: discovery.Folder
@@ -58,6 +59,7 @@ class Search:
     from_start: bool = False
     runs: list[SearchRun] = field(default_factory=list)
     step_time: StepTime | None = None
+    own: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self) -> None:
@@ -121,18 +123,19 @@ class Search:
         target: float | None = None,
     ) -> list[SearchRun]:
         """Return the runs of (point, study) pairs as far as step `until`, or the target, running what is missing."""
+        requests = self.requests(points, tuning=tuning, until=until, target=target)
+        return run_together(pool, [(self, requests)])[0]
+
+    def requests(
+        self, points: Sequence[tuple[Point, int]], *, tuning: bool, until: int, target: float | None = None
+    ) -> list[Request]:
+        """Return what a sweep process is asked for (point, study) pairs."""
         programs = self.programs([point for point, _ in points])
-        wanted = [
+        self.own |= {program: workload for workload, program in programs}
+        return [
             Request(name, program, hyperparameters, SEED, study, tuning, until, target, self.from_start)
             for ((name, hyperparameters), study), (_, program) in zip(points, programs, strict=True)
         ]
-        own = {program: workload for workload, program in programs}
-
-        def enter(request: Request, answer: Answer) -> None:
-            self._enter(request, answer, own[request.program])
-
-        pool.run([request for request in wanted if self._recorded(request) is None], enter)
-        return [run for request in wanted if (run := self._recorded(request)) is not None]
 
     def _recorded(self, request: Request) -> SearchRun | None:
         role = "tuning" if request.tuning else "scoring"
@@ -142,7 +145,7 @@ class Search:
                 return run if far_enough(run, request.until, request.target, self.info.mode) else None
         return None
 
-    def _enter(self, request: Request, answer: Answer, workload_program: str) -> None:
+    def _enter(self, request: Request, answer: Answer) -> None:
         sources = self._wanted(request.submission, ()).submission
         run = SearchRun(
             workload=self.folder.name,
@@ -158,7 +161,7 @@ class Search:
             values=answer.values,
             seconds=answer.seconds,
             machine=machine(self.cores, self.device),
-            workload_program=workload_program,
+            workload_program=self.own[request.program],
             program=request.program,
         )
         same = (run.role, run.study, run.point)
@@ -166,6 +169,16 @@ class Search:
             self.runs = [old for old in self.runs if (old.role, old.study, old.point) != same] + [run]
             self.save()
             self.on_run(run)
+
+
+def run_together(pool: Sweeps, asked: Sequence[tuple[Search, Sequence[Request]]]) -> list[list[SearchRun]]:
+    """Return the runs of several searches on one workload, running what their records lack side by side, in order."""
+    missing = [(search, one) for search, requests in asked for one in requests if search._recorded(one) is None]
+    of = {id(request): search for search, request in missing}
+    pool.run([request for _, request in missing], lambda request, answer: of[id(request)]._enter(request, answer))
+    return [
+        [run for request in requests if (run := search._recorded(request)) is not None] for search, requests in asked
+    ]
 
 
 def running(name: str, searches: Sequence[Search], pools: Sequence[Sweeps], asked: Sequence[Asked]) -> Ask:

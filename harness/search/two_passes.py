@@ -2,8 +2,8 @@
 
 Two passes. All points run on the first tuning study and are halved on the way: the better half goes on past 25% of the
 step hint, the best two past 50%. These run to the target, or to the end of the budget, on three tuning studies. The one
-with the lower median over the studies wins; a miss is worse than any time, and of equal ones the better metric decides.
-One lucky seed chooses nothing.
+with the lower median over the studies wins; a miss is worse than any time, one that ended far from the target worse
+than one that ended near it, and of equal ones the better metric decides. One lucky seed chooses nothing.
 
 A search is on one workload (`rules=tuned`), or on several that share one setting (`scripts/tune.py`). It follows from
 the runs alone: `Ask` gives them, out of a record (`recorded`) or by running what the record lacks
@@ -28,6 +28,7 @@ STUDIES = (0, 1, 2)  # tuning studies; all points run on the first of them
 SEED = 0  # what the streams of tuning studies are drawn from: public, since none of them is scored
 RUNGS = (0.25, 0.5)  # of the step hint: where the better half goes on, and the best two
 FINALISTS = 2
+FAR = 0.1  # of the target's value: a miss that ended so far from it counts as two budgets
 
 Values: TypeAlias = Mapping[str, Value]
 """The hyperparameters of a point."""
@@ -169,21 +170,35 @@ def costs(finished: Sequence[Finished], asked: Sequence[Asked]) -> tuple[str, li
 
 def _scores(finished: Sequence[Finished], asked: Sequence[Asked]) -> list[list[tuple[int, float]]]:
     """Return, by point and study, how many workloads were missed, and the mean logarithm of the costs. A miss counts as
-    a budget of the dearest program, so that among points that miss alike it decides nothing.
+    `budgets` of the dearest program.
     """
     _, table = costs(finished, asked)
     prices = [_prices([run for one in finished for run in one.runs[w]]) for w in range(len(asked))]
-    missed = [one.budget_steps * max(price.values()) for one, price in zip(asked, prices, strict=True)]
+    budget = [one.budget_steps * max(price.values()) for one, price in zip(asked, prices, strict=True)]
     found = []
-    for rows in table:
-        by_study = list(zip(*rows, strict=True))
+    for one, rows in zip(finished, table, strict=True):
         logs = [
-            [math.log(miss if cost is None else cost) for cost, miss in zip(row, missed, strict=True)]
-            for row in by_study
+            [
+                math.log(budget[w] * budgets(run, asked[w]) if cost is None else cost)
+                for cost, run in zip(row, one.runs[w], strict=True)
+            ]
+            for w, row in enumerate(rows)
         ]
-        pairs = zip(by_study, logs, strict=True)
-        found.append([(sum(cost is None for cost in row), statistics.fmean(log)) for row, log in pairs])
+        missed = [sum(cost is None for cost in by_study) for by_study in zip(*rows, strict=True)]
+        means = [statistics.fmean(by_study) for by_study in zip(*logs, strict=True)]
+        found.append(list(zip(missed, means, strict=True)))
     return found
+
+
+def budgets(run: SearchRun, asked: Asked) -> float:
+    """Return how many budgets a miss counts as: 1 where its best metric is next to the target, up to 2 where that lacks
+    `FAR` of the target's value, where the run diverged, and without a target. So a point that misses a workload by a
+    hair is not thrown away with one that does not learn it.
+    """
+    best = best_value(run, asked.mode)
+    if run.status == "diverged" or best is None or not asked.target:
+        return 2.0
+    return 1.0 + min(1.0, abs(best - asked.target) / (FAR * abs(asked.target)))
 
 
 def _prices(runs: Sequence[SearchRun]) -> dict[str | None, float]:

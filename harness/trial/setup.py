@@ -7,6 +7,7 @@ it (`Kept`).
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from harness.data import store as data_store
 from harness.errors import SubmissionError, WorkloadError
 from harness.machine import backend, hardware, nvml
 from harness.machine.devices import check_divisible
@@ -159,6 +161,7 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
         "confinement": submission.sources.get("confinement", {}),
         "choices": choices_of(prepared),
     }
+    fingerprint |= images_of(prepared.data.info)
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
     job = Job("", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps)
@@ -176,6 +179,12 @@ def choices_of(prepared: Prepared) -> dict[str, str]:
     way, why = prepared.way
     declared = dict(prepared.own.manifest.declared.get("choices", {}))
     return {name: f"{way}: {why}" if why and "HARNESS_ATTENTION" in said else said for name, said in declared.items()}
+
+
+def images_of(info: WorkloadInfo) -> dict[str, Any]:
+    """Return which folders of images a workload reads, for the record, and what decodes them."""
+    held = {name: identity for name in info.datasets if (identity := data_store.identity(name))}
+    return {"images": held | {"pillow": importlib.metadata.version("pillow")}} if held else {}
 
 
 def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger, kept: Kept) -> Prepared:

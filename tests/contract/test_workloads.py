@@ -1,6 +1,7 @@
 """Every folder in workloads/, found by itself, keeps the contract of `harness.program.workload.Workload`.
 
-A workload for an accelerator is checked in its small form; of the whole one the shapes are looked at.
+A workload for an accelerator is checked in its small form; of the whole one the shapes are looked at, as of the rungs
+of ladders, which differ from a workload by the width alone.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import optax
 import pytest
 
 from harness.api import ParamInfo, ParamKind
+from harness.campaign import scale_ladder
+from harness.data import store
 from harness.errors import ConfigError, SubmissionError, WorkloadError
 from harness.program import discovery
 from harness.program.data_order import batch_indices
 from harness.program.loss import WorkloadLoss, count_cost
 from harness.program.workload import SMALL, Splits, Workload
 
-FOLDERS = discovery.find_all("workloads")
+FOLDERS = {name: of for name, of in discovery.find_all("workloads").items() if not scale_ladder.is_rung(name)}
 KEY = jax.random.key(0)
 SIZE = 8  # examples of the batches below; a workload's own size compiles no differently
 
@@ -309,15 +312,14 @@ def test_each_variant_trains(name: str, variant: str, with_data) -> None:
 
 @cache
 def shapes_of_training_set(name: str) -> dict[str, jax.ShapeDtypeStruct]:
-    arrays = discovery.load_workload(FOLDERS[name]).splits().train
-    assert {len(array) for array in arrays.values()} == {INFOS[name].num_train_examples}
-    return {key: jax.ShapeDtypeStruct(array.shape, array.dtype) for key, array in arrays.items()}
+    stated = discovery.load_data(FOLDERS[name]).shapes["train"]
+    assert {shape[0] for shape, _ in stated.values()} == {INFOS[name].num_train_examples}
+    return {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in stated.items()}
 
 
 @pytest.mark.parametrize(("name", "variant"), LARGE)
-def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str | None, with_data) -> None:
+def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str | None) -> None:
     """Traced and never run: the loss of a whole batch, and which shapes a variant changes."""
-    with_data(INFOS[name].datasets)
     workload, base = (discovery.load_workload(FOLDERS[name], v) for v in (variant, None))
     (params, model_state), (own, _) = (jax.eval_shape(w.init, KEY) for w in (workload, base))
     index = jax.ShapeDtypeStruct((workload.info.batch_size,), jnp.int32)
@@ -335,6 +337,43 @@ def test_each_variant_of_a_large_workload_has_its_shapes(name: str, variant: str
     assert workload.flops > 0
 
 
+RUNGS = [name for name in discovery.find_all("workloads") if scale_ladder.is_rung(name)]
+
+
+@pytest.mark.parametrize("name", RUNGS)
+def test_a_rung_has_the_data_of_its_workload_and_another_width(name: str) -> None:
+    """Traced and never run; no data are read."""
+    folder, base = discovery.find("workloads", name), FOLDERS[name.rpartition("_w")[0]]
+    data, own = discovery.load_data(folder), discovery.load_data(base)
+    assert (data.shapes, data.batch, data.info.name) == (own.shapes, own.batch, name)
+    workload, model = discovery.load_workload(folder), discovery.load(folder).MODEL
+    assert workload.info == data.info and model.width == int(name.rpartition("_w")[2])
+    base_model = discovery.load(base).MODEL
+    assert replace(model, width=base_model.width, heads=base_model.heads) == base_model
+    params, model_state = jax.eval_shape(workload.init, KEY)
+    arrays = {key: jax.ShapeDtypeStruct(shape, dtype) for key, (shape, dtype) in data.shapes["train"].items()}
+    index = jax.ShapeDtypeStruct((SIZE,), jnp.int32)
+    batch = jax.eval_shape(workload.batch, arrays, index, KEY)
+    value, _ = jax.eval_shape(WorkloadLoss(workload).value, params, model_state, batch, KEY)
+    assert (value.shape, value.dtype) == ((), jnp.float32)
+    assert model.width in {axis for leaf in jax.tree.leaves(params) for axis in leaf.shape}
+
+
+def test_a_rung_is_exported_without_the_folder_of_its_workload() -> None:
+    """A confined process reads the folder of the workload that it exports, and no other one's target."""
+    code = """if True:
+        import sys
+        from harness.program import discovery
+        for name, folder in discovery.find_all("workloads").items():
+            if name.rpartition("_w")[0] in ("lm_grammar", "lm_books"):
+                discovery.load_workload(folder)
+        read = [name for name in sys.modules if name.endswith(("lm_grammar.workload", "lm_books.workload"))]
+        sys.exit(f"imported {read}" if read else 0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_variant_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"lm_grammar has no variant 'wider'; did you mean 'wide'\?"):
         discovery.workload_info(FOLDERS["lm_grammar"], "wider")
@@ -348,6 +387,8 @@ def test_the_shapes_stated_are_those_of_the_data(name: str, small: bool, with_da
     info = discovery.workload_info(FOLDERS[name])
     if small and info.small is None:
         return
+    if not small and any(store.find(dataset).images for dataset in info.datasets):
+        pytest.skip("the tests draw images for the small form alone")
     with_data(info.datasets)
     data = discovery.load_data(FOLDERS[name], SMALL if small else None)
     splits = data.load()  # compares them

@@ -36,12 +36,14 @@ def here(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_what_new_writes_passes(here: Path, capsys) -> None:
+def test_what_new_writes_passes(here: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(command, "PATIENCE_S", 0.0)
     assert cli.main(["new", "mine", "--full"]) == 0
     code = cli.main(["check", "mine"])
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert code == 0, out
-    assert len(re.findall(r"s  exporting mine on ", out)) == 7, "four toys and the suite demo"
+    told = re.findall(r"mine: exporting mine on .*, program \d+ of at most 14\n", err)
+    assert len(told) == 7, "four toys and the suite demo"
 
 
 def test_optax_passes(tmp_path: Path) -> None:

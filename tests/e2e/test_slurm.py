@@ -4,10 +4,12 @@ node come to the bits of the local launcher. And its stand-in without Slurm, `la
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 from harness.campaign.launch import submitting
+from harness.campaign.launch.local import SAVING
 from harness.record import run_folder
 from harness.record.result import Status
 from harness.record.run_folder import Trial
@@ -153,6 +156,35 @@ def test_what_a_cluster_does_to_jobs_changes_no_bit(cluster: None, tmp_path: Pat
     attempts = {key: trial.result.attempts for key, trial in trials_of(out).items() if trial.result}
     assert all(any(attempts[name, study] > 1 for study in (0, 1)) for name in NAMES), attempts
     assert "nothing to submit" in typed(*words, cwd=tmp_path).stdout
+
+
+def test_a_job_that_comes_to_its_time_limit_goes_on(cluster: None, tmp_path: Path) -> None:
+    """Slurm's own timer gives the signal here. The trial is halted until then, so that it takes no processor."""
+    out = tmp_path / "runs"
+    words = ("run", "sgd_momentum", *(word for word in WORDS[1:] if word not in (*NAMES, "studies=2")))
+    submitted = (*words, "launcher=slurm", "launcher.hours=0.02", "launcher.save_s=5")
+    (job,) = json.loads(typed(*submitted, "--json", cwd=tmp_path).stdout)["jobs"]
+    waited(lambda: steps(out, "sgd_momentum"), "it trains")
+    (path,) = run_folder.find_trials(out)
+    pid = next(event["pid"] for event in run_folder.read_events(path) if event["event"] == "start")
+    log = Path(job["log"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        slurm("scontrol", "update", f"JobId={job['job']}", "TimeLimit=1")  # minutes: the least there is
+        waited(lambda: SAVING in log.read_text(), "the signal comes before the limit", 90.0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    waited(lambda: "the time limit comes: saved, and put in the queue again" in log.read_text(), "it goes on later")
+    slurm("scontrol", "update", f"JobId={job['job']}", "TimeLimit=30")
+    typed(*submitted, "--follow", cwd=tmp_path)
+    assert "attempt 2" in log.read_text()
+    (trial,) = trials_of(out).values()
+    assert trial.status is Status.HORIZON_REACHED and trial.result is not None and trial.result.attempts == 2
+    attempts = [event for event in run_folder.read_events(path) if event["event"] == "attempt"]
+    assert attempts[-1]["attempt"] == 2 and attempts[-1]["resume_step"] > 0, "from its checkpoint, not from the start"
+    typed(*words, f"out={tmp_path / 'local'}", cwd=tmp_path)
+    assert bits(out) == bits(tmp_path / "local") != {}
 
 
 def test_jobs_without_a_cluster(tmp_path: Path) -> None:

@@ -63,3 +63,66 @@ def test_wsd_out_of_cosine_on_a_toy(toys):
     assert longer["steps"] == 300
     gain = constant["measured"] - wsd["measured"]
     assert gain > 0 and abs(wsd["predicted"] - wsd["measured"]) < gain / 3
+
+
+HALF = '''"""AdamW that takes no step on every other batch."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from harness.optim.schedules import warmup_linear
+
+DEFAULTS = {"learning_rate": 0.00894}
+
+
+def build(task, hp):
+    adamw = optax.adamw(warmup_linear(hp["learning_rate"], task.step_hint // 2, 0.05), b2=0.98, weight_decay=0.0128)
+
+    def update(updates, state, params=None):
+        taken = lambda _: adamw.update(updates, state[1], params)
+        wasted = lambda _: (jax.tree.map(jnp.zeros_like, updates), state[1])
+        updates, own = jax.lax.cond(state[0] % 2 == 0, taken, wasted, None)
+        return updates, (state[0] + 1, own)
+
+    return optax.GradientTransformation(lambda params: (jnp.zeros([], jnp.int32), adamw.init(params)), update)
+'''
+
+
+RUNG = '''"""shrunk_gpt at width 32. It has no target, so that its module can be imported wherever programs are made."""
+
+from dataclasses import replace
+
+from ..shrunk_gpt import workload as base
+
+MODEL = replace(base.MODEL, width=32, heads=4)
+INFO = replace(base.INFO, name="shrunk_gpt_w32")
+
+
+def data():
+    return replace(base.data(), info=INFO)
+
+
+def load():
+    from ..families import gpt
+
+    return gpt.make(data(), MODEL)
+'''
+
+
+def test_who_wastes_half_of_the_data_needs_twice_as_much(tmp_path, monkeypatch):
+    """A rung beside a toy, and a submission that is told each length as its step hint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in ("families", "shrunk_gpt"):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "workloads" / name, tmp_path / "workloads" / name, ignore=skip)
+    (tmp_path / "workloads/shrunk_gpt_w32").mkdir()
+    (tmp_path / "workloads/shrunk_gpt_w32/workload.py").write_text(RUNG)
+    (tmp_path / "half.py").write_text(HALF)
+    words = ("ladder", "adamw", "workload=shrunk_gpt", "--baseline", "half.py", "--widths", "32")
+    found = harness(*words, "--ratios", "0.125,0.25", "--seeds", "1")
+    assert [(one["workload"], one["steps"]) for one in found["rungs"]] == [("shrunk_gpt_w32", n) for n in (25, 50)]
+    first, second = found["speed_ups"]
+    assert 1.6 < first["speed_up"] < 2.5 and not first["interval"], "without chance it were 2"
+    assert second["extrapolated"], "the baseline was run with 71 steps at most"

@@ -10,6 +10,7 @@ from harness.record import run_folder
 from harness.record.readings import Calibration, Reading, Scored
 from harness.record.result import Measurement, Result, Status
 from harness.record.spec import Options, TrialSpec
+from harness.search.scale_ladder import Ladder
 
 SPEC = TrialSpec(
     schema=1, workload="lm", workload_version=1, workload_hash="aaaa", metric="loss", mode="min", target=0.5,
@@ -60,3 +61,17 @@ def campaign(
                 write_run(root, seconds, submission=name, workload=workload, study=study, studies=studies, trials=1,
                           program=f"p-{name}", submission_hash=f"s-{name}")  # fmt: skip
     return root
+
+
+def ladder(names: tuple[str, str, str], speed_ups: tuple[float, float] = (1.4, 0.9)) -> Ladder:
+    """A ladder without chance on two widths: the baseline's loss falls by a power of the data, the others' alike."""
+    steps = (150, 300, 600, 1200)
+    curve = tuple(round(150 * 2 ** (half / 2)) for half in range(8))
+    rows = [
+        tuple((float(0.5 + 8.0 * (speed * step) ** -0.6),) * 3 for step in of)
+        for speed, of in ((1.0, curve), *((speed, steps) for speed in speed_ups))
+    ]
+    finals = {name: (row, row) for name, row in zip(names, rows, strict=True)}
+    return Ladder(
+        "lm", "loss", "min", names, ("lm_w32", "lm_w64"), (32, 64), (1.0, 2.0, 4.0, 8.0), steps, curve, finals
+    )

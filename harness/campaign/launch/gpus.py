@@ -47,6 +47,13 @@ def visible_gpus() -> list[str]:
     return []
 
 
+def in_order(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """Return the trials study by study, so that what an interrupted campaign leaves can be compared. Those that share a
+    process and a compilation with the others of their program stay together: apart, each would start and load anew.
+    """
+    return sorted(trials, key=lambda trial: 0 if local.keeps(trial.spec) else trial.spec.study)
+
+
 def run_all(
     trials: Sequence[PlannedTrial], run: Callable[[PlannedTrial, Slot], object], gpus: Sequence[str] | None = None
 ) -> Iterator[HarnessError]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from harness.campaign.launch import gpus, local
 from harness.campaign.plan import PlannedTrial
 from harness.errors import HarnessError, HeldError
+from harness.machine import load
 from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
 
@@ -37,7 +38,10 @@ def run_left(trials: Sequence[PlannedTrial], on_event: Callable[[local.Event], N
         ended.append(end.status)
         print(f"{trial.spec.folder}: {end.status}: {end.reason}", flush=True)
 
-    left = [trial for trial in trials if trial.runnable]
+    left = gpus.in_order([trial for trial in trials if trial.runnable])
+    timed = any(trial.spec.max_steps is None for trial in left)
+    if busy := load.warning(load.others()) if timed else None:
+        print(f"note: {busy}", file=sys.stderr, flush=True)
     while left:
         held.clear()
         for problem in gpus.run_all(left, one):

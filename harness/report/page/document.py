@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 from harness import __version__
 from harness.errors import ConfigError
-from harness.report.page import curves, plots, sections
+from harness.report.page import curves, plots, scale_ladder, sections
 from harness.report.page.boards import Board
 from harness.report.page.elements import data, el, script, written
 
@@ -49,7 +49,7 @@ def page(boards: Sequence[Board], title: str) -> str:
             _choice(both) if several else None,
         ),
         el("noscript", el("p", "Sorting, filters and plots need a script; the tables do not.", class_="note")),
-        el("main", [sections.section(board, key) for key, board in both], id="main", tabindex="-1"),
+        el("main", [_section(board, key) for key, board in both], id="main", tabindex="-1"),
         el("footer", el("p", "Made by ", el("code", "harness report"), f" {__version__}. The numbers are those of ",
                         el("code", "harness score"), ".")),
         el("div", id="tip", class_="tip", role="tooltip", hidden=True),
@@ -79,8 +79,14 @@ def write(boards: Sequence[Board], title: str, file: Path) -> None:
         raise ConfigError(f"cannot write the page to {file}: {error}; choose another file with -o") from None
 
 
+def _section(board: Board, key: str) -> Element:
+    return (scale_ladder if "ladder" in board else sections).section(board, key)
+
+
 def _summary(boards: Sequence[Board]) -> str:
     own = [board for board in boards if "packs" not in board]  # a board of two packs holds what is in theirs
+    if all("ladder" in board for board in own):
+        return "Data-equivalent speed-ups over widths of a model and amounts of data."
     names = {name for board in own for name in board["submissions"]}
     return (
         f"{len(names)} submissions, {sum(len(board['records']) for board in own)} trials. "
@@ -95,6 +101,9 @@ def _choice(both: Sequence[tuple[str, Board]]) -> Element:
 
 def _view(board: Board, found: Any) -> dict[str, Any]:
     """Return what the script needs of a board, with the compiled plots."""
+    if "ladder" in board:
+        spec = compiled(plots.ladder(board["looks"], page=True), found)
+        return scale_ladder.view(board) | {"specs": {"ladder": spec}}
     looks = board["looks"]
     kinds = {
         "curves": plots.curves(looks, page=True),

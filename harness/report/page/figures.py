@@ -41,6 +41,9 @@ def write(boards: Sequence[Board], folder: Path) -> list[Path]:
 
 def of_board(board: Board) -> Iterator[tuple[str, plots.Spec]]:
     """Yield the name and the specification, with its data, of each plot of a board on its ranking clock."""
+    if "ladder" in board:
+        yield from _of_ladder(board)
+        return
     looks, clock = board["looks"], board["clock"]
     if board["standings"]:
         yield "profiles", filled(plots.profiles(looks, page=False), {"profile": profile_rows(board, clock)})
@@ -57,6 +60,14 @@ def of_board(board: Board) -> Iterator[tuple[str, plots.Spec]]:
         )
     for workload, told in board["spent"].items():
         yield f"time-{workload}", filled(plots.spent(looks, page=False), {"spent": spent_rows(told)})
+
+
+def _of_ladder(board: Board) -> Iterator[tuple[str, plots.Spec]]:
+    spec = plots.ladder(board["looks"], page=False)
+    for name, rows in board["ladder"].items():
+        texts = {"@x": board["axes"]["ratio"], "@y": f"{board['titles']['ladder']}, {name}"}
+        if rows:
+            yield name, filled(spec, {"rungs": rows}, texts, board["domain"])
 
 
 def filled(

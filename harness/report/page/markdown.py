@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.report import scale_ladder
 from harness.report.page import texts
 from harness.report.page.boards import Board
 
 
 def written(boards: Sequence[Board]) -> str:
     """Return a table for each board, on its ranking clock, what has changed between two, and the notes."""
-    return "\n\n".join(part for board in boards for part in _board(board)) + "\n"
+    parts = (part for board in boards for part in (_ladder(board) if "ladder" in board else _board(board)))
+    return "\n\n".join(parts) + "\n"
 
 
 def _board(board: Board) -> list[str]:
@@ -40,6 +42,21 @@ def _board(board: Board) -> list[str]:
         parts.append(f"**Stale**: {plain('; '.join(board['stale']['lines']))}.")
     notes = "\n".join(f"- {plain(note)}" for note in board["notes"])
     return [*parts, f"<details><summary>Notes</summary>\n\n{notes}\n\n</details>"] if notes else parts
+
+
+def _ladder(board: Board) -> list[str]:
+    head = ["submission", "width", "data", plain(board["of"].metric), "speed-up", "95%"]
+    rows = [
+        [
+            plain(one.submission),
+            "all" if one.width is None else str(one.width),
+            "all" if one.ratio is None else f"{one.ratio:g}",
+            texts.metric(one.final),
+            *scale_ladder.value_and_ends(one),
+        ]
+        for one in board["found"]
+    ]
+    return [f"### {plain(board['name'])}", _table(head, rows, 1), "\n".join(f"- {plain(s)}" for s in board["lines"])]
 
 
 def _leaderboard(board: Board, clock: str) -> str:

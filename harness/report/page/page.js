@@ -108,6 +108,11 @@
     return { profile: rows, near: rows };
   }
 
+  function ladderData(board, workload) {
+    const rows = board.ladder[workload];
+    return { rungs: rows.map(({ s, x, y, low, high, e }) => ({ s, x, y, low, high, e })), near: rows };
+  }
+
   function spentData(board, workload) {
     const rows = [];
     for (const [s, spans] of Object.entries(board.spent[workload])) {
@@ -202,6 +207,7 @@
       const workload = this.figure.dataset.workload;
       if (this.kind === "curves") return curveData(board, workload, axis);
       if (this.kind === "profiles") return profileData(board, clock);
+      if (this.kind === "ladder") return ladderData(board, workload);
       if (this.kind === "spent") return spentData(board, workload);
       if (this.kind === "pairs") return pairData(board, clock);
       return this.given;
@@ -212,7 +218,10 @@
       const { board } = this.state;
       const spec = structuredClone(board.specs[this.kind]);
       const workload = this.figure.dataset.workload;
-      const filled = { "@x": this.xTitle ?? board.axes[this.state.axis], "@y": this.yTitle ?? `validation ${board.metrics[workload]}` };
+      const filled = {
+        "@x": this.xTitle ?? board.axes[this.state.axis],
+        "@y": this.yTitle ?? board.titles?.[this.kind] ?? `validation ${board.metrics[workload]}`,
+      };
       fill(spec, filled, board.domains?.[workload]);
       spec.description = this.figure.dataset.label;
       const data = this.data();
@@ -274,6 +283,7 @@
     lines(row) {
       const { board } = this.state;
       if (this.kind === "profiles") return [row.s, `${(100 * row.y).toFixed(0)}% of the workloads within ${row.x.toFixed(3)} times the best`];
+      if (this.kind === "ladder") return [row.s, ...row.told];
       const { curve, i } = row;
       const axes = Object.entries(board.axes).filter(([axis]) => curve.x[axis]);
       return [

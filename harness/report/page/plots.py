@@ -131,6 +131,46 @@ def curves(looks: Looks, *, page: bool) -> Spec:
     return {**_frame(looks, 300, page=page), "layer": layers, "resolve": {"legend": {"shape": "independent"}}}
 
 
+def ladder(looks: Looks, *, page: bool) -> Spec:
+    """Return speed-ups against amounts of data, with intervals. Data: rungs (x, y, low, high: what is seen of the
+    interval, e: extrapolated).
+    """
+    styled = _styles(looks, page=page)
+    x = {"field": "x", "type": "quantitative", "title": "@x", "axis": {"format": ".4~g"},
+         "scale": {"type": "log", "base": 2, "nice": False, "padding": 24}}  # fmt: skip
+    y = {"field": "y", "type": "quantitative", "title": "@y", "scale": {"type": "log", "base": 2, "domain": "@domain"},
+         "axis": {"format": ".3~g"}}  # fmt: skip
+    both = {"x": x, "y": y}
+    held = {"data": {"name": "rungs"}, "transform": [_SHOWN]}
+    layers: list[Spec] = [
+        {
+            "data": {"values": [{"y": 1}]},
+            "mark": {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5, "aria": False},
+            "encoding": {"y": y},
+        },
+        {
+            **held,
+            "mark": {"type": "rule", "strokeWidth": 1.4, "opacity": 0.7, "clip": True, "aria": False},
+            "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": styled["color"]},
+        },
+        {
+            **held,
+            "mark": {"type": "line", "strokeWidth": 2.2, "clip": True},
+            "encoding": {**both, **styled},
+        },
+        {
+            **held,
+            "mark": {"type": "point", "filled": False, "size": 70, "strokeWidth": 1.8, "opacity": 1, "clip": True},
+            "encoding": {
+                **both, "color": styled["color"], "shape": _shape(looks), "fill": styled["color"],
+                "fillOpacity": {"condition": {"test": "datum.e", "value": 0}, "value": 1},
+            },
+        },
+    ]  # fmt: skip
+    layers += [_focus(both)] if page else []
+    return {**_frame(looks, 280, page=page), "layer": layers, "resolve": {"legend": {"shape": "independent"}}}
+
+
 def profiles(looks: Looks, *, page: bool) -> Spec:
     """Return the performance profiles. Data: profile (t: times the best; v: share of workloads)."""
     x = {"field": "x", "type": "quantitative", "title": "time to target over the best (τ)",

@@ -32,7 +32,7 @@ def section(board: Board, key: str) -> Element:
         _stale(board),
         el("nav", el("ul", contents), class_="contents", aria_label=f"Contents of {board['name']}"),
         _controls(board, key),
-        _legend(board),
+        legend(board),
         [el("section", el("h3", heading, id=f"{key}-{name}"), of, aria_labelledby=f"{key}-{name}")
          for name, heading, of in shown],
         id=key, class_="board", data_board=key, aria_labelledby=f"{key}-name",
@@ -86,7 +86,7 @@ def _controls(board: Board, key: str) -> Element:
     )  # fmt: skip
 
 
-def _legend(board: Board) -> Element:
+def legend(board: Board) -> Element:
     """Return the boxes that show a submission in the plots, or hide it in all of them."""
     toggles = [
         el("label", el("input", type="checkbox", value=name, checked=True), tables.swatch(n), el("span", name))
@@ -126,7 +126,7 @@ def _changes(board: Board) -> Child:
     ]
 
 
-def _figure(kind: str, caption: str, label: str, *, tools: bool, **attributes: Any) -> Element:
+def figure_of(kind: str, caption: str, label: str, *, tools: bool, **attributes: Any) -> Element:
     """Return the place of a plot; the script draws it when it comes into view."""
     buttons = [("Zoom in", "in"), ("Zoom out", "out"), ("Reset", "reset")] if tools else []
     made = [
@@ -151,7 +151,7 @@ def _profiles(board: Board) -> Child:
         "For each factor τ, the share of workloads on which a submission took at most τ times the time of the best. "
         "The score is the area below, from 1 to 4."
     )
-    return _figure("profiles", caption, f"Performance profiles of {board['name']}", tools=True)
+    return figure_of("profiles", caption, f"Performance profiles of {board['name']}", tools=True)
 
 
 def _workloads(board: Board, key: str) -> Child:
@@ -181,7 +181,7 @@ def _workloads(board: Board, key: str) -> Child:
             el(
                 "section",
                 el("h4", workload, id=f"{key}-h{list(board['targets']).index(workload)}"),
-                _figure("curves", caption, label, tools=True, data_workload=workload) if board["axes"] else None,
+                figure_of("curves", caption, label, tools=True, data_workload=workload) if board["axes"] else None,
                 tables.workload_table(board, workload, key),
                 aria_labelledby=f"{key}-h{list(board['targets']).index(workload)}", class_="workload",
             )
@@ -193,9 +193,9 @@ def _spent(board: Board) -> Child:
     parts = []
     for workload in board["spent"]:
         label = f"Where the time of a trial on {workload} goes"
-        figure = _figure("spent", f"Mean over the trials on {workload}.", label, tools=False, data_workload=workload)
+        drawn = figure_of("spent", f"Mean over the trials on {workload}.", label, tools=False, data_workload=workload)
         table = el("details", el("summary", f"{workload} as a table"), more_tables.spent(board, workload))
-        parts.append(el("div", el("h4", workload), figure, table))
+        parts.append(el("div", el("h4", workload), drawn, table))
     return el("div", parts, class_="sheets") if parts else None
 
 
@@ -206,9 +206,9 @@ def _points(board: Board, key: str) -> Child:
     options = [el("option", f"{name} on {workload}", value=str(n)) for n, (name, workload) in enumerate(cells)]
     return [
         el("label", "Points of ", el("select", options, class_="cell", id=f"{key}-cell")),
-        _figure("parallel", "A line for each point, blue for a slow result, orange for a fast one; thick: the one that "
-                "was chosen. A point that missed the target ends at the top.", "Points tried, parallel coordinates",
-                tools=False),
+        figure_of("parallel", "A line for each point, blue for a slow result, orange for a fast one; thick: the one "
+                  "that was chosen. A point that missed the target ends at the top.",
+                  "Points tried, parallel coordinates", tools=False),
         el("div", class_="small-plots"),
         el("details", el("summary", "All points as a table"), more_tables.points(board)),
     ]  # fmt: skip
@@ -226,7 +226,7 @@ def _pairs(board: Board) -> Child:
         for clock in board["standings"]
     ]
     return [
-        _figure("pairs", caption, f"Pairs of {board['name']}", tools=False),
+        figure_of("pairs", caption, f"Pairs of {board['name']}", tools=False),
         el("details", el("summary", "All pairs as a table, with tests"), shown),
     ]
 

@@ -17,6 +17,7 @@ from harness.machine import hardware
 from harness.record import run_folder
 from harness.record.readings import Calibration, Reading
 from harness.record.result import Result, Status
+from harness.report import cost_table
 
 RUN = ("suite=mine", "device=cpu", "tensorboard=false")
 HERE = {"cpu": "Some CPU", "cores": 2}
@@ -79,6 +80,25 @@ def test_another_program_here_tells_the_yardstick_and_what_is_beside(place: Path
     other = found(planned("seed=1"))["diverge"]
     assert other.step == cost.StepTime(0.2, "yardstick", "Some CPU, 2 core(s)", True, 1)
     assert (other.steps, other.compile_s, other.beside_s) == (300, None, 6.0)
+
+
+def test_trials_on_a_busy_machine_count_where_there_is_no_other(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The yardstick takes 0.2 s in a quiet trial of another program, 0.5 s in a busy one."""
+    plans = [planned(f"seed={seed}") for seed in (1, 2, 3)]
+    finish(plans[0].trials[1], 200, 0.7, 0.2, HERE)
+    finish(plans[0].trials[0], 200, 1.3, 0.5, HERE)
+    costs = found(planned())
+    assert costs["good"].step == cost.StepTime(1.3, "program", "Some CPU, 2 core(s)", True, 1, busy=1)
+    assert costs["diverge"].step == cost.StepTime(0.7, "program", "Some CPU, 2 core(s)", True, 1)
+    assert costs["good"].most_s == pytest.approx(600 * 0.2), "the quiet yardstick alone"
+    cost_table.print_costs(list(costs.values()), cost.kind_of(planned(), RUN), None)
+    out = capsys.readouterr().out
+    assert "1 trial on a busy machine: too long" in out and "good on task: from trials on a busy machine alone" in out
+    finish(plans[1].trials[0], 200, 0.4, 0.21, HERE)
+    finish(plans[2].trials[0], 200, 0.5, 0.24, HERE)
+    assert found(planned())["good"].step == cost.StepTime(0.45, "program", "Some CPU, 2 core(s)", True, 2)
 
 
 @pytest.mark.parametrize("where", [{"cpu": "Some CPU", "cores": 4}, {"cpu": "Other CPU", "cores": 2}, {}])

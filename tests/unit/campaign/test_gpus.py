@@ -23,6 +23,22 @@ def trials(count: int, device: str = "gpu", devices: int = 1):
     return [SimpleNamespace(name=i, spec=SimpleNamespace(device=device, devices=devices)) for i in range(count)]
 
 
+def test_study_by_study_where_no_two_trials_share_a_process():
+    def planned(device: str, **fields):
+        spec = {"device": device, "max_steps": None, "score_compile": False} | fields
+        return [
+            SimpleNamespace(name=f"{name}{study}", spec=SimpleNamespace(**spec, study=study))
+            for name in "ab"
+            for study in range(3)
+        ]
+
+    def order(trials):
+        return [trial.name for trial in gpus.in_order(trials)]
+
+    assert order(planned("cpu")) == order(planned("gpu", score_compile=True)) == ["a0", "b0", "a1", "b1", "a2", "b2"]
+    assert order(planned("gpu")) == order(planned("cpu", max_steps=9)) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
 def test_two_gpus_run_two_trials_at_a_time_one_each():
     together = threading.Barrier(2, timeout=30)
     places = []

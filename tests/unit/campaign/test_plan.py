@@ -359,17 +359,15 @@ def test_what_is_printed(place):
     made = make("workload=task_a")
     assert plan_table.rows(made) == [
         ("task_a", "first", "0/0", "crashed", "-"),
-        ("task_a", "second", "0/0", "planned", "0.6"),
+        ("task_a", "second", "0/0", "planned", "38s"),
     ]
-    assert (
-        plan_table.total(made) == "1 of 2 trials to run, about 0.6 minutes; 1 failed earlier: retry=true runs it again"
-    )
+    assert plan_table.total(made) == "1 of 2 trials to run, about 38s; 1 failed earlier: retry=true runs it again"
     again = make("workload=task_a", "retry=true")
-    assert plan_table.rows(again)[0][3:] == ("crashed, again", "0.6")
-    assert plan_table.total(again) == "2 of 2 trials to run, about 1.3 minutes"
+    assert plan_table.rows(again)[0][3:] == ("crashed, again", "38s")
+    assert plan_table.total(again) == "2 of 2 trials to run, about 1m16s"
     unknown = dataclasses.replace(again.trials[0], expected_s=None)
     assert plan_table.total(plan.Plan(again.run, (unknown, again.trials[1]), ())).endswith(
-        "0.6 minutes and 1 of unknown length"
+        "38s and 1 of unknown length"
     )
 
 

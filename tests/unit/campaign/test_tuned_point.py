@@ -136,7 +136,7 @@ def test_a_search_of_two_passes_chooses_and_fresh_seeds_count(desk: Path, capsys
     assert "search of 5 points  planned" in out
     assert "waits for the search to choose its point" in out
     # 5 points to 100, 3 to 200, 2 from there to 300 steps, and both on two more seeds: 2,200 steps of 0.1 s, and 8 s
-    assert "1 search and 2 of 2 trials to run, about 5.1 minutes" in out
+    assert "1 search and 2 of 2 trials to run, about 5m04s" in out
     assert asked() == []
     assert run("first") == 0
     out = capsys.readouterr().out

@@ -444,15 +444,17 @@ def test_a_process_that_ends_is_a_finding(folder, stub, end: str, says: str) -> 
     assert [report.mark(check) for check in ("training", "resume", "control")] == ["passed", "FAILED", "not run"]
 
 
-def test_exit_codes_and_json(folder, stub, capsys) -> None:
+def test_exit_codes_and_json(folder, stub, capsys, monkeypatch) -> None:
     stub(f"""
 for check in {RUN}:
+    say(begin=check)
     say(end=check, findings=[])
 """)
+    monkeypatch.setattr(command, "PATIENCE_S", 0.0)
     made = folder("def build(task, hp): hp['lr']")
     assert cli.main(["check", str(made.path)]) == 0
-    out = capsys.readouterr().out
-    assert "s  running it on quadratic; exporting it anew, and over its search space" in out
+    out, err = capsys.readouterr()
+    assert "mine: resume on quadratic; exporting it anew, and over its search space\n" in err, "a line for each stage"
     assert "quadratic     2             1.00                     1.00  lr" in out
     assert out.endswith("mine: all checks passed\n")
     (made.path / "README.md").unlink()
@@ -462,7 +464,9 @@ for check in {RUN}:
     assert "mine/README.md is missing; it starts with a title" in out
     assert out.endswith("mine: 1 finding\n")
     assert cli.main(["check", str(made.path), "--json"]) == 1
-    (told,) = json.loads(capsys.readouterr().out)["submissions"]
+    out, err = capsys.readouterr()
+    (told,) = json.loads(out)["submissions"]
+    assert not err
     assert (told["name"], told["passed"], told["checks"]["metadata"]) == ("mine", False, "FAILED")
     assert told["findings"][0]["check"] == "metadata"
     assert told["programs"][0]["arguments"] == ["lr"]

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -294,10 +295,16 @@ def run(*words: str) -> int:
     return cli.main(["run", "suite=mine", "device=cpu", "tensorboard=false", *words])
 
 
+def test_studies_come_one_after_another(place, printed, capsys):
+    assert run("good", "diverge", "studies=2") == 0
+    ended = re.findall(r"task / (\w+) (\d)/0: (?:target_reached|diverged)", capsys.readouterr().out)
+    assert ended == [("good", "0"), ("diverge", "0"), ("good", "1"), ("diverge", "1")]
+
+
 def test_run_prints_the_plan_runs_what_remains_and_shows_the_scores(place, printed, capsys):
     assert run("good", "diverge") == 0  # a diverged trial is a result, not a failure
     out = capsys.readouterr().out
-    assert "2 of 2 trials to run, about 1.3 minutes" in out
+    assert "2 of 2 trials to run, about 1m16s" in out
     assert "task / good 0/0: training\ntask / good 0/0: target_reached (as told)\n" in out
     assert "\x1b" not in out
     assert "\r" not in out
@@ -610,7 +617,9 @@ def test_news_are_phases_measurements_and_the_end():
     assert progress.line(p) == "task / mine 0/1: diverged (NaN at step 3)"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (200, "3m20s"), (7500, "2h05m")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.02, "1s"), (59.6, "1m00s"), (200, "3m20s"), (7500, "2h05m")]
+)
 def test_duration(seconds, text):
     assert progress.duration(seconds) == text
 

@@ -12,6 +12,7 @@ import pytest
 import written_runs
 
 from harness.cli import main as cli
+from harness.machine import hardware, load
 from harness.record import pack
 from harness.record.pack import About, Source
 from harness.report import doctor
@@ -42,6 +43,19 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> t
     assert cli.main([*words, "--json"]) == code
     out, err = capsys.readouterr()
     return json.loads(out), err
+
+
+def test_run_on_a_busy_machine(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "others", lambda: 0.9 * hardware.usable_cores())
+    found, err = printed(capsys, "run", *RUN, "good", "max_steps=10")
+    assert not found["notes"] and "others use" not in err, "a smoke test is not timed"
+    found, err = printed(capsys, "run", *RUN, "good")
+    assert len([note for note in found["notes"] if "calibrated seconds allow for that" in note]) == 1
+    assert f"note: {found['notes'][-1]}\n" in err
+    found, err = printed(capsys, "run", *RUN, "good")
+    assert not found["notes"] and "others use" not in err, "nothing is left to run"
 
 
 def packed(*args: Any, **_: Any) -> About:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.machine import hardware
+from harness.machine import hardware, load
 from harness.machine.cache import cache_folder
 from harness.program import confinement, discovery
 from harness.record.spec import DeviceConfig, Rules, RunSpec, Suite
@@ -47,6 +47,15 @@ def add_workload(root: Path, name: str, *, version: int | None = 1, datasets: tu
 
 def spec(*workloads: str, **changes: Any) -> RunSpec:
     return RunSpec(Suite("mine", workloads), Rules("quick"), DeviceConfig("cpu"), **changes)
+
+
+def test_a_busy_machine_is_noted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_workload(here, "well")
+    monkeypatch.setattr(load, "others", lambda: 0.9 * hardware.usable_cores())
+    found = doctor.look(spec("well"), calibrate=False)
+    (one,) = (one for one in found["machine"] if one.name == "load")
+    assert one.state == "note" and "calibrated seconds allow for that" in one.hint
+    assert doctor.exit_code(found) == 0 and one.hint in doctor.as_json(found)["to_do"][0]
 
 
 def test_all_well(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,9 +115,9 @@ def test_data_to_get_name_the_command(here: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_data_set_that_nobody_knows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    add_workload(here, "with_data", datasets=("imagenet",))
+    add_workload(here, "with_data", datasets=("nobodys",))
     assert doctor.run(spec("with_data"), calibrate=False) == 3
-    assert "data set imagenet" in capsys.readouterr().out
+    assert "data set nobodys" in capsys.readouterr().out
 
 
 def test_a_missing_target_says_how_to_set_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

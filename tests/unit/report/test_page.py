@@ -16,11 +16,11 @@ import written_runs
 from written_runs import LOSSES, campaign, write_run
 
 from harness.cli import main as cli
-from harness.record import published, run_folder, search_record
+from harness.record import plain_data, published, run_folder, search_record
 from harness.record.run_folder import Trial
 from harness.record.search_record import Asked, SearchRecord, SearchRun
 from harness.report import leaderboard, score_files, staleness
-from harness.report.page import boards, curves, document, markdown, sources, texts, two_packs
+from harness.report.page import boards, curves, document, markdown, scale_ladder, sources, texts, two_packs
 from harness.scoring import algoperf, algoperf_targets, score
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -454,6 +454,34 @@ def test_published_records_of_an_older_harness(capsys: pytest.CaptureFixture[str
         assert json.loads(capsys.readouterr().out)["scores"] == made["scores"][made["clock"]]["scores"]
         text = page(made)
         assert ("Stale" in text) == bool(made["stale"]["lines"])
+
+
+def test_a_ladder_is_a_board_that_needs_no_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runs/ladders/lm.json"
+    file.parent.mkdir(parents=True)
+    written = written_runs.ladder(("adamw", WICKED[0], WICKED[2]))
+    file.write_text(json.dumps({"schema": 1, "ladder": plain_data.to_plain(written)}))
+    made = scale_ladder.boards([tmp_path / "runs"])
+    assert [row["y"] for row in made[0]["ladder"]["lm_w32"]] == pytest.approx([1.4] * 4 + [0.9] * 4, rel=1e-3)
+    assert [row["e"] for row in made[0]["ladder"]["lm_w64"]] == [False] * 4 + [True] + [False] * 3
+    low, high = made[0]["domain"]
+    assert 0.5 < low < 0.9 and 1.4 < high < 2.0
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", "--markdown"]) == 0
+    assert r"| a\|b\_\*c\* | 64 | 1 | " in (told := capsys.readouterr().out) and "<script>" not in told
+    pytest.importorskip("vl_convert", reason="needs vl-convert-python")
+    assert cli.main(["report", "--figures", "drawn", "-o", "page.html"]) == 0
+    seen = Reader(Path("page.html").read_text())
+    assert seen.tags["figure"] == 2 and WICKED[0] in seen.texts and seen.tags["script"] == 3
+    assert {one.name for one in Path("drawn").iterdir()} == {
+        f"ladder-of-lm-lm_w{width}.{end}" for width in (32, 64) for end in ("svg", "pdf")
+    }
+    assert "@" not in Path("drawn/ladder-of-lm-lm_w32.svg").read_text()
+    campaign(tmp_path / "runs", {"adamw": 1.0}, studies=1)
+    assert cli.main(["report", "--markdown"]) == 0
+    assert "### runs" in (told := capsys.readouterr().out) and "### ladder of lm" in told
 
 
 # ---- the command

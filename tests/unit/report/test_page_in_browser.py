@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import written_runs
 from written_runs import LOSSES, campaign, write_run
 
 from harness.record import run_folder
-from harness.report.page import boards, document
+from harness.report.page import boards, document, scale_ladder
 
 WICKED = '<script>alert(1)</script> "it\'s"'
 ENTER, ESCAPE, RIGHT = "\ue007", "\ue00c", "\ue014"  # keys, as WebDriver numbers them
@@ -69,7 +70,8 @@ def board_of(root: Path) -> boards.Board:
 @pytest.fixture(scope="module")
 def file(root: Path, browser: Any) -> Path:
     out = root.parent / "report.html"
-    document.write([board_of(root), board_of(root.parent / "tried")], "A benchmark", out)
+    ladder = scale_ladder.of_ladder(written_runs.ladder((WICKED, "adamw", "muon")))
+    document.write([board_of(root), board_of(root.parent / "tried"), ladder], "A benchmark", out)
     return out
 
 
@@ -238,6 +240,25 @@ def test_points_and_the_second_board(page: Any) -> None:
     page.execute_script("document.querySelector('#b1 [data-kind=parallel]').scrollIntoView({behavior: 'instant'})")
     wait(page, "document.querySelectorAll('#b1 .small-plots svg').length === 2")
     assert "missed" in wait(page, "document.querySelector('#b1 [data-kind=parallel] svg')?.textContent")
+
+
+def test_a_ladder_is_plotted_a_panel_a_width(page: Any) -> None:
+    click(page, 'nav.boards a[data-board="b2"]')
+    box = "document.querySelector('#b2 figure[data-workload=\"lm_w64\"] .view')"
+    page.execute_script(f"{box}.scrollIntoView({{behavior: 'instant'}})")
+    lines = f"[...{box}.querySelectorAll('svg .mark-line path')].filter((path) => path.getAttribute('d')).length"
+    assert wait(page, f"{lines} === 2") and wait(page, f"{box}.textContent.includes('speed-up')")
+    hollow = f"[...{box}.querySelectorAll('svg .mark-symbol path')].map((path) => path.getAttribute('fill-opacity'))"
+    assert wait(page, f"{hollow}.filter((one) => one === '0').length") == 1, "before the baseline's amounts"
+    page.execute_script(
+        f"""const at = {box}.querySelector('svg .mark-symbol path').getBoundingClientRect();
+            const [clientX, clientY] = [at.x + at.width / 2, at.y + at.height / 2];
+            {box}.dispatchEvent(new PointerEvent('pointermove', {{clientX, clientY}}))"""
+    )
+    tip = page.find_element("css selector", "#tip").text.splitlines()
+    assert tip == ["adamw", "speed-up: 1.400", "95% interval: 1.40 to 1.40", "training steps: 150"]
+    click(page, '#b2 .toggles input[value="muon"]')
+    assert wait(page, f"{lines} === 1")
 
 
 @pytest.mark.parametrize("width", [360, 820, 1440])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import written_runs
 
 from harness.errors import ConfigError, RunFolderError
 from harness.record import run_folder
+from harness.record.result import Status
 from harness.record.run_folder import Trial
+from harness.report import compute_classes as shown
 from harness.scoring.compute_classes import Class, Table, read_classes, tables
 
 
@@ -54,6 +57,37 @@ def test_medians_over_studies(tmp_path: Path) -> None:
     written_runs.write_run(tmp_path, 90.0, study=3, studies=4, trials=1)
     cell = table(tmp_path, "8").rows[0].cells["adamw"]
     assert (cell.value, cell.unmeasured) == (2.0, 1), "of an even number the worse of the two in the middle"
+
+
+def unfinished(root: Path, status: Status | None, study: int, upto: int) -> None:
+    """Have a study stop after so many measurements; without a status it is as killed."""
+    spec = written_runs.write_run(root, 10.0, study=study, studies=4, trials=1)
+    path = root / spec.folder
+    lines = (path / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "log.jsonl").write_bytes(b"".join(lines[: 1 + upto]))
+    result = json.loads((path / "result.json").read_text())
+    (path / "result.json").unlink()
+    if status:
+        (path / "result.json").write_text(json.dumps(result | {"status": status}))
+
+
+def test_what_is_not_finished_has_not_ended(tmp_path: Path, capsys) -> None:
+    """Two of four studies are there: one is at 8 s and runs, one at 4 s and is interrupted."""
+    unfinished(tmp_path, None, 0, 4)
+    unfinished(tmp_path, Status.INTERRUPTED, 1, 2)
+    (running,) = (path for path in run_folder.find_trials(tmp_path) if not (path / "result.json").exists())
+    with run_folder.hold(running):
+        found = tables(trials(tmp_path), read_classes("4,8,9"))
+    cells = [row.cells["adamw"] for row in found[0][0].rows]
+    assert [(cell.running, cell.interrupted) for cell in cells] == [(0, 0), (0, 1), (1, 1)]
+    assert {(cell.studies, cell.expected, cell.cut_short) for cell in cells} == {(2, 4, 0)}
+    assert [cell.value for cell in cells] == [1.2, 1.2, 1.2], "the worse of two"
+    shown.print_classes(*found)
+    out = capsys.readouterr().out
+    assert "adamw       2 of 4, 1 running, 1 interrupted" in out and "~ a run is not at the end of its class" in out
+    assert "of an even number of studies the median is the worse of the two in the middle" in out
+    assert "a run ended" not in out
+    assert shown.as_json(*found)["workloads"]["lm"]["classes"][2]["submissions"]["adamw"]["expected"] == 4
 
 
 def test_where_larger_is_better(tmp_path: Path) -> None:

@@ -239,13 +239,17 @@ def test_who_was_asked_for_fewer_studies_has_none_missing(tmp_path: Path) -> Non
 
 def test_an_unfinished_study_is_missing(tmp_path: Path) -> None:
     trials = [*both(tmp_path, {"adamw": [6.0, 8.0, 9.0]}), trial(tmp_path, 4.0, submission="muon")]
-    trials += [trial(tmp_path, 1.0, submission="muon", study=i, status=Status.RUNNING) for i in (1, 2)]
+    for study, status in ((1, Status.RUNNING), (2, Status.INTERRUPTED)):
+        trials.append(trial(tmp_path, 1.0, submission="muon", study=study, status=status))
     found = score.score(trials)
     assert found.times["calibrated"]["muon"]["w1"] is None
-    assert "2 trials not finished: counted as missed so far" in "\n".join(found.notes)
+    told = "1 of 3 studies finished; 1 interrupted, 1 running"
+    again = "go on with `harness run muon workload=w1 rules=quick`, and what else it began with"
+    assert f"muon on w1: {told}, counted as missed so far: {again}" in found.notes
+    assert (found.standing("muon", "w1"), found.standing("adamw", "w1")) == (told, "target_reached")
     found = score.score(trials, allow_missing=True)
     assert found.times["calibrated"]["muon"]["w1"] == 4.0
-    assert "2 trials not finished: left out of the median so far" in "\n".join(found.notes)
+    assert "1 running, left out of the median so far" in "\n".join(found.notes)
 
 
 def test_a_missing_trial_is_reported(tmp_path: Path) -> None:
@@ -459,7 +463,9 @@ def test_notes_tell_what_a_reader_has_to_know(tmp_path: Path) -> None:
             trial(tmp_path, None, workload="w3", target=None),
         ]
     ).notes
-    expected = ["w1: the target is provisional", "w3 has no target", "1 trial not finished", "one study: no interval",
+    expected = ["w1: the target is provisional", "w3 has no target",
+                "adamw on w2: 0 of 1 study finished; 1 interrupted, counted as missed so far: go on with `harness run",
+                "one study: no interval",
                 "muon was not run on w2: counted as missed"]  # fmt: skip
     for text in expected:
         assert any(text in note for note in notes), text

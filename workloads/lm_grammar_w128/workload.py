@@ -1,0 +1,31 @@
+"""lm_grammar at width 128: a rung of its ladder (`harness ladder`). No jax here: `load` imports the model."""
+
+from __future__ import annotations
+
+from harness.program.workload import Data, Splits, Workload
+
+from ..families import ladders
+
+RUNG = ladders.lm_grammar(128)
+INFO, MODEL = RUNG.info, RUNG.model
+
+
+def data() -> Data:
+    """Return the data, which are those of lm_grammar."""
+    from ..families import batches
+
+    return Data(INFO, RUNG.shapes, splits, batches.windows)
+
+
+def load() -> Workload:
+    """Return the workload with its model."""
+    from ..families import gpt
+
+    return gpt.make(data(), MODEL)
+
+
+def splits() -> Splits:
+    """Return the splits of lm_grammar."""
+    from ..lm_grammar import workload  # here, since it reads its target: a confined process may not
+
+    return workload.splits()
