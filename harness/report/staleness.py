@@ -98,10 +98,12 @@ def differences(spec: TrialSpec, rules: Rules) -> list[str]:
 
 
 def departures(spec: TrialSpec, rules: Rules) -> dict[str, tuple[Any, Any]]:
-    """Return the fields in which a trial departs from these rules, but for its budget, with its value and theirs."""
+    """Return the fields in which a trial departs from these rules, but for its budget, with its value and theirs. More
+    studies than the rules ask for are by the rules.
+    """
     gpu = spec.device == "gpu"
     now = {
-        "studies": rules.studies,
+        "studies": max(rules.studies, spec.studies or 0),
         "counts": rules.counts,
         "stop": rules.stop,
         "clock": ("wall" if gpu else "calibrated") if rules.clock == "auto" else rules.clock,

@@ -82,8 +82,7 @@ def _workload(spec: TrialSpec, info: WorkloadInfo) -> Iterator[Finding]:
 
 def overrides(spec: TrialSpec, info: WorkloadInfo | None) -> list[str]:
     """Return in what the run departs from its ruleset, as `stop=horizon` does: no forgery, and no entry of a board.
-    More studies than the rules ask for are by the rules. `info` is the workload's specification, where this version of
-    it is here.
+    `info` is the workload's specification, where this version of it is here.
     """
     rules = ruleset(spec.rules)
     if rules is None:
@@ -91,8 +90,6 @@ def overrides(spec: TrialSpec, info: WorkloadInfo | None) -> list[str]:
     found = departures(spec, rules)
     if spec.variant is not None:
         found.pop("stop", None)  # held-out variants have no target
-    if (spec.studies or 0) >= rules.studies:
-        found.pop("studies", None)
     told = [f"{name}={was} (the rules have {now})" for name, (was, now) in found.items()]
     if info is not None and (budget := round(info.budget_steps * rules.budget_factor)) != spec.budget_steps:
         told.append(f"a budget of {spec.budget_steps} baseline steps (the rules give {budget})")

@@ -57,7 +57,7 @@ def test_what_is_as_it_was_is_not_stale() -> None:
         ({"workload_hash": "old"}, "the code of lm_grammar has changed since, at the same version"),
         ({"workload_version": 7}, f"lm_grammar was at version 7, and is at version {GRAMMAR.target.version} now"),
         ({"workload": "gone"}, "the workload gone is not here"),
-        ({"studies": 5}, "not run by the rules self as they are now: studies was 5, and is 3"),
+        ({"studies": 2}, "not run by the rules self as they are now: studies was 2, and is 3"),
         ({"stop": "horizon"}, "not run by the rules self as they are now: stop was horizon, and is target"),
         ({"compile_cap_s": 1.0}, "not run by the rules self as they are now: compile_cap_s was 1.0, and is 60.0"),
         ({"clock": "wall"}, "not run by the rules self as they are now: clock was wall, and is calibrated"),
