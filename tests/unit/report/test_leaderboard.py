@@ -285,8 +285,8 @@ def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[s
 def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
     text = leaderboard.section(ROOT / "results")
     head, _, *first_look = text[text.index("rules `quick`") :].split("\n\n")[1].splitlines()
-    assert first_look, "the committed records hold a campaign of single runs"
-    assert head.startswith("| submission | score |")
+    assert first_look, "the committed records hold a campaign of three studies"
+    assert head.startswith("| submission | score (range) |"), "no rank stands before it"
     assert "separable" not in head
 
 
