@@ -112,13 +112,18 @@ def unscored(trials: Iterable[Trial]) -> set[str]:
 
 def what_it_shows(trials: Sequence[Trial]) -> list[str]:
     """Return what a reader has to know of a board by its rules."""
-    first = trials[0].spec
+    first, told = trials[0].spec, []
     if first.counts == "fastest" and all(trial.spec.trials == 1 for trial in trials):
-        return ["each submission ran with one setting, its defaults: this shows how one shared setting transfers"]
+        told.append("each submission ran with one setting, its defaults: this shows how one shared setting transfers")
     if first.counts == "fresh_seeds":
         seeds = sorted({trial.spec.seed for trial in trials if not trial.spec.tuning})
-        return [f"seeds follow from nonce {', '.join(map(str, seeds))}, drawn after all of them were entered"]
-    return []
+        told.append(f"seeds follow from nonce {', '.join(map(str, seeds))}, drawn after all of them were entered")
+    rules = staleness.ruleset(first.rules)
+    studies = sorted({trial.spec.studies or 1 for trial in trials if not trial.spec.tuning})
+    if rules and max(studies, default=0) > rules.studies:
+        ran = " or ".join(map(str, studies))
+        told.append(f"each ran {ran} studies, where the rules ask for {rules.studies}: who published it chose that")
+    return told
 
 
 def device_of(trials: Sequence[Trial]) -> str:

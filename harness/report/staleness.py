@@ -99,11 +99,12 @@ def differences(spec: TrialSpec, rules: Rules) -> list[str]:
 
 def departures(spec: TrialSpec, rules: Rules) -> dict[str, tuple[Any, Any]]:
     """Return the fields in which a trial departs from these rules, but for its budget, with its value and theirs. More
-    studies than the rules ask for are by the rules.
+    studies than the rules ask for are by the rules, but not where fresh seeds count: whoever looks after each and stops
+    at a good one would choose their number by the result.
     """
     gpu = spec.device == "gpu"
     now = {
-        "studies": max(rules.studies, spec.studies or 0),
+        "studies": rules.studies if rules.counts == "fresh_seeds" else max(rules.studies, spec.studies or 0),
         "counts": rules.counts,
         "stop": rules.stop,
         "clock": ("wall" if gpu else "calibrated") if rules.clock == "auto" else rules.clock,

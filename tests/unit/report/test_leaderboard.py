@@ -288,6 +288,7 @@ def test_too_few_seeds_for_an_interval_are_too_few_for_a_rank() -> None:
     assert first_look, "the committed records hold a campaign of three studies"
     assert head.startswith("| submission | score (range) |"), "no rank stands before it"
     assert "separable" not in head
+    assert "Each ran 3 studies, where the rules ask for 1" in text
 
 
 def test_a_board_of_fresh_seeds_takes_what_was_entered_before_its_nonce(tmp_path: Path) -> None:

@@ -71,6 +71,15 @@ def test_what_has_changed_is_told(fields: dict[str, Any], line: str) -> None:
     assert told.endswith(line)
 
 
+def test_more_studies_are_by_the_rules_but_where_fresh_seeds_count() -> None:
+    """Whoever looks after each study and stops at a good one chooses their number by the result."""
+    rules = {name: staleness.ruleset(name) for name in ("self", "tuned")}
+    assert rules["self"] and rules["tuned"]
+    assert "studies" not in staleness.departures(trial(studies=rules["self"].studies + 1).spec, rules["self"])
+    more = rules["tuned"].studies + 1
+    assert staleness.departures(trial(studies=more).spec, rules["tuned"])["studies"] == (more, more - 1)
+
+
 def test_rules_of_self_tuning_are_found_in_those_they_are_part_of() -> None:
     (line,) = staleness.since_published([trial(rules="algoperf_v05_self", clock="wall", score_compile=True, studies=5)])
     steps = GRAMMAR.target.steps_to_target
