@@ -98,7 +98,7 @@ def _run(
     from harness.campaign.run import run_plan
     from harness.machine import children, load
     from harness.report import live, outcome, plan_table, profiles, run_summary, stages
-    from harness.report.ladder import Ladder
+    from harness.report.campaign_ladder import Ladder
 
     cluster = request.launcher.engine == "slurm"
     elsewhere = cluster or (dry_run and request.device.platform != "auto")  # on a device that need not be here

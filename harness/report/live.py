@@ -17,7 +17,7 @@ from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.search_record import SearchRun
 from harness.report import progress
-from harness.report.ladder import Ladder
+from harness.report.campaign_ladder import Ladder
 from harness.search import two_passes
 
 

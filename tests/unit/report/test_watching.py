@@ -22,7 +22,7 @@ from harness.record.result import Measurement, Result, Status
 from harness.record.run_folder import RunFolder
 from harness.record.spec import Options
 from harness.report import watching
-from harness.report.ladder import Ladder
+from harness.report.campaign_ladder import Ladder
 from harness.report.progress import sparkline
 
 SPEC = replace(written_runs.SPEC, workload="w1", budget_steps=1600)
