@@ -113,7 +113,7 @@ def _speed(trials: list[Trial]) -> Speed:
             of[size] = of.get(size, 0.0) + n * held.step_ratio[size]
         own = sum(n * held.step_ratio[size] for size, n in held.steps.items())
         errors.setdefault(process, []).append((own, held.step_ratio_error))
-    weights = {process: 1.0 / (BETWEEN**2 + _variance(of)) for process, of in errors.items()}
+    weights = {process: 1.0 / (BETWEEN**2 + variance(of)) for process, of in errors.items()}
     mean = {}
     for size in sorted({size for of in steps.values() for size, n in of.items() if n}):
         ran = [process for process, of in steps.items() if of.get(size)]
@@ -132,7 +132,7 @@ def _speed(trials: list[Trial]) -> Speed:
     )
 
 
-def _variance(measured: list[tuple[float, float | None]]) -> float:
+def variance(measured: list[tuple[float, float | None]]) -> float:
     """Return the variance of the seconds of a process, as a share, from those of its trials and the half-widths of
     their 95% intervals.
     """
