@@ -219,7 +219,7 @@ CHUNK = 50  # steps between two waits for the device
 
 
 def pool(found: list[Charged]) -> tuple[float, float]:
-    """Return the step ratio of a program and its scatter, as scores pool them over processes (harness/scoring/speeds.py)."""
+    """Return the step ratio of a program and its scatter, pooled as scores pool them (harness/scoring/speeds.py)."""
     measured = [(1.0, one.error or None) for one in found]
     weights = [1.0 / (speeds.BETWEEN**2 + speeds.variance(one)) for one in ([pair] for pair in measured)]
     mean = sum(w * one.ratio for w, one in zip(weights, found, strict=True)) / sum(weights)
