@@ -1,7 +1,7 @@
 """A plan in a file: trials that one machine plans and another one runs, which needs neither Hydra nor a configuration.
 
-    harness plan adamw suite=gpu device=h200 -o plan.json      here
-    python -m harness.campaign plan.json --out runs            there, with the same submissions and workloads
+    harness plan adamw suite=gpu device=h200 stop=horizon -o plan.json      here
+    python -m harness.campaign plan.json --out runs                         there, with the same sources
 
 Folders are looked for by name on the machine that runs them (`harness.program.discovery`), and must be exported there
 as the programs that were planned.

@@ -14,8 +14,10 @@ examples:
   harness compare muon adamw --json           for programs
 
 `A is 1.3 times as fast as B` is the geometric mean, over the workloads that both reach by their median seeds, of B's
-median time over A's. From 5 seeds on a test of the scores, misses among them, says whether the difference may be
-chance; `harness score` has the scores. Toys count only where the two share nothing else.
+median time over A's. In brackets stands the 95% interval, under 6 seeds the range over the seeds; an end that reads
+`missed` is a miss, of A at the left and of B at the right. The scores count all workloads, with the misses. From 5
+seeds on a test of the scores says whether the difference may be chance. Runs on toys, such as quadratic, are left out,
+unless A and B have no other runs.
 """
 
 

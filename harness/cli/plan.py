@@ -14,7 +14,7 @@ examples:
   python -m harness.campaign plan.json --out runs     on the other machine, in a copy of the project's folder
   harness score runs                                  wherever the run folders end up
   harness plan rules=tuned suite=demo --cost          device-hours, by step times that were measured
-  harness plan adamw muon suite=gpu device=h200 --price 2.50EUR    the same in money: a price for an hour of the card
+  harness plan adamw suite=gpu device=h200 stop=horizon --price 2.50EUR    in money: a price for an hour of the card
 
 The words are those of `harness run`; device=cpu, gpu, h100 or h200 must be named. The other machine needs jax, flax,
 optax, orbax-checkpoint, scipy and PyYAML, no Hydra, and the data (HARNESS_DATA names their folder). It looks for

@@ -8,9 +8,13 @@ from harness.cli.parser import add_json, command_parser, print_json
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser("show", "Show what is known of one.", "example:\n  harness show lm_grammar\n")
+    made = command_parser(
+        "show", "Show what is known of one.", "examples:\n  harness show lm_grammar\n  harness show h200\n"
+    )
     made.add_argument(
-        "name", metavar="NAME", help="name of a submission, workload, suite or ruleset, or path of a folder"
+        "name",
+        metavar="NAME",
+        help="name of a submission, workload, suite, ruleset, device or launcher, or path of a folder",
     )
     add_json(made)
     return made

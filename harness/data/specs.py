@@ -170,7 +170,11 @@ _ALL = (
                 sha256=books.MANIFEST_SHA256,
                 bytes=59_562,
                 mirror=("classic-books/manifest.json",),
-                note="It lists which books are taken and which authors are held out; the public archive does not tell",
+                note=(
+                    "It lists which books are taken and which authors are held out, which the public archive does not "
+                    "tell and no script here makes again: without a copy the set cannot be had. The large language "
+                    "model on public text is the workload lm_fineweb"
+                ),
             ),
             File(
                 name=f"classic-books-markdown-{_BOOKS}.tar.gz",

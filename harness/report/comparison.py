@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.report.tables import print_line
 from harness.scoring import score
 from harness.scoring.sampling import Estimate
 from harness.scoring.score import Scores
-from harness.scoring.standings import Pair
+from harness.scoring.standings import Pair, inverse
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,13 @@ def _moved(spec: TrialSpec) -> str:
 
 
 def _times_as_fast(one: Comparison, pair: Pair) -> tuple[float, tuple[float, float] | None]:
-    """Return how many times as fast a is as b, and the interval or range of it."""
+    """Return how many times as fast a is as b, and the interval or range of it: 0 where a misses a target, infinite
+    where b does.
+    """
     ends = pair.ratio.interval or pair.ratio.range
     if pair.a == one.a:
         return pair.ratio.value, ends
-    return 1 / pair.ratio.value, None if ends is None else (1 / ends[1], 1 / ends[0])
+    return 1 / pair.ratio.value, ends and (inverse(ends[1]), inverse(ends[0]))
 
 
 def _time(found: Scores, name: str, workload: str) -> float | None:
@@ -135,18 +138,23 @@ def print_comparison(one: Comparison, *, json: bool = False) -> None:
     seeds = f"{low} seed{'s' * (low != 1)} each" if low == high else f"{low} to {high} seeds each"
     by = f"by {'wall ' if found.clock == 'wall' else ''}{found.unit}, {seeds}"
     reach = f"that both reach{' by their median seeds' if found.several else ''}"
+    number, of = len(one.each), len(found.targets)
     if one.overall is None:
         print_line(f"{one.a} and {one.b}: there is no workload {reach} ({seeds})", style="bold")
     else:
         value, ends = _times_as_fast(one, one.overall)
-        left_out = f" of {len(found.targets)} {reach}" if len(one.each) < len(found.targets) else ""
-        over = f"geometric mean over {len(one.each)} workloads" if len(one.each) > 1 else "on the only workload"
-        mean = f"{over}{left_out}, " if len(found.targets) > 1 else ""
-        print_line(f"{one.a} is {value:.3f}{_ends(ends)} times as fast as {one.b}: {mean}{by}", style="bold")
+        only = (
+            f"on {number} of {of} workloads, the {'ones' if number > 1 else 'only one'} {reach}, "
+            if number < of
+            else ""
+        )
+        mean = f"geometric mean over {number} workloads, " if number > 1 else ""
+        print_line(f"{only}{one.a} is {value:.3f}{_ends(ends)} times as fast as {one.b}: {mean}{by}", style="bold")
     width = max(map(len, found.targets), default=0)
     for workload in found.targets:
         print_line(f"  {workload.ljust(width)}  {_on(one, workload)}")
     if one.tested is not None:
+        print_line(f"score: {_scores(one, one.tested)}")
         print_line(f"chance: {_chance(one, one.tested)}")
     for note in found.notes:
         print_line(f"note: {note}")
@@ -156,7 +164,10 @@ def _on(one: Comparison, workload: str) -> str:
     if workload in one.each:
         value, ends = _times_as_fast(one, one.each[workload])
         times = " against ".join(f"{_time(one.found, name, workload):.3g}" for name in (one.a, one.b))
-        return f"{value:.3f}{_ends(ends)} times as fast: {times} {one.found.unit}"
+        told = {name: one.found.reached(name, workload) for name in (one.a, one.b)}
+        few = [f"{name}: {n} reach the target" for name, n in told.items() if len({*n.split(" of ")}) > 1]
+        told_few = f" ({', '.join(few)})" if few else ""
+        return f"{value:.3f}{_ends(ends)} times as fast: {times} {one.found.unit}{told_few}"
     return "; ".join(_alone(one, name, workload) for name in (one.a, one.b))
 
 
@@ -170,6 +181,19 @@ def _alone(one: Comparison, name: str, workload: str) -> str:
     return f"{whose} misses ({reached} reach the target)"
 
 
+def _scores(one: Comparison, pair: Pair) -> str:
+    """Return which ranks higher, misses among them, and how often its seeds are the faster ones."""
+    higher, lower = (f"{name} {value:.3f}" for name, value in _score_values(one, (pair.a, pair.b)).items())
+    order = "and" if pair.test.difference == 0 else "ranks above"
+    wins = f"; {pair.a} wins {pair.win_probability:.0%} of pairs of seeds" if one.studies[1] > 1 else ""
+    return f"{higher} {order} {lower} (of these two alone, misses counted){wins}"
+
+
+def _score_values(one: Comparison, names: Sequence[str]) -> dict[str, float | None]:
+    ranking = one.found.ranking
+    return {name: ranking.score[name].value if ranking and name in ranking.score else None for name in names}
+
+
 def _chance(one: Comparison, pair: Pair) -> str:
     if pair.separable is None:
         return f"not tested: a test takes 5 seeds at least, and 7 give an interval: {one.more}"
@@ -179,11 +203,15 @@ def _chance(one: Comparison, pair: Pair) -> str:
 
 
 def _ends(ends: tuple[float, float] | None) -> str:
-    return "" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+    """Return an interval or a range in brackets; an end that is 0 or infinite is a miss."""
+    told = ["missed" if not end or math.isinf(end) else f"{end:.3f}" for end in ends or ()]
+    return f" [{', '.join(told)}]" if told else ""
 
 
 def as_json(one: Comparison) -> dict[str, Any]:
-    """Return the comparison as JSON has it. Ends are those of the 95% interval, of the range below 6 studies."""
+    """Return the comparison as JSON has it. Ends are those of the 95% interval, of the range below 6 studies; null for
+    a miss, of a at the low end and of b at the high one.
+    """
 
     def told(pair: Pair | None) -> dict[str, Any] | None:
         if pair is None:
@@ -191,7 +219,12 @@ def as_json(one: Comparison) -> dict[str, Any]:
         value, ends = _times_as_fast(one, pair)
         estimate: Estimate = pair.ratio
         kind = "interval" if estimate.interval else "range" if estimate.range else None
-        return {"times_as_fast": value, "ends": ends, "kind": kind}
+        shown = ends and [end if end and math.isfinite(end) else None for end in ends]
+        return {"times_as_fast": value, "ends": shown, "kind": kind}
+
+    def reached(workload: str) -> dict[str, int]:
+        cells = {name: one.found.cells.get(name, {}).get(workload, {}) for name in (one.a, one.b)}
+        return {name: sum(study.reached for study in cell.values()) for name, cell in cells.items()}
 
     pair = one.tested
     return {
@@ -201,12 +234,15 @@ def as_json(one: Comparison) -> dict[str, Any]:
         "unit": one.found.unit,
         "studies": one.studies,
         "overall": told(one.overall),
+        "scores": _score_values(one, (one.a, one.b)),
+        "wins": None if pair is None else pair.win_probability if pair.a == one.a else 1 - pair.win_probability,
         "separable": None if pair is None else pair.separable,
         "p": None if pair is None else pair.test.p_holm,
         "seeds_needed": None if pair is None else pair.test.seeds,
         "workloads": {
             workload: {
                 "times": {name: _time(one.found, name, workload) for name in (one.a, one.b)},
+                "reached": reached(workload),
                 "speed": told(one.each.get(workload)),
             }
             for workload in one.found.targets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 from harness.record import plain_data
@@ -129,7 +130,7 @@ def _scores(on: Standings) -> dict[str, dict[str, float | None]]:
 
 def _speed_ups(on: Standings) -> dict[str, dict[str, Any]]:
     return {
-        name: _estimate("speed_up", found.ratio or Estimate(math.nan)) | {"workloads": list(found.common)}
+        name: _times_as_fast("speed_up", found.ratio or Estimate(math.nan)) | {"workloads": list(found.common)}
         for name, found in on.speed_up.items()
     }
 
@@ -154,8 +155,8 @@ def _pair(pair: Pair) -> dict[str, Any]:
     return {
         "a": pair.a,
         "b": pair.b,
-        **_estimate("ratio", pair.ratio),
-        "range": _ends(pair.ratio.range),
+        **_times_as_fast("ratio", pair.ratio),
+        "range": _ends(_missed_at_0(pair.ratio.range)),
         "win_probability": pair.win_probability,
         "difference": abs(test.difference),
         "error": test.error,
@@ -180,6 +181,15 @@ def _gap(gap: Gap) -> dict[str, Any]:
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, Any]:
     return {name: _finite(estimate.value)} | (_ends(estimate.interval) or {"low": None, "high": None})
+
+
+def _times_as_fast(name: str, ratio: Estimate) -> dict[str, Any]:
+    return _estimate(name, replace(ratio, interval=_missed_at_0(ratio.interval)))
+
+
+def _missed_at_0(ends: Ends | None) -> Ends | None:
+    """Make both ends that stand for a miss infinite: how many times as fast is 0 where the first misses."""
+    return ends and (ends[0] or math.inf, ends[1] or math.inf)
 
 
 def _ends(ends: Ends | None) -> dict[str, float | None] | None:

@@ -254,7 +254,7 @@ def _print_pairs(ranking: Standings, show_all: bool) -> None:
     rows = [
         [
             f"{pair.a} / {pair.b}",
-            _ratio(pair.ratio.value) + _spread(pair.ratio, places=3),
+            _ratio(pair.ratio.value) + _spread(pair.ratio, places=3, zero="missed"),
             f"{pair.win_probability:.0%}",
             _p(pair.test.p_holm),
             verdict(pair),
@@ -288,7 +288,7 @@ def _speed_up(ranking: Standings, name: str) -> str:
     found = ranking.speed_up[name]
     if found.ratio is None:
         return "-"
-    return f"{found.ratio.value:.3f}{_spread(found.ratio, places=3)} ({len(found.common)})"
+    return f"{found.ratio.value:.3f}{_spread(found.ratio, places=3, zero='missed')} ({len(found.common)})"
 
 
 def _title(ranking: Standings | None) -> str:
@@ -297,9 +297,13 @@ def _title(ranking: Standings | None) -> str:
     return "" if example is None else " [95%]" if example.interval else " (range)" if example.range else ""
 
 
-def _spread(estimate: Estimate, places: int | None = None) -> str:
+def _spread(estimate: Estimate, places: int | None = None, *, zero: str = "0.000") -> str:
+    """Return an interval or a range; an end is a miss where it is infinite, or 0 of how many times as fast."""
+
     def text(value: float) -> str:
-        return "inf" if math.isinf(value) else _number(value) if places is None else f"{value:.{places}f}"
+        if not value or math.isinf(value):
+            return "missed" if value else zero
+        return _number(value) if places is None else f"{value:.{places}f}"
 
     def joined(ends: Ends, between: str) -> str:
         return between.join(map(text, ends))

@@ -1,4 +1,4 @@
-"""Everything about one workload, submission, suite or ruleset. Needs no jax."""
+"""Everything about one workload, submission or configuration file (suite, ruleset, device, launcher). Needs no jax."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from harness.report.listing import problem, target_text
 from harness.report.tables import print_line, print_table
 from harness.search import targets
 
-_GROUPS = {"suite": "suite", "rules": "ruleset"}  # what each is called, by its configuration group
+# What each is called, by its configuration group.
+_GROUPS = {"suite": "suite", "rules": "ruleset", "device": "device", "launcher": "launcher"}
 
 
 @dataclass(frozen=True)
 class File:
-    """A suite or a ruleset (`kind`), in its configuration file."""
+    """A suite, ruleset, device or launcher (`kind`), in its configuration file."""
 
     kind: str
     path: Path
 
 
 def called(name: str) -> list[Folder | File]:
-    """Return what goes by that name: workloads, submissions, suites and rulesets, or what lies in the folder at a path.
+    """Return what goes by that name: workloads, submissions, suites, rulesets, devices and launchers (`gpu` is a suite
+    and a device), or what lies in the folder at a path.
 
     Raises ConfigError for an unknown name, with the nearest of all names.
     """

@@ -153,10 +153,8 @@ def _numbers(times: StudyTimes, medians_SV: FloatArray, pairs_P2: IntArray, inte
 
 
 def _log_ratios(ratio_SW: FloatArray, pairs_P2: IntArray) -> FloatArray:
-    """Log of how many times as fast a is as b, the mean over workloads.
-
-    Where one of the two missed a target, whatever took over r_max times the best is worth r_max, as it is worth 0 in
-    the score.
+    """Log of how many times as fast a is as b, the mean over workloads: infinite where b alone missed a target, minus
+    infinity where a alone did. Where both did, whatever took over r_max times the best is worth r_max.
     """
     if not len(pairs_P2):
         return np.empty((*ratio_SW.shape[:-2], 0))
@@ -165,7 +163,7 @@ def _log_ratios(ratio_SW: FloatArray, pairs_P2: IntArray) -> FloatArray:
     raw_S = np.log(ratio_SW).mean(-1)
     with np.errstate(invalid="ignore"):  # two misses, which are then cut
         raw_P = raw_S[..., b_P] - raw_S[..., a_P]
-    return np.asarray(np.where(np.isfinite(raw_P), raw_P, cut_S[..., b_P] - cut_S[..., a_P]))
+    return np.asarray(np.where(np.isnan(raw_P), cut_S[..., b_P] - cut_S[..., a_P], raw_P))
 
 
 def _ends(times: StudyTimes, medians_SV: FloatArray, pairs_P2: IntArray, integral: Integral) -> Numbers:

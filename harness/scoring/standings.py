@@ -38,7 +38,8 @@ class Pair:
 
     Attributes:
       ratio: how many times as fast a is as b: the geometric mean over workloads of b's median time over a's; NaN where
-        one of them misses a target, since what a miss is worth beside a time is nobody's measurement.
+        one of them misses a target, since what a miss is worth beside a time is nobody's measurement. An end is 0 where
+        a misses one there, infinite where b does.
       win_probability: chance that a study of a is faster than one of b, on a workload drawn at random.
       test: its rows and the sign of its log ratio are those of `StudyTimes`, not of a and b.
     """
@@ -197,9 +198,14 @@ def _pairs(times: StudyTimes, found: Sample, rank: Mapping[str, int], tests: Seq
     return tuple(sorted(found_pairs, key=lambda pair: (order[pair.a], order[pair.b])))
 
 
+def inverse(ratio: float) -> float:
+    """Return one over a ratio; 0 and infinity, which stand for a miss of one or of the other, change places."""
+    return 1.0 / ratio if ratio else math.inf
+
+
 def _inverse(ratio: Estimate) -> Estimate:
     def turned(ends: Ends | None) -> Ends | None:
-        return ends and (1.0 / ends[1], 1.0 / ends[0])
+        return ends and (inverse(ends[1]), inverse(ends[0]))
 
     return (
         ratio if math.isnan(ratio.value) else Estimate(1.0 / ratio.value, turned(ratio.interval), turned(ratio.range))

@@ -240,7 +240,8 @@ def _cell(trial: Trial) -> tuple[str, str]:
 
 
 def _ends(ends: tuple[float, float] | None) -> list[float | None] | None:
-    return None if ends is None else [_finite(ends[0]), _finite(ends[1])]
+    """Return the ends of a speed-up, None for a miss: 0 is one of the submission, infinity one of the baseline."""
+    return None if ends is None else [_finite(end or math.inf) for end in ends]
 
 
 def _finite(value: float) -> float | None:

@@ -107,6 +107,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str
 
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line."""
-    text = re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
+    """Return text that Markdown shows as it is, in one line; `what stands in backticks` stays code."""
+    text = " ".join(text.split())
+    if text.count("`") % 2 or "``" in text or "|" in text:  # no pairs, or a bar, which ends a cell within code too
+        return _escaped(text)
+    return "`".join(part if n % 2 else _escaped(part) for n, part in enumerate(text.split("`")))
+
+
+def _escaped(text: str) -> str:
+    text = re.sub(r"([\\`*\[\]<>|])", r"\\\1", text.replace("&", "&amp;"))
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text).replace("@", "&#64;")

@@ -454,7 +454,7 @@
         cell.textContent = one?.value == null ? "–" : `${one.value.toFixed(3)}×`;
         cell.dataset.v = one?.value ?? "";
         if (one?.value == null) continue;
-        if (one.ends) element("small", `[${one.ends.map((end) => (end == null ? "∞" : end.toFixed(2))).join(", ")}]`, cell);
+        if (one.ends) element("small", `[${one.ends.map((end) => (end == null ? "missed" : end.toFixed(2))).join(", ")}]`, cell);
         element("small", `over ${one.workloads}`, cell);
       }
       const column = part.querySelector("[data-speed-up]")?.cellIndex;

@@ -43,10 +43,11 @@ def p_value(value: float | None) -> str:
 
 
 def ends(of: Sequence[float | None] | None, places: int | None = None, *, interval: bool = True) -> str:
-    """An interval in brackets, or a range in parentheses; nothing where there is neither. An open end is infinite."""
+    """An interval in brackets, or a range in parentheses; nothing where there is neither. An end without a number is
+    a miss."""
     if not of or all(end is None for end in of):
         return ""
-    told = ["∞" if end is None else number(end) if places is None else f"{end:.{places}f}" for end in of]
+    told = ["missed" if end is None else number(end) if places is None else f"{end:.{places}f}" for end in of]
     return f"[{told[0]}, {told[1]}]" if interval else f"({told[0]} to {told[1]})"
 
 

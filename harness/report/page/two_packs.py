@@ -83,5 +83,5 @@ def _seeds(both: Board, test: PairTest, old: str, new: str, tests: int) -> PairT
 
 
 def _turned(end: float | None) -> float | None:
-    """The inverse of an end of an interval, where None stands for infinity."""
-    return 0.0 if end is None else 1.0 / end if end else None
+    """The inverse of an end of an interval, where None stands for a miss."""
+    return 1.0 / end if end else None

@@ -39,7 +39,8 @@ def test_the_faster_one_comes_first_with_every_workload(ran: Ran, capsys: pytest
     )
     assert lines[1] == "  w1  2.000 times as fast: 4 against 8 calibrated seconds"
     assert lines[2] == "  w2  9.000 times as fast: 1 against 9 calibrated seconds"
-    assert lines[3] == (
+    assert lines[3] == "score: fast 1.000 ranks above slow 0.333 (of these two alone, misses counted)"
+    assert lines[4] == (
         "chance: not tested: a test takes 5 seeds at least, and 7 give an interval: "
         "harness run slow fast workload=w1,w2 seed=4711 studies=7"
     )
@@ -52,7 +53,7 @@ def test_a_workload_that_one_misses_is_no_part_of_the_mean(ran: Ran, capsys: pyt
     ran("b", "w2", [None])
     assert cli.main(["compare", "a", "b"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("a is 1.500 times as fast as b: on the only workload of 2 that both reach, ")
+    assert out.startswith("on 1 of 2 workloads, the only one that both reach, a is 1.500 times as fast as b: by ")
     assert "  w2  a takes 1 calibrated seconds (1 of 1 reach the target); b misses (0 of 1 reach the target)\n" in out
 
 
@@ -77,7 +78,10 @@ def test_a_median_seed_that_misses_is_tested_too(ran: Ran, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "b and a: there is no workload that both reach by their median seeds (7 seeds each)"
     assert lines[1].startswith("  w1  b's median seed misses (3 of 7 reach the target); a takes 2.03 ")
-    assert lines[2].startswith("chance: separable, a scores higher (p ")
+    assert lines[2] == (
+        "score: a 1.000 ranks above b 0.000 (of these two alone, misses counted); a wins 100% of pairs of seeds"
+    )
+    assert lines[3].startswith("chance: separable, a scores higher (p ")
     assert cli.main(["compare", "b", "a", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
     assert cli.main(["score", "--json"]) == 0
@@ -88,6 +92,36 @@ def test_a_median_seed_that_misses_is_tested_too(ran: Ran, capsys: pytest.Captur
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("a / b"))
     assert row.split()[:5] == ["a", "/", "b", "-", "100%"]
     assert (compared["p"], compared["seeds_needed"]) == (pair["p_holm"], pair["seeds"])
+
+
+def test_an_end_that_is_a_miss_says_so(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    ran("a", "w1", [1.0, 2.0, 3.0])
+    ran("b", "w1", [2.0, 4.0, None])
+    assert cli.main(["compare", "a", "b"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("a is 2.000 [0.667, missed] times as fast as b: ")
+    assert lines[1].endswith(" calibrated seconds (b: 2 of 3 reach the target)")
+    assert cli.main(["compare", "b", "a", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["overall"] == {"times_as_fast": 0.5, "ends": [None, 1.5], "kind": "range"}
+    assert found["workloads"]["w1"]["reached"] == {"a": 3, "b": 2}
+    assert (found["scores"], found["wins"]) == ({"a": 1.0, "b": pytest.approx(2 / 3)}, pytest.approx(1.5 / 9))
+    assert cli.main(["score"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert any("4.000 (2.000 to missed)" in row for row in rows)
+    assert any("a / b" in row and "2.000 (0.667 to missed)" in row for row in rows)
+
+
+def test_the_one_that_ranks_higher_may_be_the_slower_where_both_reach(
+    ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for workload, quick, sure in ("w1", 1.0, 1.5), ("w2", 1.0, 1.5), ("w3", None, 1.0):
+        ran("quick", workload, [quick])
+        ran("sure", workload, [sure])
+    assert cli.main(["compare", "sure", "quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("on 2 of 3 workloads, the ones that both reach, quick is 1.500 times as fast as sure: ")
+    assert lines[4] == "score: sure 0.889 ranks above quick 0.667 (of these two alone, misses counted)"
 
 
 def test_toys_are_left_out_where_the_two_have_more(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,12 +153,21 @@ def test_show_submission(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "one of 0.9, 0.95" in out
 
 
-@pytest.mark.parametrize(("name", "text"), [("demo", "suite demo"), ("quick", "ruleset quick")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("demo", "suite demo"), ("quick", "ruleset quick"), ("h200", "device h200"), ("slurm", "launcher slurm")],
+)
 def test_show_configuration(name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     show(name)
     out = capsys.readouterr().out
     assert out.startswith(text)
     assert f"name: {name}" in out
+
+
+def test_a_suite_and_a_device_of_one_name_are_both_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show("gpu")
+    out = capsys.readouterr().out
+    assert out.startswith("suite gpu\n") and "\ndevice gpu\n" in out
 
 
 def test_a_name_that_means_two_things_shows_both(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -316,7 +316,7 @@ def test_what_got_slower_is_turned_round(tmp_path: Path) -> None:
     )
     assert row["p"] == pytest.approx(2 * pair["p"])
     assert row["p"] < pair["p_holm"]
-    assert [two_packs._turned(end) for end in (None, 0.0, 2.0)] == [0.0, None, 0.5]
+    assert [two_packs._turned(end) for end in (None, 2.0)] == [None, 0.5]
 
 
 def test_packs_of_two_machines_are_not_put_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,5 +553,13 @@ def test_trials_without_a_target(tmp_path: Path) -> None:
 
 def test_numbers_as_text() -> None:
     assert [texts.number(v) for v in (None, 1.23456, 12.3456, 12345.6)] == ["–", "1.235", "12.35", "12,346"]
-    assert texts.ends([1.0, None], 2) == "[1.00, ∞]"
+    assert texts.ends([1.0, None], 2) == "[1.00, missed]"
     assert texts.p_value(0.0001) == "< 0.001"
+
+
+def test_markdown_shows_texts_as_they_are() -> None:
+    assert (
+        markdown.plain("under 6: `harness run studies=7 out=*` <b>") == "under 6: `harness run studies=7 out=*` \\<b\\>"
+    )
+    assert markdown.plain("one ` alone and _so_ on") == "one \\` alone and \\_so\\_ on"
+    assert markdown.plain("`a | b`") == "\\`a \\| b\\`"

@@ -190,7 +190,8 @@ def test_json_of_seven_studies_has_intervals() -> None:
     speed_up = data["speed_ups"]["muon"]
     assert speed_up["low"] < speed_up["speed_up"] < speed_up["high"]
     assert speed_up["workloads"] == ["w1", "w2"]
-    assert data["speed_ups"]["slow"]["low"] is not None
+    slow = data["speed_ups"]["slow"]
+    assert slow["low"] is None and slow["high"] > slow["speed_up"], "in over 2.5% of draws it misses"
     assert all(p["difference"] > 0 <= p["error"] for p in data["pairs"])
     assert data["rank_sets"] == {"muon": [1, 1], "adamw": [2, 2], "slow": [3, 3]}
     assert {part["reached"] for part in data["parts"]["slow"]} == {1, 2}
@@ -228,7 +229,7 @@ def test_csv_without_a_score() -> None:
 def test_table_with_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, score.score(trials(7, missed=2), baseline="adamw"))
     assert re.search(r"submission +status +reached +time to target \[95%\] +x best +steps", out)
-    assert re.search(r"slow +target_reached +5 of 7 +\d\.\d{3} \[\d\.\d{3}, inf\]", out)
+    assert re.search(r"slow +target_reached +5 of 7 +\d\.\d{3} \[\d\.\d{3}, missed\]", out)
     assert re.search(r"rank +submission +score \[95%\] +rank without any one workload", out)
     ones = r"1\.000 \[1\.000, 1\.000\]"
     assert re.search(rf"1 +muon +{ones} +1 +{ones} +\d\.\d{{3}} \[.*\] \(2\)", out)
