@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.program import discovery
-from harness.record import published
+from harness.record import pack
 from harness.record.result import Result, Status
 from harness.record.run_folder import Trial
 from harness.record.spec import TrialSpec
@@ -103,8 +103,8 @@ def test_the_commit_that_ran_is_named_unless_files_differed_from_it() -> None:
 
 
 def test_readme_and_terminal_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    file = ROOT / "results" / "cpu" / "cpu-quick.jsonl"  # recorded before submissions became programs
-    changed = staleness.since_published(trials := published.read(file))
+    file = ROOT / "results" / "amd-epyc-2-cores" / "cpu-quick.tar.xz"
+    changed = staleness.since_published(trials := pack.read_trials(file))
     print_all(Sources([], {file: trials}, []), json=False, csv=None)
     out = " ".join(capsys.readouterr().out.split())
     text = leaderboard.section(ROOT / "results")
