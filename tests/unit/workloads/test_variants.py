@@ -45,6 +45,7 @@ MODELS = {
     ),
     "MAE": (TINY_MAE, lambda spec: Model(lambda rngs: mae.MAE(spec, rngs, ("plain", "plain")))),
 }
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 TOKENS = jax.random.randint(KEY, (8, 16), 0, TINY.vocabulary)
 
 
@@ -97,7 +98,6 @@ def moved(width: int, mup: float, steps: int = 4) -> tuple[float, float]:
             x_BTD = block(x_BTD)
         return x_BTD, module.head(module(TOKENS))
 
-    @jax.jit
     def run(params):
         optimizer = optax.adamw(3e-3)
 
@@ -111,7 +111,8 @@ def moved(width: int, mup: float, steps: int = 4) -> tuple[float, float]:
         pairs = zip(stream_and_logits(after), stream_and_logits(params), strict=True)
         return tuple(jnp.sqrt(jnp.square(new - old).mean()) for new, old in pairs)
 
-    stream, logits = run(jax.jit(model.init)(KEY)[0])
+    params = jax.jit(model.init).lower(KEY).compile(QUICK)(KEY)[0]
+    stream, logits = jax.jit(run).lower(params).compile(QUICK)(params)
     return float(stream), float(logits)
 
 
