@@ -32,7 +32,7 @@ def test_every_variant_has_a_column_in_the_table() -> None:
 
 # ---- maximal update parametrisation
 
-TINY = GPT(vocabulary=11, length=16, layers=2, width=16, heads=2)
+TINY = GPT(vocabulary=11, length=16, layers=1, width=16, heads=2)
 TINY_MAE = MAE(
     size=8, channels=1, patch=2, visible=8, layers=1, width=16, heads=2,
     decoder_layers=1, decoder_width=8, decoder_heads=1,
