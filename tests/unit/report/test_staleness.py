@@ -15,6 +15,7 @@ from harness.record.run_folder import Trial
 from harness.record.spec import TrialSpec
 from harness.report import leaderboard, staleness
 from harness.report.score_sources import Sources, print_all
+from harness.search import targets
 
 GRAMMAR = discovery.workload_info(discovery.find("workloads", "lm_grammar"))
 
@@ -69,6 +70,15 @@ def test_what_is_as_it_was_is_not_stale() -> None:
 def test_what_has_changed_is_told(fields: dict[str, Any], line: str) -> None:
     (told,) = staleness.since_published([trial(**fields)])
     assert told.endswith(line)
+
+
+def test_a_workload_that_is_proved_to_train_to_the_same_bits_is_not_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = discovery.find("workloads", "lm_grammar").source_hash
+    proofs = [{"restamp": {"old_hash": old, "new_hash": new}} for old, new in (("a", "b"), ("b", now), ("c", "gone"))]
+    monkeypatch.setattr(targets, "read_restamps", lambda path: proofs if path.name == "lm_grammar.jsonl" else [])
+    stale = ["the code of lm_grammar has changed since, at the same version"]
+    found = {was: staleness.since_published([trial(workload_hash=was)]) for was in "abcd"}
+    assert found == {"a": [], "b": [], "c": stale, "d": stale}
 
 
 def test_more_studies_are_by_the_rules_but_where_fresh_seeds_count() -> None:
