@@ -81,8 +81,9 @@ def print_found(found: Sequence[Measured]) -> None:
             "error: the largest of the residuals, as a share"
         )
     if poor := [one.place for one, held in known if share(held) > POOR]:
-        told = f"of {poor[0]}" if len(poor) == 1 else f"of {len(poor)} runs, {poor[0]} the first"
-        print_line(f"note: the eigenvalue {told}, is known to no more than {100 * POOR:g}%; take more --products")
+        many = f"the eigenvalues of {len(poor)} runs ({poor[0]} the first) are"
+        told = f"the eigenvalue of {poor[0]} is" if len(poor) == 1 else many
+        print_line(f"note: {told} known to no more than {100 * POOR:g}%; take more --products")
     for why in dict.fromkeys(one.why for one in found if one.why):
         places = [one.place for one in found if one.why == why]
         print_line(f"note: left out: {why}: {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}")
