@@ -8,11 +8,15 @@ went elsewhere. The run folder lies where all can read it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import jax
 import numpy as np
+
+from harness import errors
+from harness.errors import HarnessError
 
 T = TypeVar("T")
 
@@ -55,6 +59,26 @@ def agreed(value: T) -> T:
     line = np.frombuffer(json.dumps(value).encode()[:MOST_BYTES].ljust(MOST_BYTES), np.uint8)
     said: T = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(line)).tobytes())
     return said
+
+
+def by_first(function: Callable[[], T]) -> T | None:
+    """Return what a function gives, which the first process alone calls; None in the others. A HarnessError that it
+    raises ends all of them alike: the others would wait for the first one.
+    """
+    if jax.process_count() == 1:
+        return function()
+    made, error = None, None
+    if first():
+        try:
+            made = function()
+        except HarnessError as raised:
+            error = raised
+    kind = agreed(None if error is None else type(error).__name__)
+    if error is not None:
+        raise error
+    if kind is not None:
+        raise getattr(errors, kind, HarnessError)("the first process ended the trial, and its result says why")
+    return made
 
 
 def wait_for_all() -> None:
