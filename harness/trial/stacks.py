@@ -17,6 +17,8 @@ from jax.interpreters import mlir
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import sdy
 
+BATCHED = "lhs_batching_dimensions = [0], rhs_batching_dimensions = [0]"  # of a product of two stacks
+
 
 def spread(function: Callable[..., Any], axis: str, devices: int) -> Callable[..., Any]:
     """Return a program's function that works on each stack of matrices in parts, along so many devices of a mesh whose
@@ -75,16 +77,19 @@ def split(function: Any, axis: str, devices: int) -> None:
 
 
 def _stack(op: Any) -> Any:
-    """Return the stack x_SNM whose matrices an operation multiplies by themselves or their transposes; None for other
-    operations.
+    """Return the stack x_SNM whose matrices an operation decomposes, or multiplies by themselves or their transposes;
+    None for other operations.
     """
-    if op.name != "stablehlo.dot_general":
+    if op.name == "stablehlo.custom_call" and "num_batch_dims" in str(op.attributes):
+        stack = op.operands[0]
+    elif op.name == "stablehlo.dot_general" and BATCHED in str(op.attributes["dot_dimension_numbers"]):
+        stack, other = map(_untransposed, op.operands)
+        if stack != other:
+            return None
+    else:
         return None
-    left, right = map(_untransposed, op.operands)
-    shape = ir.ShapedType(left.type).shape
-    numbers = str(op.attributes["dot_dimension_numbers"])
-    batched = "lhs_batching_dimensions = [0], rhs_batching_dimensions = [0]" in numbers
-    return left if left == right and batched and len(shape) == 3 and shape[0] > 1 else None
+    shape = ir.ShapedType(stack.type).shape
+    return stack if len(shape) == 3 and shape[0] > 1 else None
 
 
 def _untransposed(value: Any) -> Any:
