@@ -7,6 +7,7 @@ went elsewhere. The run folder lies where all can read it.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from harness.errors import HarnessError
 T = TypeVar("T")
 
 MOST_BYTES = 4096  # of what the first process says at a time
+MEETING_S = 3600  # in which the slowest process compiles
 HEARTBEAT_S = 30  # a process that gave no sign of life for so long is lost
+_MEETINGS = itertools.count()  # of which no two have a name in common
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,16 @@ def by_first(function: Callable[[], T]) -> T | None:
     if kind is not None:
         raise getattr(errors, kind, HarnessError)("the first process ended the trial, and its result says why")
     return made
+
+
+def meet() -> None:
+    """Return once all processes have come here, however long they take: the first time that they send each other arrays
+    they wait for half a minute, which is less than one may need longer than another to compile.
+    """
+    if jax.process_count() > 1:
+        from jax._src.distributed import global_state  # jax has no other name for it
+
+        global_state.client.wait_at_barrier(f"meeting {next(_MEETINGS)}", timeout_in_ms=1000 * MEETING_S)
 
 
 def wait_for_all() -> None:

@@ -35,7 +35,7 @@ from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
 from harness.trial.feeding import Whole
-from harness.trial.hosts import by_first
+from harness.trial.hosts import by_first, meet
 from harness.trial.mesh import Layout, layout_of
 from harness.trial.programs import Inputs, Programs, compile_programs
 from harness.trial.ways import choose_way
@@ -229,6 +229,7 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
         home, own, submission, data, splits, feed, validation_slice, programs, yardstick, layout, (way, why)
     )
     with ledger.span("warmup"):
+        meet()  # some compile longer than others
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
         warm_up(prepared, Inputs(keys, layout.put(values) if layout else values))
     kept.key, kept.prepared = key, prepared

@@ -18,6 +18,7 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import sdy
 
 BATCHED = "lhs_batching_dimensions = [0], rhs_batching_dimensions = [0]"  # of a product of two stacks
+FRONTEND = "mhlo.frontend_attributes"  # where jax says of a decomposition that its first axes are stacked
 
 
 def spread(function: Callable[..., Any], axis: str, devices: int) -> Callable[..., Any]:
@@ -80,7 +81,9 @@ def _stack(op: Any) -> Any:
     """Return the stack x_SNM whose matrices an operation decomposes, or multiplies by themselves or their transposes;
     None for other operations.
     """
-    if op.name == "stablehlo.custom_call" and "num_batch_dims" in str(op.attributes):
+    if op.name == "stablehlo.custom_call":
+        if FRONTEND not in op.attributes or "num_batch_dims" not in str(op.attributes[FRONTEND]):
+            return None
         stack = op.operands[0]
     elif op.name == "stablehlo.dot_general" and BATCHED in str(op.attributes["dot_dimension_numbers"]):
         stack, other = map(_untransposed, op.operands)

