@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -91,7 +91,8 @@ def meet() -> None:
     if jax.process_count() > 1:
         from jax._src.distributed import global_state  # jax has no other name for it
 
-        global_state.client.wait_at_barrier(f"meeting {next(_MEETINGS)}", timeout_in_ms=1000 * MEETING_S)
+        client: Any = global_state.client
+        client.wait_at_barrier(f"meeting {next(_MEETINGS)}", timeout_in_ms=1000 * MEETING_S)
 
 
 def wait_for_all() -> None:
