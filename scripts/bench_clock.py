@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.machine.allocator import keep_memory
+from harness.scoring import speeds
 
 WORKLOADS = ("lm_grammar", "resnet_digits", "mae_digits", "lm_shakespeare", "resnet8_cifar10", "mae_tiny_cifar10")
 ADAMW = "optax.adamw(hp['learning_rate'], weight_decay=0.01)"
@@ -216,16 +218,23 @@ def in_turn(workload: str, block: int, rounds: int, folders: list[str]) -> list[
 CHUNK = 50  # steps between two waits for the device
 
 
+def pool(found: list[Charged]) -> tuple[float, float]:
+    """Return the step ratio of a program and its scatter, pooled as scores pool them (harness/scoring/speeds.py)."""
+    measured = [(1.0, one.error or None) for one in found]
+    weights = [1.0 / (speeds.BETWEEN**2 + speeds.variance(one)) for one in ([pair] for pair in measured)]
+    mean = sum(w * one.ratio for w, one in zip(weights, found, strict=True)) / sum(weights)
+    squares = sum(w * (one.ratio / mean - 1.0) ** 2 for w, one in zip(weights, found, strict=True))
+    return mean, math.sqrt(squares / sum(weights) * len(found) / (len(found) - 1)) if len(found) > 1 else 0.0
+
+
 def row(name: str, workload: str, true: float | None, found: list[Charged]) -> None:
     """Print a row of the table."""
-    ratios = [one.ratio for one in found]
-    pooled = statistics.mean(ratios)
-    scatter = statistics.stdev(ratios) / pooled if len(ratios) > 1 else 0.0
+    pooled, scatter = pool(found)
     share = max(one.share for one in found)
     off = "" if true is None else f"{pooled / true - 1:+.1%}"
     shown = "" if true is None else f"{true:.3f}"
     print(
-        f"| {name} | {workload} | {shown} | {pooled:.3f} | {off} | {scatter:.1%} | {len(ratios)} | {share:.1%} |",
+        f"| {name} | {workload} | {shown} | {pooled:.3f} | {off} | {scatter:.1%} | {len(found)} | {share:.1%} |",
         flush=True,
     )
 
@@ -280,7 +289,7 @@ def main() -> None:
                 busy = charged(itself, "lm_grammar", 5)
             finally:
                 burner.kill()
-            row("itself, one core busy", "lm_grammar", statistics.mean(one.ratio for one in quiet), busy)
+            row("itself, one core busy", "lm_grammar", pool(quiet)[0], busy)
 
 
 if __name__ == "__main__":

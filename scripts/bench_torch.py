@@ -14,7 +14,7 @@ the same batches. Model FLOPs are those of workloads/families/flops.py; the ceil
 product of two matrices of random numbers, measured in each round.
 
 Torch needs an environment (scripts/requirements-torch.txt) and torch.compile a C++ compiler. A JSON line for each
-workload goes to results/cpu/torch.jsonl, the table into workloads/families/README.md; with --out only the record is
+workload goes to results/torch.jsonl, the table into workloads/families/README.md; with --out only the record is
 written, there.
 """
 
@@ -37,7 +37,7 @@ from harness.machine.allocator import keep_memory
 from harness.program import discovery
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORD, PAGE = ROOT / "results/cpu/torch.jsonl", ROOT / "workloads/families/README.md"
+RECORD, PAGE = ROOT / "results/torch.jsonl", ROOT / "workloads/families/README.md"
 BEGIN, END = "<!-- against torch: written by scripts/bench_torch.py -->", "<!-- end of against torch -->"
 WORKLOADS = ("lm_grammar", "resnet_digits", "mae_digits", "lm_shakespeare", "resnet8_cifar10", "mae_tiny_cifar10")
 SIDES = {"harness": "harness", "eager": "torch", "compiled": "torch.compile"}

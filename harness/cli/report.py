@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 HELP = """\
 examples:
   harness report                                 all runs in ./runs, as report.html
-  harness report results/cpu -o cpu.html         published records: a board for each file
-  harness report before.jsonl after.jsonl        two packs side by side: what has changed, and may it be chance
-  harness report mine.tar.xz runs --together   one board of both, as `harness score` makes it
+  harness report results/amd-epyc-2-cores        published packs: a board for each
+  harness report before.tar.xz after.tar.xz      two packs side by side: what has changed, and may it be chance
+  harness report mine.tar.xz runs --together     one board of both, as `harness score` makes it
   harness report runs --figures figures          every plot as SVG and PDF
   harness report runs --markdown                 tables to paste into a pull request
   harness report --format algoperf logs.tar.gz --targets workload_targets_v05.json --figures figures

@@ -18,7 +18,7 @@ examples:
   harness score                               all runs in ./runs
   harness score runs/lm_grammar               those of one workload
   harness score --clock cpu --baseline adamw  by processor time; speed-ups over adamw
-  harness score results/cpu                   published records, as the leaderboard has them
+  harness score results/amd-epyc-2-cores      published packs, as the leaderboard has them
   harness score mine.tar.xz runs             your own runs among published ones of the same machine and version
   harness score --variants                    held-out variants: how the gap to adamw moves; no scores
   harness score --at 10,20,40                 the best metric within so many seconds, targets or not: compute classes

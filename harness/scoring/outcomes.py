@@ -37,6 +37,7 @@ class Outcome:
       test: the workload's metric on the test split at the end.
       speed: seconds of its own process over the mean of all that ran its program (`harness.scoring.speeds`), to which
         the calibrated time is brought.
+      drawn: what stands for that process where processes are drawn.
       best: its best measurement on the validation slice, of a run folder alone; None where there is no target.
     """
 
@@ -53,6 +54,7 @@ class Outcome:
     steps: int | None = None
     test: float | None = None
     speed: float = 1.0
+    drawn: float = 1.0
     best: float | None = None
 
     def time(self, clock: Clock) -> float:
@@ -70,8 +72,9 @@ Cells: TypeAlias = dict[str, dict[str, dict[int, Outcome]]]
 """By submission, workload and study: the trial that stands for the study."""
 
 
-def outcome(trial: Trial, speed: float = 1.0) -> Outcome:
-    """Return what a run folder contributes; its process took `speed` times the mean of those that ran its program.
+def outcome(trial: Trial, speed: float = 1.0, drawn: float = 1.0) -> Outcome:
+    """Return what a run folder contributes; its process took `speed` times the mean of those that ran its program, and
+    where processes are drawn `drawn` stands for it.
 
     Raises RunFolderError where a measurement is damaged, or contradicts itself: it met the target though its value is
     on the other side, or a time is no positive number.
@@ -106,6 +109,7 @@ def outcome(trial: Trial, speed: float = 1.0) -> Outcome:
         steps=steps,
         test=test.get(spec.metric) if test else None,
         speed=speed,
+        drawn=drawn,
         best=trial.result.best if trial.result and spec.target is not None else None,
     )
 

@@ -161,7 +161,9 @@ def score(
         return Scores(notes=chosen.notes)
     specs = {t.spec.workload: t.spec for t in chosen.trials}
     known = speeds.pooled(chosen.trials)
-    outcomes = settled(outcome(trial, speeds.own_over_pooled(trial, known)) for trial in chosen.trials)
+    outcomes = settled(
+        outcome(trial, speeds.own_over_pooled(trial, known), speeds.drawn(trial, known)) for trial in chosen.trials
+    )
     ranked = tuple(sorted(w for w, spec in specs.items() if w not in unscored and spec.target is not None))
     ranking = clock or chosen.trials[0].spec.clock
     declared = max(t.spec.studies or 0 for t in chosen.trials)
@@ -316,7 +318,7 @@ def _scores(
     times: dict[Clock, Times] = {}
     found: dict[Clock, Standings] = {}
     found_studies = by_study(outcomes)
-    speed_of = {study: statistics.fmean(one.speed for one in of) for study, of in found_studies.items()}
+    speed_of = {study: statistics.fmean(one.drawn for one in of) for study, of in found_studies.items()}
     numbers = sorted({one.study for one in outcomes} | {study for of in (expected or {}).values() for study in of})
     cells: dict[Clock, Cells] = {}
     for clock in (frame.clock, *(c for c in measured_clocks(outcomes) if c != frame.clock)):

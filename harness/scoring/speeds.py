@@ -2,19 +2,23 @@
 
 A compiled program is some percent faster in one process than in another, whoever wrote it. So on the calibrated clock a
 trial is charged what its steps took in the mean over all processes that ran its program here, not what its own process
-happened to take. What its own took stays beside it: intervals and tests draw processes as they draw studies. The other
-clocks show what was measured.
+happened to take. A process counts by how well its speed was measured: by the inverse of the variance between processes
+plus that of its own measurement, which is large where the machine stalled (`step_ratio_error`). What its own took stays
+beside it: intervals and tests draw processes as they draw studies. The other clocks show what was measured.
 """
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+from harness.record.readings import Calibration
 from harness.record.run_folder import Trial
 
+BETWEEN = 0.03  # standard deviation of a program's speed between processes, as a share; harness/README.md has figures
+UNKNOWN = 0.05  # of a measurement, where the record does not tell: fewer than two stretches between runs
 FEW = 3  # processes, below which a program's speed is that of one or two
 SLOWEST = 1.1  # process over the mean that is the machine's doing; beyond it the program did more there than elsewhere
 
@@ -25,16 +29,24 @@ class Speed:
 
     Attributes:
       step_ratio: the mean over processes, by batch size.
-      processes: of each process, its seconds over those of the mean, for the same steps.
+      by_process: of each process, its seconds over those of the mean for the same steps, and its weight in the mean;
+        weights have the mean 1.
     """
 
     step_ratio: dict[int, float]
-    processes: tuple[float, ...]
+    by_process: dict[str, tuple[float, float]]
+
+    @property
+    def processes(self) -> tuple[float, ...]:
+        """The seconds of each process over those of the mean, from the fastest to the slowest."""
+        return tuple(sorted(seconds for seconds, _ in self.by_process.values()))
 
     @property
     def scatter(self) -> float | None:
-        """Standard deviation between processes, as a share; None of one."""
-        return statistics.stdev(self.processes) if len(self.processes) > 1 else None
+        """Standard deviation between processes, weighted as they are in the mean, as a share; None of one."""
+        n = len(self.by_process)
+        squares = sum(weight * (seconds - 1.0) ** 2 for seconds, weight in self.by_process.values())
+        return math.sqrt(squares / (n - 1)) if n > 1 else None
 
 
 def program_of(trial: Trial) -> Hashable | None:
@@ -63,11 +75,20 @@ def own_over_pooled(trial: Trial, speeds: Mapping[Hashable, Speed]) -> float:
     speed = speeds.get(program_of(trial))
     if speed is None:
         return 1.0
-    assert trial.result is not None
-    held = trial.result.calibration
-    assert held is not None
+    held = _calibration(trial)
     own = sum(n * held.step_ratio[size] for size, n in held.steps.items())
     return min(SLOWEST, own / sum(n * speed.step_ratio[size] for size, n in held.steps.items()))
+
+
+def drawn(trial: Trial, speeds: Mapping[Hashable, Speed]) -> float:
+    """Return what stands for a trial's process where processes are drawn, so that the plain mean over a draw moves as
+    the weighted one would: 1 plus the weight times how far the process was from the mean.
+    """
+    speed = speeds.get(program_of(trial))
+    if speed is None:
+        return 1.0
+    _, weight = speed.by_process[_process(trial)]
+    return 1.0 + weight * (own_over_pooled(trial, speeds) - 1.0)
 
 
 def by_cell(trials: Iterable[Trial], speeds: Mapping[Hashable, Speed]) -> dict[tuple[str, str], Speed]:
@@ -80,24 +101,54 @@ def by_cell(trials: Iterable[Trial], speeds: Mapping[Hashable, Speed]) -> dict[t
 
 
 def _speed(trials: list[Trial]) -> Speed:
-    """Pool: steps weigh alike within a process, and processes weigh alike."""
+    """Pool: steps weigh alike within a process, and processes by how well they were measured."""
     steps: dict[str, dict[int, int]] = {}
     taken: dict[str, dict[int, float]] = {}
+    errors: dict[str, list[tuple[float, float | None]]] = {}  # seconds, in steps of the yardstick, and their error
     for trial in trials:
-        held = trial.result.calibration if trial.result else None
-        assert held is not None
-        assert held.process is not None
-        counted, of = steps.setdefault(held.process, {}), taken.setdefault(held.process, {})
+        held, process = _calibration(trial), _process(trial)
+        counted, of = steps.setdefault(process, {}), taken.setdefault(process, {})
         for size, n in held.steps.items():
             counted[size] = counted.get(size, 0) + n
             of[size] = of.get(size, 0.0) + n * held.step_ratio[size]
-    sizes = {size for of in steps.values() for size, n in of.items() if n}
-    mean = {
-        size: statistics.fmean(taken[process][size] / of[size] for process, of in steps.items() if of.get(size))
-        for size in sorted(sizes)
-    }
-    processes = [
-        sum(taken[process].values()) / sum(n * mean[size] for size, n in of.items() if n)
-        for process, of in steps.items()
-    ]
-    return Speed(mean, tuple(sorted(processes)))
+        own = sum(n * held.step_ratio[size] for size, n in held.steps.items())
+        errors.setdefault(process, []).append((own, held.step_ratio_error))
+    weights = {process: 1.0 / (BETWEEN**2 + variance(of)) for process, of in errors.items()}
+    mean = {}
+    for size in sorted({size for of in steps.values() for size, n in of.items() if n}):
+        ran = [process for process, of in steps.items() if of.get(size)]
+        seconds = sum(weights[process] * taken[process][size] / steps[process][size] for process in ran)
+        mean[size] = seconds / sum(weights[process] for process in ran)
+    typical = sum(weights.values()) / len(weights)
+    return Speed(
+        mean,
+        {
+            process: (
+                sum(taken[process].values()) / sum(n * mean[size] for size, n in of.items() if n),
+                weights[process] / typical,
+            )
+            for process, of in steps.items()
+        },
+    )
+
+
+def variance(measured: list[tuple[float, float | None]]) -> float:
+    """Return the variance of the seconds of a process, as a share, from those of its trials and the half-widths of
+    their 95% intervals.
+    """
+    if any(error is None for _, error in measured):
+        return UNKNOWN**2
+    squares = sum((own * (error or 0.0) / 1.96) ** 2 for own, error in measured)
+    return squares / sum(own for own, _ in measured) ** 2
+
+
+def _calibration(trial: Trial) -> Calibration:
+    assert trial.result is not None
+    assert trial.result.calibration is not None
+    return trial.result.calibration
+
+
+def _process(trial: Trial) -> str:
+    process = _calibration(trial).process
+    assert process is not None
+    return process

@@ -6,6 +6,7 @@ for it, from sources with the hash that the program holds.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,9 @@ SPREADS = 3.0
 """Of the workload's final metric over seeds: so far may another kind of machine end from the record."""
 SLOWER = 0.25
 """As a share: so much longer may the same kind of machine take, where the record is of ENOUGH_S or more."""
+UNSURE = 0.35
+"""More than that, where the machine stalled: twice the errors of both calibrations, behind which are few stretches, but
+no more than this, or a record could excuse any time by an error as large."""
 ENOUGH_S = 5.0
 SAME_METRICS = "same validation and test"
 LONGER = 10  # times its budget that it may take: it is to end where the record does, and not sooner
@@ -160,9 +164,10 @@ def _time(trial: Trial, again: Trial, odd: str) -> Finding:
     if odd:
         return Finding("rerun", "time", "ok", told)
     short = min(old, new) < ENOUGH_S
-    fine = new <= (1 + SLOWER) * old or short
+    most = SLOWER + (min(UNSURE, 2.0 * math.hypot(_error(trial), _error(again))) if clock == "calibrated" else 0.0)
+    fine = new <= (1 + most) * old or short
     return (
-        judged("rerun", "time", fine, f"{told}, at most {SLOWER:+.0%} is expected")
+        judged("rerun", "time", fine, f"{told}, at most {most:+.0%} is expected")
         if not fine
         else Finding("rerun", "time", "ok", told + (", too short to judge" if short else ""))
     )
@@ -174,3 +179,8 @@ def time_of(trial: Trial, clock: str) -> float | None:
         return getattr(trial.hit.scored, clock, None)
     chunks = [e for e in trial.events if e["event"] == "chunk"]
     return chunks[-1]["scored"].get(clock) if chunks else None
+
+
+def _error(trial: Trial) -> float:
+    held = trial.result.calibration if trial.result else None
+    return (held.step_ratio_error if held else None) or 0.0

@@ -410,6 +410,9 @@ def test_a_time_that_the_same_machine_does_not_come_near_is_found(
             event["scored"] = {name: value and value / 2 for name, value in event["scored"].items()}
     assert rerun._time(forged, again, "").text.endswith("on the calibrated clock, too short to judge")
     monkeypatch.setattr(rerun, "ENOUGH_S", 0.0)
+    monkeypatch.setattr(rerun, "_error", lambda trial: 9.0)
+    assert "at most +60% is expected" in rerun._time(forged, again, "").text, "no error excuses any time"
+    monkeypatch.setattr(rerun, "_error", lambda trial: 0.0)
     found = rerun._time(forged, again, "")
     assert found.verdict == "differs"
     assert "+100.0% on the calibrated clock, at most +25% is expected" in found.text

@@ -132,19 +132,22 @@ def median(curves: Sequence[Curve], axis: str) -> tuple[list[float], list[float]
 
 
 def domain(curves: Iterable[Sequence[float | None]], target: float | None, mode: Mode) -> tuple[float, float] | None:
-    """Return the values a plot starts with: those of the measurements past the first tenth of each curve but for the
-    worst twentieth, and the target. The rest is often so far off that it would flatten all else; zooming out shows it.
+    """Return the values a plot starts with: those of the measurements past the first tenth of each curve but for its
+    worst twentieth, without the worst tenth of the curves, and the target. The rest is often so far off that it would
+    flatten all else; zooming out shows it.
     """
-    values = [] if target is None else [target]
+    sign = 1.0 if mode == "min" else -1.0  # times this, lower is better
+    ends = [] if target is None else [(sign * target, sign * target)]
     for held in curves:
         skipped = min(max(1, math.ceil(len(held) / 10)), len(held) - 1) if len(held) > 2 else 0
-        values += [value for value in held[skipped:] if value is not None]
-    if not values:
+        values = [sign * value for value in held[skipped:] if value is not None]
+        if values:
+            ends.append((min(values), float(np.quantile(values, 0.95))))
+    if not ends:
         return None
-    worst = float(np.quantile(values, 0.95 if mode == "min" else 0.05))
-    best = min(values) if mode == "min" else max(values)
-    if target is not None:
-        worst = max(worst, target) if mode == "min" else min(worst, target)
+    lowest, highest = zip(*ends, strict=True)
+    end = float(np.quantile(highest, 0.9, method="higher"))
+    best, worst = sign * min(lowest), sign * (end if target is None else max(end, sign * target))
     room = 0.05 * abs(worst - best) or 0.05 * abs(best) or 1.0
     return min(worst, best) - room, max(worst, best) + room
 

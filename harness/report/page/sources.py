@@ -51,7 +51,10 @@ def packs(
         if together:
             trials += [trial for kept in sources.published.values() for trial in kept]
         else:
-            found += [(file.with_suffix(""), "", kept, True) for file, kept in sources.published.items()]
+            found += [
+                (file.with_name(file.name.removesuffix(".tar.xz").removesuffix(".jsonl")), "", kept, True)
+                for file, kept in sources.published.items()
+            ]
         names = sorted({trial.spec.rules for trial in trials})
         for name in names:
             same = [trial for trial in trials if trial.spec.rules == name]

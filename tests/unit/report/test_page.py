@@ -137,6 +137,10 @@ def test_plots_begin_where_curves_are_flat() -> None:
     assert low < 0.9 < 1.4 < high < 2.0
     low, high = curves.domain([[0.0, *(0.5 + i / 100 for i in range(50)), 0.0]], 0.95, "max") or (0.0, 0.0)
     assert 0.4 < low < 0.6 < 0.99 < high
+    many = [*([[3.0, 2.5, 2.2, 2.0]] * 28), [9.0, 8.0, 7.0, 7.0], [1.9]]
+    low, high = curves.domain(many, 1.9, "min") or (0.0, 0.0)
+    assert 1.8 < low < 1.9 and 2.2 < high < 3.0, "one seed that went astray does not flatten the others"
+    assert curves.domain([[1.0, 1.0]] * 10, 2.0, "min") == pytest.approx((0.95, 2.05)), "the target is in sight"
     assert curves.domain([[None]], None, "min") is None
     assert curves.domain([[3.0]], 3.0, "max") == pytest.approx((2.85, 3.15))
 

@@ -23,12 +23,22 @@ SPEC = TrialSpec(
 )  # fmt: skip
 
 
-def trial(study: int, ratio: float, *, process: str | None = None, steps: int = 100, **changes: object) -> Trial:
-    """A trial that reached the target after so many steps, each worth `ratio` steps of the yardstick."""
+def trial(
+    study: int,
+    ratio: float,
+    *,
+    process: str | None = None,
+    steps: int = 100,
+    error: float | None = None,
+    **changes: object,
+) -> Trial:
+    """A trial that reached the target after so many steps, each worth `ratio` steps of the yardstick, give or take
+    `error`.
+    """
     spec = replace(SPEC, study=study, **changes)
     held = Calibration(
         baseline_step_s=0.01, baseline_step_cpu_s=0.02, step_ratio={32: ratio}, eval_variables_ratio=0.0, pairs=9,
-        process=process or f"p{study}", steps={32: steps},
+        process=process or f"p{study}", steps={32: steps}, step_ratio_error=error,
     )  # fmt: skip
     clocks = {"wall": 3.0 * steps, "cpu": 3.0, "calibrated": ratio * steps * 0.01, "energy": None}
     hit = {"event": "measurement", "step": steps, "metrics": {"loss": 0.4}, "scored": clocks, "met": True}
@@ -57,9 +67,34 @@ def test_processes_weigh_alike_however_many_trials_they_ran() -> None:
     assert speeds.own_over_pooled(trials[0], speeds.pooled(trials)) == pytest.approx(1.0 / 1.1)
 
 
+def test_a_process_in_which_the_machine_stalled_weighs_less() -> None:
+    # The yardstick of the third ran while the machine stalled: its ratio is small, and known to be uncertain.
+    trials = [trial(0, 1.10, error=0.04), trial(1, 1.08, error=0.04), trial(2, 0.40, error=0.40)]
+    (speed,) = (pool := speeds.pooled(trials)).values()
+    weights = [1 / (speeds.BETWEEN**2 + (error / 1.96) ** 2) for error in (0.04, 0.04, 0.40)]
+    mean = sum(w * ratio for w, ratio in zip(weights, (1.10, 1.08, 0.40), strict=True)) / sum(weights)
+    assert 1.07 < mean < 1.09
+    assert speed.step_ratio[32] == pytest.approx(mean)
+    assert speed.processes == pytest.approx((0.40 / mean, 1.08 / mean, 1.10 / mean))
+    assert speed.scatter is not None and 0.05 < speed.scatter < 0.15 < (1.10 - 0.40) / 2
+    found = score.score(trials)
+    assert found.times["calibrated"]["adamw"]["w"] == pytest.approx(mean), "all took as many steps"
+    # In a draw of processes the plain mean moves as the weighted one does when one counts more.
+    drawn = [speeds.drawn(one, pool) for one in trials]
+    assert sum(drawn) / 3 == pytest.approx(1.0, abs=1e-9)
+    assert 0.85 < drawn[2] < 1.0
+
+
+def test_dear_seeds_are_charged_however_badly_they_were_measured() -> None:
+    trials = [trial(0, 1.0, error=0.01), trial(1, 1.0, error=0.01), trial(2, 1.5, error=0.5)]
+    pool = speeds.pooled(trials)
+    assert speeds.own_over_pooled(trials[2], pool) == speeds.SLOWEST
+    assert score.score(trials).cells["adamw"]["w"][2].times["calibrated"] == pytest.approx(1.5 / speeds.SLOWEST)
+
+
 def test_other_programs_and_workloads_are_pools_of_their_own() -> None:
     trials = [trial(0, 1.0), trial(1, 1.1, program="p3"), trial(2, 1.2, workload="w2")]
-    assert sorted(one.step_ratio[32] for one in speeds.pooled(trials).values()) == [1.0, 1.1, 1.2]
+    assert sorted(one.step_ratio[32] for one in speeds.pooled(trials).values()) == pytest.approx([1.0, 1.1, 1.2])
     old = trial(3, 9.0, process="p0", program=None, workload_program=None)
     assert speeds.program_of(old) is None
     assert speeds.own_over_pooled(old, speeds.pooled(trials)) == 1.0
