@@ -5,14 +5,16 @@
     python scripts/bench_scaling.py muon --counts 1,2,4,8 --sharding fsdp
 
 A CPU is made into as many devices as are asked for, which share its cores: its throughput says nothing of a real
-machine, its operations and bytes do. Everything follows from the step as a trial compiles it, for each number of
-devices in turn.
+machine and stands in brackets, its operations and bytes do. Everything follows from the step as a trial compiles it,
+for each number of devices in turn.
 
 `flops` are those of each device in a step, as a share of one device's that has the whole batch, by XLA's cost analysis:
 1/N is the least; `evaluation` the same of the validation slice. `MB sent` is what each device sends in a step where
 rings are used, from the compiled HLO (`bench/collectives.py`). `least` is what data parallelism cannot do without: an
 all-reduce of the gradient, or as much to gather parameters and to scatter gradients. `whole` counts the matrices of
-parameters and optimizer state that lie whole on each device; under `fsdp` they are named below the table. `losses` is
+parameters and optimizer state that lie whole on each device; under `fsdp` they are named below the table. `repeated`
+counts the products and decompositions that each device does whole, as one device does (`bench/repeated.py`): those of
+single large matrices; they are named below the table too, the most frequent first. `losses` is
 the largest relative difference from one device over 20 losses and the evaluation after them, `rounding` that of one
 device from itself, started with parameters that are one rounding larger. Where `losses` is above 1e-4 and ten times
 `rounding`, the script fails.
@@ -24,6 +26,7 @@ import argparse
 import math
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from harness.errors import ConfigError, HarnessError
@@ -35,9 +38,10 @@ STEPS = 20  # that are compared
 TOLERANCE = 1e-4
 AMPLE = 10  # times what one rounding makes: for what amplifies it, as eigenvectors of nearly equal values do
 TIMED_S = 1.0
+NAMED = 8  # of the products that are repeated
 HEAD = (
-    "submission", "sharding", "devices", "flops", "evaluation", "MB sent", "least", "whole", "examples/s", "losses",
-    "rounding",
+    "submission", "sharding", "devices", "flops", "evaluation", "MB sent", "least", "whole", "repeated", "examples/s",
+    "losses", "rounding",
 )  # fmt: skip
 
 
@@ -73,8 +77,15 @@ def main() -> int:
             print(shown(name, row), flush=True)
             if row["sharding"] == "fsdp" and row["whole"]:
                 notes.append(f"{name} over {row['devices']}: whole on each stay {', '.join(row['whole'])}")
+            if row["repeated"]:
+                named = ", ".join(f"{times} x {what}" for what, times in row["repeated"].most_common(NAMED))
+                notes.append(f"{name} over {row['devices']} ({row['sharding']}): repeated on each are {named}")
             if not row["losses"] <= max(TOLERANCE, AMPLE * row["rounding"]):
                 far.append(f"{name} over {row['devices']} ({row['sharding']})")
+    if args.device == "cpu" and args.seconds and max(counts) > 1:
+        notes.append(
+            "examples/s in brackets: devices made of one CPU share its cores; no machine is as fast or as slow"
+        )
     print("\n".join(notes))
     if far:
         print(f"error: expected the losses of one device within {TOLERANCE:g}: {', '.join(far)}", file=sys.stderr)
@@ -90,7 +101,9 @@ def shown(name: str, row: dict[str, Any]) -> str:
     """Return a line of the table."""
     cells = [name, row["sharding"], str(row["devices"]), f"{row['flops']:.3f}", f"{row['evaluation']:.3f}"]
     cells += [f"{row['sent'] / 1e6:.3g}", f"{row['least'] / 1e6:.3g}", str(len(row["whole"]))]
-    cells += [f"{row['rate']:.0f}" if row["rate"] else "-", f"{row['losses']:.0e}", f"{row['rounding']:.0e}"]
+    rate = f"{row['rate']:.0f}" if row["rate"] else "-"
+    cells += [str(row["repeated"].total()), f"({rate})" if row["fake"] and row["rate"] else rate]
+    cells += [f"{row['losses']:.0e}", f"{row['rounding']:.0e}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -135,6 +148,8 @@ class Bench:
                         "sent": spread["sent"],
                         "least": 2 * parameters * (count - 1) / count,
                         "whole": spread["whole"],
+                        "repeated": alone["work"] & spread["work"] if layout else Counter(),
+                        "fake": layout is not None and self._device == "cpu",
                         "rate": spread["rate"],
                         "losses": apart(alone["values"], spread["values"]),
                         "rounding": apart(alone["values"], alone["rounded"]),
@@ -147,7 +162,7 @@ class Bench:
         import jax
         import jax.numpy as jnp
         import numpy as np
-        from bench import collectives
+        from bench import collectives, repeated
 
         from harness.program import seeds
         from harness.program.draws import Keys
@@ -181,6 +196,7 @@ class Bench:
         state, found = trained(made.init(inputs))
         devices = layout.devices if layout else 1
         compiled: Any = made.evaluate
+        text = step.compiled.as_text() or ""
         leaves = zip((*contract.params, *contract.opt_state), (*state.params, *state.opt_state), strict=True)
         whole = [leaf.name for leaf, array in leaves if array.ndim > 1 and array.sharding.is_fully_replicated]
         return {
@@ -188,7 +204,8 @@ class Bench:
             "rounded": rounded,
             "flops": step.compiled.cost_analysis()["flops"],
             "evaluation": compiled.cost_analysis()["flops"],
-            "sent": sum(collectives.bytes_sent(step.compiled.as_text() or "", devices).values()),
+            "sent": sum(collectives.bytes_sent(text, devices).values()),
+            "work": repeated.work(text),
             "whole": whole,
             "rate": self._rate(step, state, inputs, train, size) if self._seconds else None,
         }

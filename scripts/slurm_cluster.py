@@ -7,9 +7,10 @@
     python scripts/slurm_cluster.py stop /tmp/cluster               ends its processes; its folder stays
 
 It needs root, because slurmd starts jobs in the name of others, and touches no Slurm that the machine may have: keys,
-sockets, ports, state and logs are its own. Two nodes of one core, n1 and n2; partition `low` holds both and is the
-default, `high` too, and takes nodes from `low`, whose jobs are requeued. What is requeued waits for some seconds, where
-other clusters let it wait for two minutes. Accounting is off, as it is wherever nobody has set up a database.
+sockets, ports, state and logs are its own. Two nodes of one core, n1 and n2, each with two GPUs that are /dev/null;
+partition `low` holds both and is the default, `high` too, and takes nodes from `low`, whose jobs are requeued. What is
+requeued waits for some seconds, where other clusters let it wait for two minutes. Accounting is off, as it is wherever
+nobody has set up a database.
 """
 
 from __future__ import annotations
@@ -62,10 +63,15 @@ KillWait=20
 ReturnToService=2
 SlurmdTimeout={slurmd_timeout_s}
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=3000
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=3000
+GresTypes=gpu
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=3000 Gres=gpu:h100:2
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=3000 Gres=gpu:h100:2
 PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 MaxTime=60
 PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF MaxTime=60
+"""
+GPUS = """\
+NodeName=n1,n2 Name=gpu Type=h100 File={folder}/gpu0
+NodeName=n1,n2 Name=gpu Type=h100 File={folder}/gpu1
 """
 
 
@@ -95,6 +101,11 @@ def start(folder: Path, *, slurmd_timeout_s: int = 30, wait_s: float = 60.0) -> 
     conf = folder / "slurm.conf"
     host = socket.gethostname().split(".")[0]
     conf.write_text(CONF.format(host=host, folder=folder, ports=ports, slurmd_timeout_s=slurmd_timeout_s))
+    (folder / "gres.conf").write_text(GPUS.format(folder=folder))
+    for number in range(2):
+        link = folder / f"gpu{number}"
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")  # Slurm wants a device, and a number in its name
     munge = [f"--{name}={folder}/munge.{end}" for name, end in _MUNGE.items()]
     try:
         _run("munged", "--force", *munge)
@@ -120,6 +131,31 @@ def start_node(folder: Path, node: str) -> None:
     """Start the slurmd of a node."""
     (folder / f"spool.{node}").mkdir(exist_ok=True)
     _run("slurmd", "-N", node, "-f", str(folder.resolve() / "slurm.conf"))
+
+
+def lose_node(folder: Path, node: str) -> None:
+    """Kill the slurmd of a node with all that runs there, at once, as when its power fails."""
+    folder = folder.resolve()
+    named = {f"SLURM_CONF={folder}/slurm.conf".encode(), f"SLURMD_NODENAME={node}".encode()}
+    daemon = folder / f"slurmd.{node}.pid"
+    lost = {int(daemon.read_text())}
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if named <= set((entry / "environ").read_bytes().split(b"\0")):
+                lost |= {parents[int(entry.name)], int(entry.name)}  # slurmstepd, by which Slurm would hear of the end
+    lost -= {1, os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in lost} - lost:
+        lost |= more
+    for signal_ in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in lost:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal_)
+    deadline = time.monotonic() + 10
+    while not all(map(_gone, lost)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    daemon.unlink()
 
 
 def stop(folder: Path) -> None:
@@ -171,13 +207,17 @@ def _end(pid: int, patience_s: float = 10.0) -> None:
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
-        try:
-            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
-                return
-        except OSError:
+        if _gone(pid):
             return
         time.sleep(0.05)
     _kill(pid)
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

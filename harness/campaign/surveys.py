@@ -73,11 +73,17 @@ class Survey:
 
 
 def check_request(request: RunSpec, command: str) -> None:
-    """Raise ConfigError for what runs on tuning seeds cannot take."""
+    """Raise ConfigError for what runs on tuning seeds, in this process, cannot take."""
     if request.variant is not None:
         raise ConfigError(f"harness {command}: held-out variants are never tuned on; leave variant= out")
     if request.seed:
         raise ConfigError(f"harness {command}: runs on tuning seeds, which are the same for all; leave seed= out")
+    if (name := request.launcher.name) != "local":
+        around = "sbatch --wrap='{}'" if request.launcher.engine == "slurm" else "nohup {} &"
+        raise ConfigError(
+            f"harness {command}: launcher={name} takes what `harness run` has to run alone; leave it out, and submit "
+            f"the command itself, as in {around.format(f'harness {command} ...')}; it goes on where it was stopped"
+        )
 
 
 def workloads_of(request: RunSpec, command: str, least: int = 1) -> list[tuple[discovery.Folder, WorkloadInfo]]:

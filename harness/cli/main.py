@@ -1,5 +1,5 @@
 """The command line: `harness run`, plan, list, show, new, check, score, compare, calibrate, sensitivity, anneal,
-ladder, report, watch, status, verify, publish, merge, data, doctor.
+ladder, curvature, report, watch, status, verify, publish, merge, data, doctor.
 
 The module of a command is imported when it is called, so that help appears at once.
 """
@@ -31,6 +31,7 @@ COMMANDS = {
     "sensitivity": "sensitivity",
     "anneal": "anneal",
     "ladder": "ladder",
+    "curvature": "curvature",
     "watch": "watch",
     "status": "status",
     "verify": "verify",
@@ -60,6 +61,7 @@ commands:
   sensitivity  final metrics against the learning rate
   anneal       predict the final loss under a schedule from runs under others
   ladder       speed-ups over widths of a model and amounts of data
+  curvature    how sharp the minimum is in which each run ended
   watch        watch a campaign that runs elsewhere
   status       tell how jobs stand that were submitted to a cluster
   verify       find out whether records hold; train them again

@@ -110,10 +110,11 @@ def _run(
     plan_table.print_plan(planned, everything=not names)
     for note in planned.notes:
         print_error(HarnessError(note), kind="note")
-    for problem in planned.problems:
-        print_error(problem)
     code = 1 if planned.problems else 0
     obstacles = plan.obstacles(planned, elsewhere=cluster)
+    goes_on = planned.runnable or planned.due or dry_run or obstacles or request.launcher.engine != "local"
+    for problem in planned.problems if goes_on else ():  # else the summary, which follows at once, tells them
+        print_error(problem)
     if dry_run:
         for obstacle in obstacles:
             print_error(obstacle, kind="note")

@@ -66,8 +66,8 @@ def soap(
 
     Parameters with fan-in and fan-out are matrices, embeddings and output layers too, as `harness.optim.blocks` has it;
     a convolution kernel is its (height * width * in, out) matrix, where the authors' code by default has a basis for
-    each of four axes. The first bases are LAPACK's: where the first gradient's statistics have a null space, as those
-    of the longer side always have, others would do as well.
+    each of four axes. Where the first gradient's statistics have a null space, as those of the longer side always have,
+    any basis of it would do, and the authors take LAPACK's: here it is one that rounding does not change.
 
     Args:
       learning_rate: a number, or a schedule called with the step counted from 0.
@@ -149,8 +149,22 @@ def _kept(nu: Blocks, statistics: dict[str, Sides], bases: dict[str, Sides]) -> 
 
 
 def _first(nu: Blocks, statistics: dict[str, Sides], bases: dict[str, Sides]) -> tuple[Blocks, dict[str, Sides]]:
-    """Return the eigenvectors, of the largest eigenvalue first."""
-    return nu, jax.tree.map(lambda L: jnp.linalg.eigh(precise(L))[1][..., ::-1].astype(L.dtype), statistics)
+    return nu, jax.tree.map(_eigenbasis, statistics)
+
+
+def _eigenbasis(L: jax.Array) -> jax.Array:
+    """Return the eigenvectors of each matrix as columns, of the largest eigenvalue first.
+
+    Those of a null space are any basis of it, and which one LAPACK gives hangs on the last bit of the matrix. They are
+    made the eigenvectors of diag(1, 2, ..., n) / n within it, which are far apart: so training does not hang on it.
+    """
+    n = L.shape[-1]
+    values, V = jnp.linalg.eigh(precise(L))  # the smallest eigenvalue first
+    null = (values <= n * jnp.finfo(V.dtype).eps * values[..., -1:])[..., None, :]
+    N = jnp.where(null, V, 0)
+    D = jnp.broadcast_to(jnp.arange(1, n + 1, dtype=V.dtype)[:, None] / n, V.shape)
+    within = jnp.linalg.eigh(N.mT @ (D * N))[1][..., ::-1]  # behind those of the null space the zeros of the others
+    return jnp.where(null, N @ within, V)[..., ::-1].astype(L.dtype)
 
 
 def _refreshed(nu: Blocks, statistics: dict[str, Sides], bases: dict[str, Sides]) -> tuple[Blocks, dict[str, Sides]]:

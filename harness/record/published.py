@@ -110,8 +110,9 @@ def _line(trial: Trial) -> dict[str, Any]:
         {k: v for k, v in plain_data.to_plain(trial.result).items() if k not in _LEFT_OUT} if trial.result else None
     )
     events = [event for event in trial.events if event["event"] == "measurement"]
-    met = [event for event in events if event["met"]][:1]
-    kept = [*met, *(event for event in events[-1:] if event not in met)]
+    hit = next((number for number, event in enumerate(events) if event["met"]), len(events))
+    kept = events[max(0, hit - 1) : hit + 1]  # the one before the hit says how coarse the time to it is
+    kept += [event for event in events[-1:] if event not in kept]
     return {
         "spec": plain_data.to_plain(trial.spec),
         "status": str(trial.status),

@@ -141,7 +141,7 @@ class RunSpec:
     Attributes:
       suite: the workloads, unless `workload` names others.
       workload: one name, several separated by commas, or null.
-      variant: held-out variants of each workload (`harness.program.workload.VARIANTS`), one name, several separated by
+      variant: held-out variants of each workload (`harness.scoring.variants.KNOWN`), one name, several separated by
         commas or `all`, or null. Variants have no target: they run the whole horizon and are not scored. The workload
         itself runs beside them, and AdamW, so that they can be compared.
       rules, device, launcher: the chosen groups.
@@ -204,7 +204,7 @@ class TrialSpec:
       study, trial, seed, tuning: what the random streams are drawn from.
       device, deterministic: where it runs.
       max_steps: see RunSpec.
-      variant: a single one (`harness.program.workload.VARIANTS`, `UNCHANGED` and `SMALL`), or None.
+      variant: a single one (`harness.scoring.variants.KNOWN`, `UNCHANGED` and `SMALL`), or None.
       counts: which trial of the ruleset counts, see `Rules`.
       steps: the declared length where the mean counts; None elsewhere.
       studies, trials: how many of each there are to be (trials per study), so that a missing one is missed. They are no

@@ -17,6 +17,7 @@ from harness.record import pack, published, run_folder
 from harness.record.run_folder import Trial
 from harness.report import staleness
 from harness.report.scores import parts_text, rank_text, unscored_workloads
+from harness.scoring import notes as remarks
 from harness.scoring import score, selection, speedrun
 from harness.scoring.score import Scores
 from harness.scoring.standings import Standings
@@ -191,6 +192,9 @@ def _table(file: Path, results: Path) -> str:
     if any(trial.spec.program is None for trial in trials):
         notes.append("Recorded before submissions became programs.")
     notes += [f"{line[0].upper()}{line[1:]}." for line in what_it_shows(trials)]
+    if found.clock:
+        told = remarks.of_precision(found.cells, found.speeds, found.ranked, found.clock)
+        notes += [f"{line[0].upper()}{line[1:]}." for line in told]
     if found.verdicts:
         notes.append(f"{speedrun.OWN_WORD.capitalize()}.")
     head, *body = rows

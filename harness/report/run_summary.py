@@ -34,7 +34,7 @@ def print_summary(planned: Plan, *, tables: bool = True) -> bool:
     for trial in short:
         print(f"{trial.path}: {trial.status}: {trial.reason}", file=sys.stderr)
     for problem in planned.problems:
-        print(f"not run: {problem}", file=sys.stderr)
+        print(f"error: not run: {problem}", file=sys.stderr)
     for later in planned.later:
         print(f"{later.submission} on {later.workload}: its search is not finished", file=sys.stderr)
     return not short and not planned.later

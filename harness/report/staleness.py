@@ -18,6 +18,7 @@ from harness.program import discovery
 from harness.record import plain_data
 from harness.record.run_folder import Trial
 from harness.record.spec import Rules, TrialSpec
+from harness.search import targets
 
 _LOCK = "requirements.lock"
 
@@ -25,8 +26,9 @@ _LOCK = "requirements.lock"
 def since_published(trials: Sequence[Trial], *, bundled: bool = False) -> list[str]:
     """Return a line on each thing that is another one now; empty where nothing is stale.
 
-    Code is compared by the hash of its sources. With `bundled` only the folders that come with the harness are looked
-    at, else all that are found.
+    Code is compared by the hash of its sources; that of a workload, which a proof shows to train to the same bits as
+    before, counts as what it was. With `bundled` only the folders that come with the harness are looked at, else all
+    that are found.
     """
     return [*_submissions(trials, bundled), *_workloads(trials, bundled), *_rules(trials, bundled), *_jax(trials)]
 
@@ -66,9 +68,21 @@ def _workloads(trials: Sequence[Trial], bundled: bool) -> list[str]:
             lines.append(f"the workload {name} is not here")
         elif (version := discovery.workload_info(here[name]).target.version) != spec.workload_version:
             lines.append(f"{name} was at version {spec.workload_version}, and is at version {version} now")
-        elif here[name].source_hash != spec.workload_hash:
+        elif not _same_bits(name, spec.workload_hash, here[name].source_hash):
             edited.append(name)
     return lines + ([f"the code of {', '.join(edited)} has changed since, at the same version"] if edited else [])
+
+
+def _same_bits(workload: str, was: str, now: str) -> bool:
+    """Whether sources are the same, or proofs in the record of the target lead from the old ones to those of today
+    (`harness.search.restamp`).
+    """
+    record = config.folders()[0].parent / "results/targets" / f"{workload}.jsonl"
+    proofs = [line["restamp"] for line in targets.read_restamps(record)] if was != now else []
+    newer = {proof["old_hash"]: proof["new_hash"] for proof in proofs}
+    while was != now and was in newer:
+        was = newer.pop(was)
+    return was == now
 
 
 def _rules(trials: Sequence[Trial], bundled: bool) -> list[str]:

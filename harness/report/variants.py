@@ -11,11 +11,11 @@ from typing import Any
 
 from harness.errors import HarnessError, RunFolderError
 from harness.program import discovery
-from harness.program.workload import UNCHANGED, VARIANTS
+from harness.program.workload import UNCHANGED
 from harness.record.run_folder import Trial
 from harness.report.tables import print_line, print_table
 from harness.scoring import selection, variants
-from harness.scoring.variants import Comparison
+from harness.scoring.variants import KNOWN, Comparison
 from harness.search.targets import REFERENCE
 
 SCHEMA = 1
@@ -103,7 +103,7 @@ def _print(found: Sequence[Comparison], notes: Sequence[str]) -> None:
         print_line(f"\n{one.workload}: {one.metric} after {one.steps} steps, {seeds}; {unit}", style="bold")
         rows = [[name, *(_final(one, name, variant) for variant in one.variants)] for name in one.finals]
         print_table(["submission", *(f">{variant}" for variant in one.variants)], rows)
-    moved = [variant for variant in VARIANTS if any(variant in one.variants for one in found)]
+    moved = [variant for variant in KNOWN if any(variant in one.variants for one in found)]
     rows = [
         [one.workload, name, *(_moved(one, name, variant) for variant in moved)]
         for one in found
@@ -143,7 +143,7 @@ def _legend(found: Sequence[Comparison]) -> list[str]:
     return [*lines, *textwrap.wrap("; ".join(shown), 120), "held-out variants are not in the score"]
 
 
-_WHAT = {UNCHANGED: "the workload itself, to the end of its horizon", **VARIANTS}
+_WHAT = {UNCHANGED: "the workload itself, to the end of its horizon", **KNOWN}
 
 
 def _final(one: Comparison, name: str, variant: str) -> str:

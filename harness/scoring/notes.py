@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from harness.record.result import FAILED, Status
 from harness.record.run_folder import Trial
@@ -11,10 +11,11 @@ from harness.record.spec import Clock
 from harness.scoring import bootstrap, gaps
 from harness.scoring.algoperf_targets import Targets
 from harness.scoring.gaps import Gap
-from harness.scoring.outcomes import Outcome
+from harness.scoring.outcomes import Cells, Outcome
 from harness.scoring.speeds import FEW, SLOWEST, Speed
 
-LOOSE = 0.03  # half-width of the step ratio's interval, as a share of it, beyond which a reader is told
+LOOSE = 0.1  # half-width of the 95% interval of a trial's own step ratio, as a share, beyond which a reader is told
+COARSE = 0.1  # share of a time that lies between two measurements, beyond which a reader is told
 
 
 def of_missing(outcomes: Sequence[Outcome], missing: Sequence[Gap], allowed: bool, again: str = "") -> list[str]:
@@ -94,7 +95,7 @@ def of_rules(outcomes: Sequence[Outcome], targets: Targets, self_tuning: bool) -
 
 
 def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
-    """Yardsticks that a noisy machine left uncertain: they are in every calibrated time."""
+    """Trials in which the machine stalled: what their own yardstick says is uncertain."""
     if ranking != "calibrated":
         return []
     errors: dict[tuple[str, str], list[float]] = {}
@@ -108,9 +109,46 @@ def of_calibration(trials: Sequence[Trial], ranking: Clock) -> list[str]:
     told = [f"{max(errors[cell]):.0%} for {cell[0]} on {cell[1]}" for cell in worst[:3]]
     told += [f"{LOOSE:.0%} or more for {len(worst) - 3} others"] if len(worst) > 3 else []
     return [
-        f"the machine was busy: calibrated times are uncertain by {', '.join(told)}; "
-        "`harness run ... out=DIR` measures anew"
+        f"the machine was busy: in single trials the yardstick is uncertain by {', '.join(told)}; these count less in "
+        "the speed of their program, and `harness run ... out=DIR` measures anew"
     ]
+
+
+def of_precision(
+    cells: Cells, speeds: Mapping[tuple[str, str], Speed], ranked: Collection[str], ranking: Clock
+) -> list[str]:
+    """How far times may be off: a target is met at a measurement, and a program's speed is known so well."""
+    spans: dict[tuple[str, str], tuple[float, Outcome]] = {}
+    for name, row in cells.items():
+        for workload in sorted(set(row) & set(ranked)):
+            studies = row[workload].values()
+            if reached := sorted((one for one in studies if one.reached and one.before is not None), key=_span):
+                middle = reached[len(reached) // 2]
+                spans[name, workload] = _span(middle), middle
+    lines = []
+    coarse = sorted((cell for cell, (span, _) in spans.items() if span >= COARSE), key=lambda c: (-spans[c][0], c))
+    if coarse:
+        told = [
+            f"{share:.0%} for {cell[0]} on {cell[1]} (steps {one.before} and {one.steps})"
+            for cell, (share, one) in ((cell, spans[cell]) for cell in coarse[:3])
+        ]
+        told += [f"{COARSE:.0%} or more for {len(coarse) - 3} others"] if len(coarse) > 3 else []
+        lines.append(
+            "a time is that of the first measurement that meets the target; the one before it came earlier by "
+            f"{', '.join(told)}: differences within that are not resolved"
+        )
+    of = {cell: one for cell, one in speeds.items() if cell[1] in ranked} if ranking == "calibrated" else {}
+    if of:
+        worst, least = max(of, key=lambda cell: of[cell].error), min(one.error for one in of.values())
+        lines.append(
+            f"the speed of a program is known within {least:.1%} to {of[worst].error:.1%} (95%; "
+            f"{worst[0]} on {worst[1]} least), and so is what its calibrated times owe to it"
+        )
+    return lines
+
+
+def _span(one: Outcome) -> float:
+    return ((one.steps or 0) - (one.before or 0)) / (one.steps or 1)
 
 
 def of_speeds(speeds: Mapping[tuple[str, str], Speed], ranking: Clock) -> list[str]:

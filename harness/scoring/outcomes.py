@@ -34,6 +34,7 @@ class Outcome:
       times: time to target on each clock that was measured, in the clock's unit; empty for a miss.
       evaluation: how many measurements came before the one that met the target.
       steps: training steps to the target.
+      before: steps at the measurement before that, which did not meet it; None without one in the record.
       test: the workload's metric on the test split at the end.
       speed: seconds of its own process over the mean of all that ran its program (`harness.scoring.speeds`), to which
         the calibrated time is brought.
@@ -52,6 +53,7 @@ class Outcome:
     times: Mapping[Clock, float] = field(default_factory=dict)
     evaluation: int = 0
     steps: int | None = None
+    before: int | None = None
     test: float | None = None
     speed: float = 1.0
     drawn: float = 1.0
@@ -80,12 +82,12 @@ def outcome(trial: Trial, speed: float = 1.0, drawn: float = 1.0) -> Outcome:
     on the other side, or a time is no positive number.
     """
     spec, test = trial.spec, trial.result.test if trial.result else None
-    reached, times, evaluation, steps = False, dict[Clock, float](), 0, None
+    reached, times, evaluation, steps, before = False, dict[Clock, float](), 0, None, None
     if trial.status not in FAILED | UNFINISHED:
         try:
             found = _first_met(trial.events)
             if found is not None:
-                evaluation, event = found
+                evaluation, event, before = found
                 reached, steps = True, event["step"]
                 _check_value(event["metrics"].get(spec.metric), event["step"], trial)
                 times = _times(event["scored"], trial)
@@ -107,6 +109,7 @@ def outcome(trial: Trial, speed: float = 1.0, drawn: float = 1.0) -> Outcome:
         times=times,
         evaluation=evaluation,
         steps=steps,
+        before=before,
         test=test.get(spec.metric) if test else None,
         speed=speed,
         drawn=drawn,
@@ -114,16 +117,16 @@ def outcome(trial: Trial, speed: float = 1.0, drawn: float = 1.0) -> Outcome:
     )
 
 
-def _first_met(events: Iterable[Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]] | None:
-    """Return the first measurement that met the target, and how many come before it. The events are read as they are:
-    a campaign has hundreds of thousands, of which one a trial is of use.
+def _first_met(events: Iterable[Mapping[str, Any]]) -> tuple[int, Mapping[str, Any], int | None] | None:
+    """Return the first measurement that met the target, between how many come before it and the step of the last of
+    these. The events are read as they are: a campaign has hundreds of thousands, of which one a trial is of use.
     """
-    before = 0
+    before, last = 0, None
     for event in events:
         if event["event"] == "measurement":
             if event["met"]:
-                return before, event
-            before += 1
+                return before, event, last
+            before, last = before + 1, event["step"]
     return None
 
 

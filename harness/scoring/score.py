@@ -343,6 +343,7 @@ def _scores(
                 array, baseline=baseline, every_baseline=asked, integral=integral, pairs=clock == frame.clock
             )
     chance = notes.of_chance(found[frame.clock].studies) if frame.ranked else []
+    chance = notes.of_precision(cells[frame.clock], frame.speeds, frame.ranked, frame.clock) + chance
     return replace(
         frame,
         notes=(*frame.notes, *chance),

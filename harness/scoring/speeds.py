@@ -31,10 +31,12 @@ class Speed:
       step_ratio: the mean over processes, by batch size.
       by_process: of each process, its seconds over those of the mean for the same steps, and its weight in the mean;
         weights have the mean 1.
+      error: half-width of the 95% interval of the mean, as a share, by what is known of processes and measurements.
     """
 
     step_ratio: dict[int, float]
     by_process: dict[str, tuple[float, float]]
+    error: float
 
     @property
     def processes(self) -> tuple[float, ...]:
@@ -129,6 +131,7 @@ def _speed(trials: list[Trial]) -> Speed:
             )
             for process, of in steps.items()
         },
+        1.96 / math.sqrt(sum(weights.values())),
     )
 
 

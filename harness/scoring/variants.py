@@ -19,7 +19,15 @@ from harness.record.run_folder import Trial
 from harness.record.spec import Mode
 from harness.search.targets import REFERENCE
 
-ORDER = (UNCHANGED, *VARIANTS)
+OF_FAMILIES: Mapping[str, str] = {
+    "mup": "the maximal update parametrisation, twice as wide as its base",
+    "ghost": "BatchNorm over virtual batches",
+    "repeated": "an eighth of the training data, eight times as often",
+}
+"""Held-out variants that only some workloads have, beside those of `VARIANTS`."""
+
+KNOWN: Mapping[str, str] = {**VARIANTS, **OF_FAMILIES}
+"""All held-out variants there are, in the order of the tables, each with what it changes."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ def _compared(trials: Sequence[Trial], spread: float | None) -> Comparison:
         mode=spec.mode,
         steps=spec.horizon,
         spread=spread or None,
-        variants=tuple(variant for variant in ORDER if variant in ran),
+        variants=tuple(variant for variant in (UNCHANGED, *KNOWN) if variant in ran),
         finals={name: {variant: _final(group) for variant, group in cells[name].items()} for name in names},
         unfinished=_unfinished(trials),
     )

@@ -85,11 +85,13 @@ class Sweeps:
 
 @contextmanager
 def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") -> Iterator[Sweeps]:
-    """Start `jobs` processes for a workload, on a CPU one to a core where there are that many, and end them."""
+    """Start `jobs` processes for a workload, on a CPU one to a core where there are that many, and end them. On a GPU
+    they leave memory to one another, and to those of other workloads: a search over several holds some of each.
+    """
     available = cores()
     pinned = device == "cpu" and 1 < jobs <= len(available)
     command = children.command("harness.trial.sweep", str(workload.path))
-    variables = flags.environment(device, deterministic=False, autotune="update")
+    variables = flags.environment(device, deterministic=False, autotune="update", shared=True)
     environment = children.environment() | variables
 
     def start(job: int) -> subprocess.Popen[str]:

@@ -7,17 +7,24 @@ went elsewhere. The run folder lies where all can read it.
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from harness import errors
+from harness.errors import HarnessError
+
 T = TypeVar("T")
 
 MOST_BYTES = 4096  # of what the first process says at a time
+MEETING_S = 3600  # in which the slowest process compiles
 HEARTBEAT_S = 30  # a process that gave no sign of life for so long is lost
+_MEETINGS = itertools.count()  # of which no two have a name in common
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,37 @@ def agreed(value: T) -> T:
     line = np.frombuffer(json.dumps(value).encode()[:MOST_BYTES].ljust(MOST_BYTES), np.uint8)
     said: T = json.loads(np.asarray(multihost_utils.broadcast_one_to_all(line)).tobytes())
     return said
+
+
+def by_first(function: Callable[[], T]) -> T | None:
+    """Return what a function gives, which the first process alone calls; None in the others. A HarnessError that it
+    raises ends all of them alike: the others would wait for the first one.
+    """
+    if jax.process_count() == 1:
+        return function()
+    made, error = None, None
+    if first():
+        try:
+            made = function()
+        except HarnessError as raised:
+            error = raised
+    kind = agreed(None if error is None else type(error).__name__)
+    if error is not None:
+        raise error
+    if kind is not None:
+        raise getattr(errors, kind, HarnessError)("the first process ended the trial, and its result says why")
+    return made
+
+
+def meet() -> None:
+    """Return once all processes have come here, however long they take: the first time that they send each other arrays
+    they wait for half a minute, which is less than one may need longer than another to compile.
+    """
+    if jax.process_count() > 1:
+        from jax._src.distributed import global_state  # jax has no other name for it
+
+        client: Any = global_state.client
+        client.wait_at_barrier(f"meeting {next(_MEETINGS)}", timeout_in_ms=1000 * MEETING_S)
 
 
 def wait_for_all() -> None:

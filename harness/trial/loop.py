@@ -24,7 +24,7 @@ from harness.trial import evaluated
 from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import EVAL_VARIABLES, count
-from harness.trial.hosts import agreed, first, on_host, wait_for_all
+from harness.trial.hosts import agreed, by_first, first, on_host, wait_for_all
 from harness.trial.programs import Variables, all_of
 from harness.trial.resume import Training, begin, save
 from harness.trial.setup import Kept, Setup, set_up
@@ -136,11 +136,10 @@ def ask_control(setup: Setup, training: Training) -> Control | None:
     means = {name: total / host.metric_steps for name, total in host.metric_sums.items()}
     host.control_calls += 1
     host.metric_sums, host.metric_steps = {}, 0
-    answer = None
+    progress = Progress(step=host.step, examples=host.examples, metrics=means)
     try:
         with setup.ledger.span("control"):
-            if setup.controller is not None:
-                answer = setup.controller.ask(Progress(step=host.step, examples=host.examples, metrics=means))
+            answer = by_first(lambda: setup.controller.ask(progress) if setup.controller else None)
             told = agreed(None if answer is None else asdict(answer))
             return None if told is None else Control(**told)
     except MachineError as error:

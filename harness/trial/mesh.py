@@ -21,6 +21,7 @@ from harness.api import TrainState
 from harness.errors import MachineError
 from harness.machine.flags import Sharding
 from harness.program.manifest import Contract, Leaf
+from harness.trial.stacks import spread
 
 AXIS = "data"
 
@@ -75,7 +76,10 @@ class Layout:
         return TrainState(*parts)
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a program's step on a batch that is split, whose new state lies as the old one did."""
+        """Return a program's step on a batch that is split, whose new state lies as the old one did, and which works
+        on stacks of matrices in parts.
+        """
+        function = spread(function, AXIS, self.devices)
 
         def call(
             params: Any, opt_state: Any, model_state: Any, step: Any, examples: Any, batch: Any, *rest: Any

@@ -35,7 +35,7 @@ from harness.trial.checkpoints import Checkpoints
 from harness.trial.clock import Ledger
 from harness.trial.controller import Controller
 from harness.trial.feeding import Whole
-from harness.trial.hosts import first
+from harness.trial.hosts import by_first, meet
 from harness.trial.mesh import Layout, layout_of
 from harness.trial.programs import Inputs, Programs, compile_programs
 from harness.trial.ways import choose_way
@@ -165,7 +165,7 @@ def set_up(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger,
     with ledger.span("warmup"):
         checkpoints = Checkpoints(folder.checkpoints)
     job = Job("", options.workload_path, spec.variant, spec.device, spec.hyperparameters, spec.budget_steps, spec.steps)
-    controller = Controller(source, job, submission) if submission.contract.control and first() else None
+    controller = by_first(lambda: Controller(source, job, submission)) if submission.contract.control else None
     return Setup(spec, options, folder, ledger, prepared, inputs, checkpoints, controller, watch, fingerprint, cost)
 
 
@@ -229,6 +229,7 @@ def prepare(spec: TrialSpec, options: Options, folder: RunFolder, ledger: Ledger
         home, own, submission, data, splits, feed, validation_slice, programs, yardstick, layout, (way, why)
     )
     with ledger.span("warmup"):
+        meet()  # some compile longer than others
         values = tuple(jnp.float32(spec.hyperparameters[name]) for name in submission.manifest.contract.arguments)
         warm_up(prepared, Inputs(keys, layout.put(values) if layout else values))
     kept.key, kept.prepared = key, prepared

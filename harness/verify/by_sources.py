@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 from harness.data import store as data_store
 from harness.errors import DataError, HarnessError
 from harness.machine import hardware
 from harness.program import processes
 from harness.program.discovery import Folder
-from harness.verify.findings import Finding, same, unchecked
+from harness.verify.findings import Finding, judged, same, unchecked
 from harness.verify.records import Record
 
 
@@ -26,9 +27,7 @@ def look(record: Record) -> Iterator[Finding]:
         yield unchecked("sources", what, "the record is older than programs")
     else:
         yield _workload(record, home)
-    if info is not None:
-        for name, sha256 in sorted(info.datasets.items()):
-            yield _data(name, sha256)
+    yield from data(record)
     source = record.submission
     if source is None:
         yield unchecked("sources", f"submission {spec.submission}", "its sources are not here")
@@ -63,8 +62,44 @@ def _exported(home: Folder, variant: str | None, device: str) -> tuple[str | Har
     return tuple(processes.workload_ids([(home, variant)], device))  # type: ignore[arg-type]
 
 
+def data(record: Record) -> Iterator[Finding]:
+    """Yield whether each data set is here as the trial had it. What a set is, its specification pins; of a folder of
+    images the record alone tells, by the hash of its index.
+    """
+    result = record.trial.result
+    noted = (result.fingerprint.get("images") or {}) if result else {}
+    root = data_store.root()
+    for name, sha256 in sorted(record.info.datasets.items()) if record.info is not None else ():
+        found = _data(name, sha256, root)
+        yield found
+        if found.verdict == "ok" and (here := _index(name, root)):
+            yield _images(name, noted.get(name), here)
+
+
+def _images(name: str, noted: str | None, here: str) -> Finding:
+    what = f"images of {name}"
+    if noted is None:
+        return unchecked("sources", what, "the record does not say which they were")
+    told = (
+        f"the index of its images had the hash {noted}, that of {data_store.root() / name} has {here}: names, sizes, "
+        "checksums or what was excluded are others; verify it where its images are, or index the same images here"
+    )
+    return judged("sources", what, noted == here, told)
+
+
+def lacking(record: Record) -> str:
+    """Return why a trial cannot be trained or evaluated on the data that are here; empty where it can."""
+    others = [one.what for one in data(record) if one.verdict != "ok"]
+    return f"the data here are not known to be those of the trial: {', '.join(others)}, see sources" if others else ""
+
+
 @functools.cache
-def _data(name: str, sha256: str) -> Finding:
+def _index(name: str, root: Path) -> str | None:
+    return data_store.identity(name)
+
+
+@functools.cache
+def _data(name: str, sha256: str, root: Path) -> Finding:
     """Hash a data set, once."""
     what = f"data set {name}"
     try:

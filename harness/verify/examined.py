@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from harness.machine import children, hardware
 from harness.program.manifest import Way
 from harness.record import plain_data
 from harness.trial.examination_messages import Case, Request
+from harness.verify import by_sources
 from harness.verify.findings import Finding, judged, near, same, unchecked
 from harness.verify.records import Record
 
@@ -60,7 +62,8 @@ def _case(records: Sequence[Record], key: tuple[Any, ...], numbers: Sequence[int
     _, _, own, program, variant, way = key
     first = records[numbers[0]]
     home = first.home if first.info is not None and there else None
-    folders = tuple(str(records[n].trial.path) for n in numbers if (records[n].trial.path / EVALUATED).is_file())
+    kept = [records[n] for n in numbers if home is not None and (records[n].trial.path / EVALUATED).is_file()]
+    folders = tuple(str(record.trial.path) for record in kept if not by_sources.lacking(record))
     return Case(str(own), str(program), str(home.path) if home else None, variant, way, folders)
 
 
@@ -145,6 +148,9 @@ def differing(held: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     for name in ("jax", "jaxlib"):
         if (held.get("packages") or {}).get(name) != machine["packages"][name]:
             return name
+    images = held.get("images") or {}
+    if images and images.get("pillow") != importlib.metadata.version("pillow"):
+        return "pillow"
     one, other = (hardware.steering(h.get("flags") or {}).get("XLA_FLAGS") for h in (held, machine))
     return "" if one == other else "XLA_FLAGS"
 
@@ -161,6 +167,8 @@ def _left_open(record: Record, found: Sequence[Finding], there: bool) -> Iterato
         yield unchecked("metrics", METRICS, "the programs are for a GPU, and there is none here")
     elif any(one.check == "program" and one.verdict == "differs" for one in found):
         yield unchecked("metrics", METRICS, "the programs are not what they should be")
+    elif lacking := by_sources.lacking(record):
+        yield unchecked("metrics", METRICS, lacking)
     else:
         yield unchecked("metrics", METRICS, "the workload is not here at this version")
 

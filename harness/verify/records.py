@@ -92,7 +92,8 @@ def opened(places: Sequence[Path], on_problem: OnProblem = refuse) -> Iterator[d
             folders, packs = run_folder.find_trials(place) if place.is_dir() else [], pack.find(place)
             if not place.exists():
                 raise RunFolderError(
-                    f"{place}: no such file or folder; name run folders, or packs of `harness publish`"
+                    f"{place}: no such file or folder; name run folders, folders that hold some (runs), or packs of "
+                    "`harness publish`; --only NAME takes one submission's of these"
                 )
             if published.find(place) and not folders and not packs:
                 raise RunFolderError(

@@ -23,6 +23,7 @@ from harness.program.manifest import Manifest
 from harness.record.result import FAILED, UNFINISHED, Status
 from harness.record.run_folder import Trial
 from harness.record.spec import Options, TrialSpec
+from harness.verify import by_sources
 from harness.verify.examined import differing
 from harness.verify.findings import Finding, judged, same, unchecked
 from harness.verify.records import Record
@@ -47,6 +48,8 @@ def look(record: Record) -> Iterator[Finding]:
         yield unchecked("rerun", "rerun", f"the trial is {trial.status}")
     elif own is None or program is None or home is None or record.info is None:
         yield unchecked("rerun", "rerun", "its programs or its workload are not here at this version")
+    elif lacking := by_sources.lacking(record):
+        yield unchecked("rerun", "rerun", lacking)
     else:
         with tempfile.TemporaryDirectory(prefix="harness-rerun-") as root:
             try:

@@ -30,9 +30,9 @@ def events(path, kind):
 def make(make_trial, tmp_path):
     """Return a function that prepares a trial of lm_grammar over so many devices."""
 
-    def made(devices, out, **fields):
+    def made(devices, out, submission="adamw", **fields):
         fields = {"stop": "horizon", "max_steps": STEPS, "devices": devices} | fields
-        return make_trial("lm_grammar", "adamw", out=tmp_path / out, **fields)
+        return make_trial("lm_grammar", submission, out=tmp_path / out, **fields)
 
     return made
 
@@ -96,8 +96,10 @@ def ended(path, workers, timeout=240):
 
 
 def test_two_processes_are_as_one_and_a_lost_one_is_no_end(make, run_worker):
-    one = run_worker(make(1, "one"))
-    path = make(2, "two", sharding="fsdp", checkpoint_s=0.0)
+    """Their submission answers control calls, and its batch doubles on the way."""
+    ramp = {"submission": "adamw_batch_ramp", "hp": {"halvings": 1, "ramp_fraction": 0.04}, "max_steps": 96}
+    one = run_worker(make(1, "one", **ramp))
+    path = make(2, "two", sharding="fsdp", checkpoint_s=0.0, **ramp)
     workers = processes(path)
     deadline = time.monotonic() + 240
     while not events(path, "checkpoint") and time.monotonic() < deadline and workers[0].poll() is None:
@@ -111,4 +113,5 @@ def test_two_processes_are_as_one_and_a_lost_one_is_no_end(make, run_worker):
     trial = run_folder.read_trial(path)
     assert events(path, "attempt")[-1]["resume_step"] > 0
     assert trial.result.fingerprint["processes"] == 2
-    assert_same(trial, one)
+    assert {e["batch_size"] for e in events(path, "chunk")} == {16, 32}
+    assert_same(trial, one, steps=96)

@@ -1,10 +1,12 @@
-"""`launcher=slurm` against a real Slurm, two nodes on this machine: jobs that are ended, preempted, late or kept off a
-node come to the bits of the local launcher. And its stand-in without Slurm, `launcher=background`.
+"""`launcher=slurm` against a real Slurm, two nodes on this machine: jobs that are ended, preempted, late, kept off a
+node or on one that is lost come to the bits of the local launcher. And its stand-in without Slurm,
+`launcher=background`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -14,13 +16,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.campaign.launch import submitting
+from harness.campaign import config
+from harness.campaign.launch import jobs, submitting
+from harness.campaign.launch import slurm as launch_slurm
+from harness.campaign.launch.jobs import Batch, Job
 from harness.campaign.launch.local import SAVING
+from harness.errors import ConfigError
 from harness.record import run_folder
 from harness.record.result import Status
 from harness.record.run_folder import Trial
@@ -39,7 +46,7 @@ WORDS = (
 def typed(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     told = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
     done = subprocess.run(
-        [*HARNESS, *words], cwd=cwd, env=told | environment, capture_output=True, text=True, timeout=120, check=False
+        [*HARNESS, *words], cwd=cwd, env=told | environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -74,8 +81,10 @@ def steps(out: Path, name: str) -> int:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A Slurm of two nodes, with SLURM_CONF set; skips where there can be none."""
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """A Slurm of two nodes, with SLURM_CONF set; skips where there can be none. Yields what loses a node, which Slurm
+    notices after so many seconds as its parameter says.
+    """
     spec = importlib.util.spec_from_file_location("slurm_cluster", ROOT / "scripts/slurm_cluster.py")
     assert spec is not None and spec.loader is not None
     slurm_cluster = importlib.util.module_from_spec(spec)
@@ -86,13 +95,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.skip("submitit is not installed: pip install 'training-harness[slurm]'")
     folder = Path("/tmp") / f"harness-slurm-{os.getpid()}"  # sockets have short names
     try:
-        conf = slurm_cluster.start(folder)
+        conf = slurm_cluster.start(folder, slurmd_timeout_s=getattr(request, "param", 30))
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         pytest.skip(f"no Slurm can be started here: {error}")
     monkeypatch.setenv("SLURM_CONF", str(conf))
     try:
-        yield
+        yield functools.partial(slurm_cluster.lose_node, folder)
     finally:
         slurm_cluster.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +111,7 @@ def slurm(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def test_what_a_cluster_does_to_jobs_changes_no_bit(cluster: None, tmp_path: Path) -> None:
+def test_what_a_cluster_does_to_jobs_changes_no_bit(cluster: Callable[[str], None], tmp_path: Path) -> None:
     out = tmp_path / "runs"
     words = (*WORDS, "launcher=slurm")
 
@@ -158,18 +167,41 @@ def test_what_a_cluster_does_to_jobs_changes_no_bit(cluster: None, tmp_path: Pat
     assert "nothing to submit" in typed(*words, cwd=tmp_path).stdout
 
 
-def test_a_job_that_comes_to_its_time_limit_goes_on(cluster: None, tmp_path: Path) -> None:
+def under_way(path: Path, attempt: int) -> int | None:
+    """The process of this attempt at a trial, once it has made a step."""
+    events = run_folder.read_events(path)
+    starts = [number for number, event in enumerate(events) if event["event"] == "start"]
+    if len(starts) < attempt or not any(event["event"] == "chunk" for event in events[starts[-1] :]):
+        return None
+    return int(events[starts[-1]]["pid"])
+
+
+@pytest.mark.parametrize("cluster", [10], indirect=True)
+def test_a_job_goes_on_when_its_node_is_lost_and_when_its_time_is_over(
+    cluster: Callable[[str], None], tmp_path: Path
+) -> None:
     """Slurm's own timer gives the signal here. The trial is halted until then, so that it takes no processor."""
     out = tmp_path / "runs"
-    words = ("run", "sgd_momentum", *(word for word in WORDS[1:] if word not in (*NAMES, "studies=2")))
+    words = ("run", "sgd_momentum", *(word for word in WORDS[1:] if word not in (*NAMES, "studies=2", "max_steps=400")))
+    words += ("max_steps=600", "checkpoint_s=0.5")
     submitted = (*words, "launcher=slurm", "launcher.hours=0.02", "launcher.save_s=5")
     (job,) = json.loads(typed(*submitted, "--json", cwd=tmp_path).stdout)["jobs"]
-    waited(lambda: steps(out, "sgd_momentum"), "it trains")
-    (path,) = run_folder.find_trials(out)
-    pid = next(event["pid"] for event in run_folder.read_events(path) if event["event"] == "start")
     log = Path(job["log"])
+
+    def told() -> dict[str, Any]:
+        (found,) = job_table.as_json(submitting.standings(out))["jobs"]
+        return found
+
+    waited(lambda: any(path.name.isdigit() for path in out.glob("*/*/*/checkpoints/*")), "it saves")
+    lost = told()["host"]
+    cluster(lost)
+    (path,) = run_folder.find_trials(out)
+    assert run_folder.read_trial(path).status is Status.INTERRUPTED
+    assert told()["state"] == "running", "Slurm does not know yet"
+    pid = waited(lambda: under_way(path, 2), "it goes on elsewhere")
     os.kill(pid, signal.SIGSTOP)
     try:
+        assert (told()["state"], told()["host"] == lost) == ("running", False)
         slurm("scontrol", "update", f"JobId={job['job']}", "TimeLimit=1")  # minutes: the least there is
         waited(lambda: SAVING in log.read_text(), "the signal comes before the limit", 90.0)
     finally:
@@ -178,13 +210,47 @@ def test_a_job_that_comes_to_its_time_limit_goes_on(cluster: None, tmp_path: Pat
     waited(lambda: "the time limit comes: saved, and put in the queue again" in log.read_text(), "it goes on later")
     slurm("scontrol", "update", f"JobId={job['job']}", "TimeLimit=30")
     typed(*submitted, "--follow", cwd=tmp_path)
-    assert "attempt 2" in log.read_text()
+    assert "attempt 3" in log.read_text()
     (trial,) = trials_of(out).values()
-    assert trial.status is Status.HORIZON_REACHED and trial.result is not None and trial.result.attempts == 2
+    assert trial.status is Status.HORIZON_REACHED and trial.result is not None and trial.result.attempts == 3
     attempts = [event for event in run_folder.read_events(path) if event["event"] == "attempt"]
-    assert attempts[-1]["attempt"] == 2 and attempts[-1]["resume_step"] > 0, "from its checkpoint, not from the start"
+    resumed = [event["resume_step"] for event in attempts]
+    assert 0 == resumed[0] < resumed[1] < resumed[2], "from its checkpoints, not from the start"
     typed(*words, f"out={tmp_path / 'local'}", cwd=tmp_path)
     assert bits(out) == bits(tmp_path / "local") != {}
+
+
+def test_slurm_gives_what_is_asked_for_or_says_what_it_lacks(cluster: Callable[[str], None], tmp_path: Path) -> None:
+    def submitted(*words: str) -> tuple[Path, Batch]:
+        folder = jobs.create(tmp_path / "runs")
+        batch = Batch("slurm", (Job("nothing / to do"),))
+        jobs.write(folder, batch)
+        run = config.compose(["launcher=slurm", "device=h100", *words])
+        return folder, replace(batch, id=launch_slurm.submit(folder, batch, run))
+
+    folder, batch = submitted("device.gres=gpu:h100:2", "device.cpus=1", "device.memory_gb=1.5", "launcher.hours=0.5")
+    shown = slurm("scontrol", "show", "job", str(batch.id)).split()
+    asked = {"Requeue=1", "TimeLimit=00:30:00", "NumCPUs=1", "MinMemoryNode=1.50G", "TresPerNode=gres:gpu:h100:2"}
+    assert asked <= {*shown}, shown
+    waited(lambda: "GPUs 0,1" in jobs.last_line(folder / "0.log"), "the job is told which GPUs it has")
+
+    for words, mend in {
+        "device.gres=gpu:h200:1": "device.gres=",
+        "device.memory_gb=4000": "device.memory_gb=",
+        "device.constraint=none": "device.constraint=NAME",
+        "launcher.sbatch=--no-such-word": "launcher.sbatch=",
+    }.items():
+        with pytest.raises(ConfigError, match=rf"Slurm takes no such job: .*it was asked for: .*{mend}"):
+            submitted(words)
+    late = submitted("launcher.hours=2")
+
+    def reason() -> str:
+        (seen,) = launch_slurm.seen([late]).values()
+        assert seen.active
+        return seen.reason
+
+    never = "PartitionTimeLimit, with which it never starts: `scancel` it, then lower launcher.hours="
+    waited(lambda: never in reason(), "Slurm takes it, and says why it waits")
 
 
 def test_jobs_without_a_cluster(tmp_path: Path) -> None:

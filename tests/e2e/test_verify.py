@@ -21,7 +21,7 @@ from harness.machine.cache import cache_folder
 from harness.program import discovery, store
 from harness.record import pack, run_folder
 from harness.record.result import Status
-from harness.verify import by_rules, command, examined, from_log, publish, records, rerun
+from harness.verify import by_rules, command, curvature, examined, from_log, publish, records, rerun
 from harness.verify.findings import Finding
 
 AMPLE = 1000.0  # times the budget
@@ -83,6 +83,43 @@ def test_real_runs_are_found_to_hold(runs: Path, capsys: pytest.CaptureFixture[s
         texts = {f["what"]: f["text"] for f in one["findings"] if f["check"] == "metrics"}
         assert texts["validation"] == texts["test"] == "the same bits"
     assert {f["check"] for f in together["findings"]} == {"campaign"}
+
+
+def test_curvature_where_runs_ended(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """The Hessian of a quadratic is the same everywhere; what lies beside the records is not computed again."""
+    before = {path: path.read_bytes() for path in runs.rglob("result.json")}
+    words = ["curvature", str(runs), "--json", "--only", "quadratic"]
+    assert cli.main(words) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [(one["submission"], one["status"]) for one in first["runs"]] == [
+        (name, "target_reached") for name in ("batch_ramp", "ema", "polyak")
+    ]
+    values = [one["lambda_max"] for one in first["runs"]]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-4) and 0.4 < values[0] < 0.8
+    assert {path: path.read_bytes() for path in runs.rglob("result.json")} == before
+    assert len(list(runs.rglob("curvature.json"))) == 3
+
+    real, asked = curvature.answers, []
+
+    def answers(request: Any) -> Any:
+        asked.extend(folder for case in request.cases for folder in case.folders)
+        return real(request)
+
+    monkeypatch.setattr(curvature, "answers", answers)
+    assert cli.main(words) == 0
+    assert json.loads(capsys.readouterr().out) == first and not asked
+    (ema,) = (runs / "quadratic" / "ema").iterdir()
+    held = (ema / "evaluated.npz").read_bytes()
+    (polyak,) = (runs / "quadratic" / "polyak").iterdir()
+    (ema / "curvature.json").unlink()
+    try:
+        (ema / "evaluated.npz").write_bytes((polyak / "evaluated.npz").read_bytes())
+        assert cli.main(["curvature", str(runs)]) == 0
+        out = capsys.readouterr().out
+    finally:
+        (ema / "evaluated.npz").write_bytes(held)
+    assert asked == [str(ema)]
+    assert "left out: evaluated.npz is not what its result has the hash of" in out and "polyak" in out
 
 
 # ---- forged records ----

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_exports: None) -> 
     command = (sys.executable, str(tmp_path / "worker.py"))
     monkeypatch.setattr(local, "run_trial", functools.partial(local.run_trial, command=command))
     return tmp_path
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Take back the handlers that a job sets which the test runs in this process."""
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    for number, handler in held.items():
+        signal.signal(number, handler)

@@ -15,10 +15,13 @@ Augment = Callable[[jax.Array, Key], jax.Array]
 
 
 def windows(train: Mapping[str, jax.Array], index: jax.Array, key: Key) -> dict[str, jax.Array]:
-    """Return the windows `index`, int32[B], split into inputs and the tokens that follow them."""
+    """Return the windows `index`, int32[B], split into inputs and the tokens that follow them; and where the data name
+    the part that each comes from, {"source": int32[B]}.
+    """
     del key  # no augmentation
     inputs, targets = shifted(train["tokens"][index])
-    return {"inputs": inputs, "targets": targets}
+    batch = {"inputs": inputs, "targets": targets}
+    return batch | {"source": train["source"][index].astype(jnp.int32)} if "source" in train else batch
 
 
 def shifted(tokens: jax.Array) -> tuple[jax.Array, jax.Array]:

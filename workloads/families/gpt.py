@@ -19,7 +19,7 @@ from harness.program.workload import Data, Workload
 from . import attention, flops, vocabulary
 from . import spec as specs
 from .batches import shifted
-from .layers import Block, cross_entropy, linear, normalisation, normalised
+from .layers import Block, cross_entropy, linear, normalisation, normalised, times
 
 EVALUATION_CHUNK: dict[specs.Dtype, int] = {"float32": 64, "bfloat16": 16}
 """Windows run at a time: the activations stay in the cache of a CPU, or the logits of a GPU take 256 MB."""
@@ -40,10 +40,10 @@ class GPT(nnx.Module):
             [Block(*block, implementation=implementation, causal=True, rotary=spec.rotary) for _ in range(spec.layers)]
         )
         self.norm = normalisation(spec.norm, spec.width, rngs)
-        std = 0.1 * spec.init_scale * spec.width**-0.5
+        std = 0.1 * spec.init_scale * spec.width**-0.5 * spec.mup**0.5  # that of the base
         bias = not spec.chunked
         self.head = linear(spec.width, spec.vocabulary, std, rngs, ParamKind.HEAD, bias=bias, dtype=spec.dtype)
-        self.dtype, self.chunked = spec.dtype, spec.chunked
+        self.dtype, self.chunked, self.factor = spec.dtype, spec.chunked, 1 / spec.mup
 
     def __call__(self, inputs_BT: jax.Array) -> jax.Array:
         """Return what the output layer is given, [B, T, D] in the compute dtype."""
@@ -51,7 +51,7 @@ class GPT(nnx.Module):
         x_BTD = self.embedded(inputs_BT).astype(self.dtype)
         for block in self.blocks:
             x_BTD = block(x_BTD)
-        return normalised(self.norm, x_BTD, self.dtype)
+        return times(normalised(self.norm, x_BTD, self.dtype), self.factor)
 
     def embedded(self, inputs_BT: jax.Array) -> jax.Array:
         """Return the tokens' vectors, with learned positions if there are any, float32[B, T, D]."""

@@ -12,16 +12,26 @@ from dataclasses import dataclass, replace
 from harness.api import LossKind
 from harness.program.workload import GPU_GRID, UNSET, Shape, Shapes, WorkloadInfo, split_shapes
 
-from .spec import GPT
+from .spec import GPT, varied
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A width of a workload's model: what is known of it without the data."""
+    """A width of a workload's model: what is known of it without the data.
+
+    Attributes:
+      base: the workload's own model.
+    """
 
     info: WorkloadInfo
     model: GPT
+    base: GPT
     shapes: Shapes
+
+    def varied(self, variant: str | None) -> GPT:
+        """Return the model of a variant: in `mup` all rungs are as wide or narrow over one base, the workload's."""
+        model = varied(self.model, variant)
+        return replace(model, mup=model.mup * self.model.width / self.base.width) if variant == "mup" else model
 
 
 def lm_grammar(width: int) -> Rung:
@@ -80,7 +90,8 @@ def _rung(
         name=f"{base.name}_w{width}",
         description=f"a rung of the ladder of {base.name}: the same at width {width}",
         scored=False,
+        variants=("mup",),
     )
     heads = width // (model.width // model.heads)
     shapes = split_shapes((base.num_train_examples, *counts), train, evaluation)
-    return Rung(info, replace(model, width=width, heads=heads), shapes)
+    return Rung(info, replace(model, width=width, heads=heads), model, shapes)

@@ -2,6 +2,13 @@
 
 Parameters, normalisations and losses are float32; products are in the `dtype` of the specification.
 
+A specification with `mup` m is of a model that is m times as wide as its base, in the maximal update parametrisation
+(Yang et al. 2022, arXiv:2203.03466, table 8), so that one learning rate of Adam is as good at each width. There the
+output layer starts as in the base and what it gives is multiplied by 1/m; hidden matrices start as usual and learn at
+1/m of the rate. A submission owns its rates, so that goes into the model, by what Adam does not feel (lemma J.1): a
+hidden matrix is stored m times as large and multiplied by 1/m. Both multipliers come to the layers' inputs (`times`),
+biases and embeddings have none. Heads keep their width, so the 1/sqrt(K) of attention is a constant.
+
 Shapes: B examples, T positions, D width, H heads, K width of a head, F hidden width of the MLP, N classes.
 """
 
@@ -67,7 +74,10 @@ def linear(
     )
 
 
-def normalisation(kind: Norm, features: int, rngs: nnx.Rngs, *, groups: int = 1, gain: float = 1.0) -> nnx.Module:
+def normalisation(
+    kind: Norm, features: int, rngs: nnx.Rngs,
+    *, groups: int = 1, gain: float = 1.0, virtual_batch: int | None = None,
+) -> nnx.Module:  # fmt: skip
     """Return a normalisation over the last axis of size `features`; `gain` is where its gains start."""
     scale: dict[str, Any] = {
         "scale_init": nnx.initializers.constant(gain),
@@ -81,7 +91,37 @@ def normalisation(kind: Norm, features: int, rngs: nnx.Rngs, *, groups: int = 1,
         return nnx.LayerNorm(features, **scale, **bias)
     if kind == "group":
         return GroupNorm(features, groups, gain, rngs)
+    if virtual_batch is not None:
+        return GhostBatchNorm(features, virtual_batch, momentum=0.9, **scale, **bias)
     return nnx.BatchNorm(features, momentum=0.9, **scale, **bias)
+
+
+class GhostBatchNorm(nnx.BatchNorm):
+    """BatchNorm with the statistics of virtual batches of `images` or a little more (Hoffer et al. 2017,
+    arXiv:1705.08741, algorithm 1), on [B, H, W, C].
+
+    Virtual batches follow each other in the batch and are of one size: the least from `images` on that divides B.
+    Running statistics move once a step, towards the mean over the virtual batches; in the paper once for each.
+    """
+
+    def __init__(self, features: int, images: int, **given: Any):
+        super().__init__(features, **given)
+        self.images = images
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        if self.use_running_average:
+            return super().__call__(x_BHWC)
+        B, *HWC = x_BHWC.shape
+        size = next(size for size in range(min(self.images, B), B + 1) if B % size == 0)
+        x_VGHWC = x_BHWC.reshape(B // size, size, *HWC)
+        mean_VC = x_VGHWC.mean((1, 2, 3))
+        var_VC = jnp.maximum(jnp.square(x_VGHWC).mean((1, 2, 3)) - jnp.square(mean_VC), 0.0)
+        for running, found_VC in ((self.mean, mean_VC), (self.var, var_VC)):
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * found_VC.mean(axis=0)
+        gain_VC = self.scale[...][None] * jax.lax.rsqrt(var_VC + self.epsilon)
+        shift_VC = self.bias[...][None] - mean_VC * gain_VC
+        y_VGHWC = x_VGHWC * jnp.expand_dims(gain_VC, (1, 2, 3)) + jnp.expand_dims(shift_VC, (1, 2, 3))
+        return y_VGHWC.reshape(x_BHWC.shape)
 
 
 class GroupNorm(nnx.Module):
@@ -116,15 +156,22 @@ def normalised(norm: nnx.Module, x: jax.Array, dtype: Dtype) -> jax.Array:
     return norm(x.astype(jnp.float32)).astype(dtype)
 
 
-def after(norm: nnx.Module, layer: Callable[..., jax.Array], x: jax.Array, dtype: Dtype) -> jax.Array:
-    """Return layer(norm(x)), multiplied in `dtype`, normalised in float32.
+def times(x: jax.Array, factor: float) -> jax.Array:
+    """Return factor * x; for 1 x itself, so that no product is traced."""
+    return x if factor == 1 else factor * x
+
+
+def after(
+    norm: nnx.Module, layer: Callable[..., jax.Array], x: jax.Array, dtype: Dtype, factor: float = 1.0
+) -> jax.Array:
+    """Return layer(factor * norm(x)), multiplied in `dtype`, normalised in float32.
 
     In float32 the gains of RMSNorm go into the layer's weights, so that no array as large as x is made of them, and
     their gradient comes from that of the weights.
     """
     if dtype == "float32" and isinstance(norm, nnx.RMSNorm):
-        return layer(attention.unit(x), norm.scale[...])
-    return layer(normalised(norm, x, dtype))
+        return layer(attention.unit(x), times(norm.scale[...], factor))
+    return layer(times(normalised(norm, x, dtype), factor))
 
 
 class Attention(nnx.Module):
@@ -132,7 +179,7 @@ class Attention(nnx.Module):
 
     def __init__(
         self, width: int, heads: int, out_std: float, scale: float, rngs: nnx.Rngs,
-        *, dtype: Dtype, causal: bool, rotary: bool, implementation: attention.Implementation,
+        *, dtype: Dtype, causal: bool, rotary: bool, implementation: attention.Implementation, factor: float,
     ):  # fmt: skip
         info = matrix(in_axes=(0,), out_axes=(2,), stack_axes=((1, "qkv"),))
         init = nnx.initializers.normal(scale * width**-0.5)
@@ -142,11 +189,12 @@ class Attention(nnx.Module):
         self.out = linear(width, width, scale * out_std * width**-0.5, rngs, dtype=dtype)
         self.heads, self.causal, self.rotary, self.dtype = heads, causal, rotary, dtype
         self.implementation: attention.Implementation = implementation
+        self.factor = factor
 
     def __call__(self, x_BTD: jax.Array, norm: nnx.Module) -> jax.Array:
         """Return the attention of norm(x)."""
         B, T, D = x_BTD.shape
-        qkv_BT3D, heads = after(norm, self.qkv, x_BTD, self.dtype), (self.heads, D // self.heads)
+        qkv_BT3D, heads = after(norm, self.qkv, x_BTD, self.dtype, self.factor), (self.heads, D // self.heads)
         if self.implementation == "plain":  # positions are the third axis, else the second
             # Split before axes are moved: the gradient is one concatenation, and not a sum of three padded arrays.
             q, k, v = (part.reshape(B, T, *heads).swapaxes(1, 2) for part in jnp.split(qkv_BT3D, 3, axis=2))
@@ -157,7 +205,7 @@ class Attention(nnx.Module):
             q, k = (attention.rotary(attention.unit(part), axis).astype(self.dtype) for part in (q, k))
         y = attention.attend(q, k, v, causal=self.causal, implementation=self.implementation)
         y_BTHK = y.transpose(0, 2, 1, 3) if self.implementation == "plain" else y
-        return self.out(y_BTHK.reshape(B, T, D))
+        return self.out(times(y_BTHK.reshape(B, T, D), self.factor))
 
 
 class Block(nnx.Module):
@@ -170,12 +218,14 @@ class Block(nnx.Module):
         self, spec: specs.GPT | specs.MAE, width: int, heads: int, layers: int, rngs: nnx.Rngs,
         *, implementation: attention.Implementation, causal: bool = False, rotary: bool = False,
     ):  # fmt: skip
-        scale, out_std, dtype = spec.init_scale, (2 * layers) ** -0.5, spec.dtype
+        scale, out_std, dtype = spec.init_scale * spec.mup, (2 * layers) ** -0.5, spec.dtype
         down_std = scale * out_std * (_SECOND_MOMENT[spec.activation] * 4 * width) ** -0.5
         self.norm1 = normalisation(spec.norm, width, rngs)
+        self.factor = 1 / spec.mup
         self.attention = Attention(
-            width, heads, out_std, scale, rngs, dtype=dtype, causal=causal, rotary=rotary, implementation=implementation
-        )
+            width, heads, out_std, scale, rngs,
+            dtype=dtype, causal=causal, rotary=rotary, implementation=implementation, factor=self.factor,
+        )  # fmt: skip
         self.norm2 = normalisation(spec.norm, width, rngs)
         self.up = linear(width, 4 * width, scale * width**-0.5, rngs, dtype=dtype)
         self.down = linear(4 * width, width, down_std, rngs, dtype=dtype)
@@ -183,8 +233,8 @@ class Block(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         x_BTD = x_BTD + self.attention(x_BTD, self.norm1)
-        h_BTF = ACTIVATIONS[self.activation](after(self.norm2, self.up, x_BTD, self.dtype))
-        return x_BTD + self.down(h_BTF)
+        h_BTF = ACTIVATIONS[self.activation](after(self.norm2, self.up, x_BTD, self.dtype, self.factor))
+        return x_BTD + self.down(times(h_BTF, self.factor))
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float = 0.0) -> jax.Array:

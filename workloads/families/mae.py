@@ -44,7 +44,7 @@ class MAE(nnx.Module):
         self.embed = linear(values, spec.width, std, rngs, ParamKind.EMBEDDING, bias=True, dtype=dtype)
         self.encoder = blocks(spec.layers, spec.width, spec.heads, ways[0])
         self.encoder_norm = normalisation(spec.norm, spec.width, rngs)
-        std = scale * spec.width**-0.5
+        std = scale * spec.mup * spec.width**-0.5
         self.bridge = linear(spec.width, spec.decoder_width, std, rngs, bias=True, dtype=dtype)
         self.mask_token = nnx.Embed(
             1,
@@ -55,9 +55,9 @@ class MAE(nnx.Module):
         )
         self.decoder = blocks(spec.decoder_layers, spec.decoder_width, spec.decoder_heads, ways[1])
         self.decoder_norm = normalisation(spec.norm, spec.decoder_width, rngs)
-        std = 0.1 * scale * spec.decoder_width**-0.5
+        std = 0.1 * scale * spec.decoder_width**-0.5 * spec.mup**0.5  # that of the base
         self.head = linear(spec.decoder_width, values, std, rngs, ParamKind.HEAD, bias=True, dtype=dtype)
-        self.dtype = dtype
+        self.dtype, self.factor = dtype, 1 / spec.mup
 
     def __call__(self, visible_BVX: jax.Array, positions: tuple[jax.Array, ...]) -> jax.Array:
         """Return the predictions of the masked patches, float32[B, P - V, X].
@@ -69,14 +69,15 @@ class MAE(nnx.Module):
         x_BVD = self.embed(visible_BVX) + encoder_BVD
         for block in self.encoder:
             x_BVD = block(x_BVD)
-        x_BVD = after(self.encoder_norm, self.bridge, x_BVD, self.dtype)
+        x_BVD = after(self.encoder_norm, self.bridge, x_BVD, self.dtype, self.factor)
         masked = decoder_BPD.shape[1] - V
         # Broadcast in float32, so that the gradient is summed over all places in float32.
         mask_BMD = jnp.broadcast_to(self.mask_token.embedding[...], (B, masked, x_BVD.shape[-1])).astype(self.dtype)
         x_BPD = jnp.concatenate([x_BVD, mask_BMD], axis=1) + decoder_BPD
         for block in self.decoder:
             x_BPD = block(x_BPD)
-        return after(self.decoder_norm, self.head, x_BPD[:, V:], self.dtype).astype(jnp.float32)
+        predicted_BMX = after(self.decoder_norm, self.head, x_BPD[:, V:], self.dtype, self.factor)
+        return predicted_BMX.astype(jnp.float32)
 
 
 def make(data: Data, spec: specs.MAE, scaled: Callable[[jax.Array], jax.Array]) -> Workload:

@@ -50,10 +50,10 @@ class Block(nnx.Module):
 
     def __init__(self, spec: specs.ResNet, c_in: int, c_out: int, stride: int, rngs: nnx.Rngs):
         self.conv1 = Conv(spec, c_in, c_out, 3, stride, rngs)
-        self.norm1 = _norm(spec, c_out, rngs)
+        self.norm1 = norm_of(spec, c_out, rngs)
         self.conv2 = Conv(spec, c_out, c_out, 3, 1, rngs)
         # The second gain starts at 0, so a block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, 5.1).
-        self.norm2 = _norm(spec, c_out, rngs, gain=0.0)
+        self.norm2 = norm_of(spec, c_out, rngs, gain=0.0)
         self.shortcut = Conv(spec, c_in, c_out, 1, stride, rngs) if c_in != c_out or stride != 1 else None
         self.activation, self.dtype = spec.activation, spec.dtype
 
@@ -69,7 +69,7 @@ class ResNet(nnx.Module):
 
     def __init__(self, spec: specs.ResNet, rngs: nnx.Rngs):
         self.stem = Conv(spec, spec.channels, spec.widths[0], 3, 1, rngs, ParamKind.EMBEDDING)
-        self.norm = _norm(spec, spec.widths[0], rngs)
+        self.norm = norm_of(spec, spec.widths[0], rngs)
         blocks, c_in = [], spec.widths[0]
         for stage, c_out in enumerate(spec.widths):
             for block in range(spec.blocks):
@@ -94,12 +94,24 @@ class ResNet(nnx.Module):
 
 
 def make(data: Data, spec: specs.ResNet, scaled: Callable[[jax.Array], jax.Array]) -> Workload:
-    """Return the workload. A split is {"image": [n, H, W, C], "label": uint8[n]}.
+    """Return the workload: see `classifier`."""
+    cost = flops.resnet(spec, data.shapes["train"]["image"][0][1])
+    return classifier(data, lambda rngs: ResNet(spec, rngs), spec.dtype, scaled, cost)
 
-    A batch is {"image": float32[B, H, W, C], "label": int32[B]}; `scaled(images)` makes what evaluation sees of the
-    images as they are stored.
+
+def classifier(
+    data: Data,
+    network: Callable[[nnx.Rngs], nnx.Module],
+    dtype: specs.Dtype,
+    scaled: Callable[[jax.Array], jax.Array],
+    cost: float,
+) -> Workload:
+    """Return the workload of a network that gives logits float32[B, N] of images, and computes in `dtype`.
+
+    A split is {"image": [n, H, W, C], "label": unsigned[n]}, a batch {"image": float32[B, H, W, C], "label": int32[B]};
+    `scaled(images)` makes what evaluation sees of the images as they are stored; `cost` is `Workload.flops`.
     """
-    model = Model(lambda rngs: ResNet(spec, rngs))
+    model = Model(network)
 
     def loss(
         params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool, *, label_smoothing: float
@@ -116,7 +128,7 @@ def make(data: Data, spec: specs.ResNet, scaled: Callable[[jax.Array], jax.Array
             hit = logits_N.argmax() == label
             return {"loss": cross_entropy(logits_N, label), "accuracy": hit.astype(jnp.float32)}
 
-        measures = jax.lax.map(measures_of, dict(arrays), batch_size=EVALUATION_CHUNK[spec.dtype])
+        measures = jax.lax.map(measures_of, dict(arrays), batch_size=EVALUATION_CHUNK[dtype])
         return {name: values.mean() for name, values in measures.items()}
 
     def sample_targets(params: Params, model_state: ModelState, batch: Batch, key: Key) -> dict[str, jax.Array]:
@@ -135,9 +147,10 @@ def make(data: Data, spec: specs.ResNet, scaled: Callable[[jax.Array], jax.Array
         evaluate=evaluate,
         loss_options={"label_smoothing": 0.0},
         sample_targets=sample_targets,
-        flops=flops.resnet(spec, data.shapes["train"]["image"][0][1]),
+        flops=cost,
     )
 
 
-def _norm(spec: specs.ResNet, channels: int, rngs: nnx.Rngs, gain: float = 1.0) -> nnx.Module:
-    return normalisation(spec.norm, channels, rngs, groups=spec.groups, gain=gain)
+def norm_of(spec: specs.ResNet, channels: int, rngs: nnx.Rngs, gain: float = 1.0) -> nnx.Module:
+    """Return the normalisation that a specification names; `gain` is where its gains start."""
+    return normalisation(spec.norm, channels, rngs, groups=spec.groups, gain=gain, virtual_batch=spec.virtual_batch)

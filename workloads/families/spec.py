@@ -16,6 +16,8 @@ Dtype = Literal["float32", "bfloat16"]
 positions are float32 in both."""
 
 INIT_FACTOR = 2.0  # of the variant "init"
+MUP_RATIO = 2.0  # of the variant "mup": the base is half as wide
+VIRTUAL_BATCH = 32  # images, of the variant "ghost"
 _OTHER_NORM: dict[Norm, Norm] = {"rms": "layer", "layer": "rms", "batch": "group", "group": "batch"}
 _OTHER_ACTIVATION: dict[Activation, Activation] = {"relu": "silu", "relu2": "gelu", "gelu": "relu2", "silu": "relu"}
 
@@ -31,6 +33,8 @@ class GPT:
       init_scale: factor on the standard deviation of every initial weight.
       rotary: rotary positions on normalised queries and keys, in place of learned positions.
       chunked: for a large vocabulary. The output layer has no bias, and the loss computes it for some tokens at a time.
+      mup: how many times as wide as its base the model is, in the maximal update parametrisation (`layers`); at 1 that
+        is the standard one.
     """
 
     vocabulary: int
@@ -44,6 +48,7 @@ class GPT:
     dtype: Dtype = "float32"
     rotary: bool = False
     chunked: bool = False
+    mup: float = 1.0
 
     def widened(self) -> GPT:
         """Half as many heads again, of the same width."""
@@ -61,6 +66,8 @@ class ResNet:
       widths: channels of the stages.
       blocks: residual blocks of a stage.
       groups: of GroupNorm, where that is the norm.
+      virtual_batch: images whose statistics BatchNorm takes together, where that is the norm (`layers.GhostBatchNorm`);
+        None: all of a batch.
     """
 
     channels: int
@@ -69,6 +76,7 @@ class ResNet:
     blocks: int = 1
     norm: Norm = "batch"
     groups: int = 8
+    virtual_batch: int | None = None
     activation: Activation = "relu"
     init_scale: float = 1.0
     dtype: Dtype = "float32"
@@ -88,6 +96,7 @@ class MAE:
       visible: patches that are not masked.
       layers, width, heads: of the encoder.
       decoder_layers, decoder_width, decoder_heads: of the decoder.
+      mup: as in `GPT`, in encoder and decoder alike.
     """
 
     size: int
@@ -104,6 +113,7 @@ class MAE:
     activation: Activation = "relu2"
     init_scale: float = 1.0
     dtype: Dtype = "float32"
+    mup: float = 1.0
 
     @property
     def patches(self) -> int:
@@ -126,7 +136,7 @@ Spec = TypeVar("Spec", GPT, ResNet, MAE)
 
 
 def varied(spec: Spec, variant: str | None) -> Spec:
-    """Return the model of a held-out variant (`harness.program.workload.VARIANTS`); "batch" changes no model."""
+    """Return the model of a held-out variant (`harness.scoring.variants`); "batch" and "repeated" change no model."""
     if variant == "wide":
         return spec.widened()
     if variant == "norm":
@@ -135,6 +145,10 @@ def varied(spec: Spec, variant: str | None) -> Spec:
         return replace(spec, activation=_OTHER_ACTIVATION[spec.activation])
     if variant == "init":
         return replace(spec, init_scale=INIT_FACTOR * spec.init_scale)
+    if variant == "mup":  # of a GPT or a masked autoencoder
+        return replace(spec, mup=MUP_RATIO * spec.mup)
+    if variant == "ghost":  # of a ResNet with BatchNorm
+        return replace(spec, virtual_batch=VIRTUAL_BATCH)
     return spec
 
 

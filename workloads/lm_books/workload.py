@@ -42,14 +42,14 @@ INFO = WorkloadInfo(
     datasets={"classic_books": "f2ee273b00c5f7ab95ca943f6ee82e98ddb9fce0bc79e05685d02de5be14eb37"},
     dispatch_steps={"cpu": 1, "gpu": 4},
     grid=GPU_GRID,
-    variants=(*VARIANTS, SMALL),
+    variants=(*VARIANTS, "mup", "repeated", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )
 
 
 def data(variant: str | None = None) -> Data:
-    """Return the data, which are the same for every variant but the small form."""
-    from ..families import batches
+    """Return the data, which are the same for every variant but `repeated` and the small form."""
+    from ..families import batches, subsets
 
     small = variant == SMALL
     model = SMALL_MODEL if small else MODEL
@@ -58,7 +58,8 @@ def data(variant: str | None = None) -> Data:
     shapes = split_shapes(
         (INFO.num_train_examples, -(-validation // EVERY), validation, test), tokens, tokens | {"bytes": ((), "int32")}
     )
-    return Data(held_out(INFO, variant), shapes, lambda: splits(model.length, small=small), batches.windows)
+    whole = Data(held_out(INFO, variant), shapes, lambda: splits(model.length, small=small), batches.windows)
+    return subsets.thinned(whole, variant)
 
 
 def load(variant: str | None = None) -> Workload:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.program.workload import Data, Splits, Workload
+from harness.program.workload import Data, Splits, Workload, held_out
 
 from ..families import ladders
 
@@ -10,18 +10,18 @@ RUNG = ladders.lm_books(256)
 INFO, MODEL = RUNG.info, RUNG.model
 
 
-def data() -> Data:
+def data(variant: str | None = None) -> Data:
     """Return the data, which are those of lm_books."""
     from ..families import batches
 
-    return Data(INFO, RUNG.shapes, splits, batches.windows)
+    return Data(held_out(INFO, variant), RUNG.shapes, splits, batches.windows)
 
 
-def load() -> Workload:
-    """Return the workload with its model."""
+def load(variant: str | None = None) -> Workload:
+    """Return the workload, or its held-out variant, with its model."""
     from ..families import gpt
 
-    return gpt.make(data(), MODEL)
+    return gpt.make(data(variant), RUNG.varied(variant))
 
 
 def splits() -> Splits:

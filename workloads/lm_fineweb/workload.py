@@ -30,6 +30,7 @@ VOCABULARY = 50_257  # GPT-2's tokens, which the shards hold; the model's table 
 MODEL = GPT(vocabulary=50_304, length=1024, layers=12, width=768, heads=12, dtype="bfloat16", rotary=True, chunked=True)
 SMALL_MODEL = replace(MODEL, length=64, layers=2, width=64, heads=2)
 TRAINING_SHARDS = 50
+REPEATED_SHARDS = 6  # of the variant "repeated": about an eighth, so eight epochs in place of one
 WINDOWS_OF_A_SHARD = 97_656  # of 100 million tokens, each with the one before it
 VALIDATION = TEST = 10_240  # windows: 10,485,760 tokens, the number that the public results are measured on
 SMALL_TRAIN, SMALL_WINDOWS = 2_048, 128
@@ -48,27 +49,25 @@ INFO = WorkloadInfo(
     datasets={"fineweb": ""},  # no hash is pinned: harness.data.sharded
     dispatch_steps={"cpu": 1, "gpu": 4},
     grid=GPU_GRID,
-    variants=(*VARIANTS, SMALL),
+    variants=(*VARIANTS, "mup", "repeated", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )
 
 
 def data(variant: str | None = None) -> Data:
-    """Return the data, streamed; of the small form the beginning of the first shards, which is held whole."""
+    """Return the data, streamed: of `repeated` the first shards alone; of the small form the beginning, held whole."""
     from ..families import batches
 
     small = variant == SMALL
+    training = REPEATED_SHARDS if variant == "repeated" else TRAINING_SHARDS
     length = (SMALL_MODEL if small else MODEL).length + 1
-    counts = (
-        (SMALL_TRAIN, SMALL_WINDOWS, SMALL_WINDOWS, SMALL_WINDOWS)
-        if small
-        else (INFO.num_train_examples, VALIDATION, VALIDATION, TEST)
-    )
-    shapes = split_shapes(counts, {"tokens": ((length,), "uint16")})
-    info = held_out(INFO, variant)
+    train = SMALL_TRAIN if small else training * WINDOWS_OF_A_SHARD
+    counts = (SMALL_WINDOWS, SMALL_WINDOWS, SMALL_WINDOWS) if small else (VALIDATION, VALIDATION, TEST)
+    shapes = split_shapes((train, *counts), {"tokens": ((length,), "uint16")})
+    info = replace(held_out(INFO, variant), num_train_examples=train)
     if small:
-        return Data(replace(info, num_train_examples=SMALL_TRAIN), shapes, small_splits, batches.windows)
-    return StreamedData(info, shapes, splits, batches.windows)
+        return Data(info, shapes, small_splits, batches.windows)
+    return StreamedData(info, shapes, lambda: splits(training), batches.windows)
 
 
 def load(variant: str | None = None) -> Workload:
@@ -78,9 +77,9 @@ def load(variant: str | None = None) -> Workload:
     return gpt.make(data(variant), SMALL_MODEL if variant == SMALL else varied(MODEL, variant))
 
 
-def splits() -> Splits:
-    """Return {"tokens": uint16[windows, 1025]}; those of training are read where they are asked for."""
-    return _splits(MODEL.length + 1, TRAINING_SHARDS, VALIDATION, TEST)
+def splits(training: int = TRAINING_SHARDS) -> Splits:
+    """Return {"tokens": uint16[windows, 1025]}; those of so many training shards, read where they are asked for."""
+    return _splits(MODEL.length + 1, training, VALIDATION, TEST)
 
 
 def small_splits() -> Splits:

@@ -24,16 +24,16 @@ INFO = WorkloadInfo(
     datasets={"grammar": "977092a683260ac08992d06f038490266f71d6f42969b5f339232e2916c0cd4b"},
     dispatch_steps={"cpu": 1, "gpu": 3},
     floor=0.47576400268686714,  # nats per character; harness.data.grammar.entropy_rate() computes it
-    variants=tuple(VARIANTS),
+    variants=(*VARIANTS, "mup", "repeated"),
 )
 
 
 def data(variant: str | None = None) -> Data:
-    """Return the data, which are the same for every variant."""
-    from ..families import batches
+    """Return the data, which are the same for every variant but `repeated`."""
+    from ..families import batches, subsets
 
     shapes = split_shapes((38_400, -(-1024 // EVERY), 1024, 1024), {"tokens": ((MODEL.length + 1,), "uint8")})
-    return Data(held_out(INFO, variant), shapes, splits, batches.windows)
+    return subsets.thinned(Data(held_out(INFO, variant), shapes, splits, batches.windows), variant)
 
 
 def load(variant: str | None = None) -> Workload:

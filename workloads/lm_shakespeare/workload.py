@@ -25,16 +25,16 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets={"tinyshakespeare": "606a78dcbb1107d48679e3486fca395366b1afa678462fd9367c6bca101137dd"},
     dispatch_steps={"cpu": 1, "gpu": 2},
-    variants=tuple(VARIANTS),
+    variants=(*VARIANTS, "mup", "repeated"),
 )
 
 
 def data(variant: str | None = None) -> Data:
-    """Return the data, which are the same for every variant."""
-    from ..families import batches
+    """Return the data, which are the same for every variant but `repeated`."""
+    from ..families import batches, subsets
 
     shapes = split_shapes((15_685, -(-871 // EVERY), 871, 871), {"tokens": ((MODEL.length + 1,), "uint8")})
-    return Data(held_out(INFO, variant), shapes, splits, batches.windows)
+    return subsets.thinned(Data(held_out(INFO, variant), shapes, splits, batches.windows), variant)
 
 
 def load(variant: str | None = None) -> Workload:

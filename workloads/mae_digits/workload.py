@@ -36,7 +36,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     datasets={"digits": "d1ae153bd86ca43a40e617b72e0647981263a21403a45190594fad80f41c8068"},
     dispatch_steps={"cpu": 1, "gpu": 4},
-    variants=tuple(VARIANTS),
+    variants=(*VARIANTS, "mup"),
 )
 
 

@@ -51,7 +51,7 @@ INFO = WorkloadInfo(
     datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
     dispatch_steps={"cpu": 1, "gpu": 8},
     grid=GPU_GRID,
-    variants=(*VARIANTS, SMALL),
+    variants=(*VARIANTS, "mup", SMALL),
     small=Small(batch_size=32, step_hint=200),
 )
 

@@ -35,7 +35,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
     dispatch_steps={"cpu": 1, "gpu": 3},
-    variants=tuple(VARIANTS),
+    variants=(*VARIANTS, "mup"),
 )
 
 

@@ -49,7 +49,7 @@ INFO = WorkloadInfo(
     datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
     dispatch_steps={"cpu": 1, "gpu": 8},  # a scanned convolution is slow on a CPU
     grid=GPU_GRID,
-    variants=(*VARIANTS, SMALL),
+    variants=(*VARIANTS, "ghost", SMALL),
     small=Small(batch_size=32, step_hint=200),
 )
 

@@ -1,22 +1,22 @@
-"""The ResNet with bottlenecks, its loss and its evaluation.
+"""The ResNet with bottlenecks.
 
 Shapes: B images, H height, W width, C channels, N classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from harness.api import Batch, Key, ModelState, ParamKind, Params
-from harness.program.nnx_adapter import Model, matrix, vector
+from harness.api import ParamKind
+from harness.program.nnx_adapter import matrix, vector
 from harness.program.workload import Data, Workload
 
-from ..families.layers import ACTIVATIONS, cross_entropy, normalisation, normalised
-from ..families.resnet import EVALUATION_CHUNK, Conv
+from ..families.layers import ACTIVATIONS, normalised
+from ..families.resnet import Conv, classifier, norm_of
 from .spec import EXPANSION, Bottlenecks, flops
 
 
@@ -28,12 +28,12 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, spec: Bottlenecks, c_in: int, width: int, stride: int, rngs: nnx.Rngs):
         c_out = EXPANSION * width
-        self.conv1, self.norm1 = Conv(spec, c_in, width, 1, 1, rngs), _norm(spec, width, rngs)
-        self.conv2, self.norm2 = Conv(spec, width, width, 3, stride, rngs), _norm(spec, width, rngs)
-        self.conv3, self.norm3 = Conv(spec, width, c_out, 1, 1, rngs), _norm(spec, c_out, rngs, gain=0.0)
+        self.conv1, self.norm1 = Conv(spec, c_in, width, 1, 1, rngs), norm_of(spec, width, rngs)
+        self.conv2, self.norm2 = Conv(spec, width, width, 3, stride, rngs), norm_of(spec, width, rngs)
+        self.conv3, self.norm3 = Conv(spec, width, c_out, 1, 1, rngs), norm_of(spec, c_out, rngs, gain=0.0)
         changed = c_in != c_out or stride != 1
         self.shortcut = Conv(spec, c_in, c_out, 1, stride, rngs) if changed else None
-        self.shortcut_norm = _norm(spec, c_out, rngs) if changed else None
+        self.shortcut_norm = norm_of(spec, c_out, rngs) if changed else None
         self.activation, self.dtype = spec.activation, spec.dtype
 
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
@@ -53,7 +53,7 @@ class ResNet(nnx.Module):
 
     def __init__(self, spec: Bottlenecks, rngs: nnx.Rngs):
         self.stem = Conv(spec, spec.channels, spec.widths[0], 7, 2, rngs, ParamKind.EMBEDDING)
-        self.norm = _norm(spec, spec.widths[0], rngs)
+        self.norm = norm_of(spec, spec.widths[0], rngs)
         blocks, c_in = [], spec.widths[0]
         for stage, (width, count) in enumerate(zip(spec.widths, spec.blocks, strict=True)):
             for block in range(count):
@@ -79,50 +79,5 @@ class ResNet(nnx.Module):
 
 
 def make(data: Data, spec: Bottlenecks, size: int, scaled: Callable[[jax.Array], jax.Array]) -> Workload:
-    """Return the workload, whose model sees `size` x `size` pixels.
-
-    A batch is {"image": float32[B, H, W, C], "label": int32[B]}, and what is evaluated {"image": uint8[n, H, W, C],
-    "label": uint16[n]}; `scaled(images)` makes the model's input of that.
-    """
-    model = Model(lambda rngs: ResNet(spec, rngs))
-
-    def loss(
-        params: Params, model_state: ModelState, batch: Batch, key: Key, train: bool, *, label_smoothing: float
-    ) -> tuple[jax.Array, ModelState]:
-        del key  # the model draws nothing
-        module = model.bind(params, model_state, train=train)
-        losses = cross_entropy(module(batch["image"]), batch["label"], label_smoothing)
-        return losses, model.state_of(module) if train else model_state
-
-    def evaluate(params: Params, model_state: ModelState, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        def measures_of(example: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            logits_N = model.bind(params, model_state, train=False)(scaled(example["image"][None]))[0]
-            label = example["label"].astype(jnp.int32)
-            hit = logits_N.argmax() == label
-            return {"loss": cross_entropy(logits_N, label), "accuracy": hit.astype(jnp.float32)}
-
-        measures = jax.lax.map(measures_of, dict(arrays), batch_size=EVALUATION_CHUNK[spec.dtype])
-        return {name: values.mean() for name, values in measures.items()}
-
-    def sample_targets(params: Params, model_state: ModelState, batch: Batch, key: Key) -> dict[str, jax.Array]:
-        # Batch statistics, as in the training loss, whose curvature the draws are for.
-        logits_BN = model.bind(params, model_state, train=True)(batch["image"])
-        return dict(batch) | {"label": jax.random.categorical(key, logits_BN).astype(jnp.int32)}
-
-    return Workload(
-        info=data.info,
-        init=model.init,
-        param_info=model.param_info,
-        splits=data.load,
-        batch=data.batch,
-        shapes=data.shapes,
-        loss=loss,
-        evaluate=evaluate,
-        loss_options={"label_smoothing": 0.0},
-        sample_targets=sample_targets,
-        flops=flops(spec, size),
-    )
-
-
-def _norm(spec: Bottlenecks, channels: int, rngs: nnx.Rngs, gain: float = 1.0) -> nnx.Module:
-    return normalisation(spec.norm, channels, rngs, groups=spec.groups, gain=gain)
+    """Return the workload, whose model sees `size` x `size` pixels: see `families.resnet.classifier`."""
+    return classifier(data, lambda rngs: ResNet(spec, rngs), spec.dtype, scaled, flops(spec, size))

@@ -20,7 +20,7 @@ class Bottlenecks:
       widths: channels within the bottlenecks of each stage; between them there are four times as many.
       blocks: bottlenecks of each stage.
       groups: of GroupNorm, where that is the norm.
-      norm, activation, init_scale, dtype: as in `families.spec`.
+      norm, virtual_batch, activation, init_scale, dtype: as in `families.spec`.
     """
 
     channels: int
@@ -29,6 +29,7 @@ class Bottlenecks:
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     norm: Norm = "batch"
     groups: int = 32
+    virtual_batch: int | None = None
     activation: Activation = "relu"
     init_scale: float = 1.0
     dtype: Dtype = "float32"

@@ -31,7 +31,7 @@ INFO = WorkloadInfo(
     datasets={"imagenet": ""},  # no hash is pinned: harness.data.image_folder
     dispatch_steps={"cpu": 1, "gpu": 1},  # a call may go over the end of its window, and what does is decoded twice
     grid=GPU_GRID,
-    variants=(*VARIANTS, SMALL),
+    variants=(*VARIANTS, "ghost", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )
 

@@ -44,7 +44,7 @@ INFO = WorkloadInfo(
     datasets={"digits": "d1ae153bd86ca43a40e617b72e0647981263a21403a45190594fad80f41c8068"},
     dispatch_steps={"cpu": 1, "gpu": 4},  # a scanned convolution is slow on a CPU
     grid=Grid(8, 20),  # wider than the other workloads': it leaves time for a slice of twice the size
-    variants=tuple(VARIANTS),
+    variants=(*VARIANTS, "ghost"),
 )
 
 

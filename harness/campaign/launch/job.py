@@ -1,36 +1,50 @@
 """A job at work: its trials one after another, or a search and the trials that follow from it. What another process
 holds is left to that one, and is no failure. A person can do one too: `python -m harness.campaign jobs.json --job N`.
+
+A job that begins again may find its own locks held: those of a host that was lost stay on a shared disk until the
+server there takes them back. It waits for that, `LEASE_S` at most.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from harness.campaign import plan, searches
-from harness.campaign.launch import jobs, plan_runs, requeue
+from harness.campaign.launch import gpus, jobs, plan_runs, requeue
 from harness.campaign.launch.jobs import Job, Note
+from harness.campaign.plan import PlannedTrial
 from harness.errors import ConfigError, HarnessError, HeldError
+from harness.record import run_folder
 from harness.record.files import write_atomic
 from harness.record.plain_data import to_plain
 from harness.record.search_record import SearchRun
 
 STEPS = ("chunk", "measurement", "end")
+LEASE_S = 150.0
+"""So long may a shared disk keep the locks of a host that is gone: a server of NFS 4 does for 90 seconds."""
 
 
 class _Work:
-    """A job at work: what it says of itself, whether something came of this attempt, whether its time is over."""
+    """A job at work: what it says of itself, how many attempts came before, whether something came of this one, whether
+    its time is over.
+    """
 
     def __init__(self, folder: Path, number: int):
         self.moved = self.late = False
+        self.earlier = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         self._file = folder / f"{number}.json"
-        self._note = Note(socket.gethostname())
+        before = jobs.note(folder, number)
+        self._note = Note(socket.gethostname(), trials=before.trials if before else ())
         self.say()
 
     def say(self, **told: Any) -> None:
@@ -69,9 +83,11 @@ def run(file: Path, number: int) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if batch.engine == "slurm":
         signal.signal(signal.Signals[f"SIG{requeue.LATE}"], work.on_late)
-    attempt = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    again = f", attempt {attempt + 1}" if attempt else ""
-    print(f"{batch.jobs[number].title}: job {number} on {socket.gethostname()}{again}", flush=True)
+    where = socket.gethostname()
+    if "CUDA_VISIBLE_DEVICES" in os.environ:  # as the cluster has set it
+        where += f", GPUs {','.join(gpus.visible_gpus())}"
+    again = f", attempt {work.earlier + 1}" if work.earlier else ""
+    print(f"{batch.jobs[number].title}: job {number} on {where}{again}", flush=True)
     try:
         code = _do(file.parent, batch.jobs[number], work)
     except HarnessError as error:
@@ -101,8 +117,31 @@ def _go_on_later(work: _Work) -> None:
 
 def _do(folder: Path, job: Job, work: _Work) -> int:
     if job.search is None:
-        return plan_runs.run_left(jobs.planned(folder, job), work.on_event)
+        return _run_left(jobs.planned(folder, job), work)
     return _search(job.search, work)
+
+
+def _run_left(trials: Sequence[PlannedTrial], work: _Work) -> int:
+    _await_release(work, lambda: any(run_folder.holder(trial.path) for trial in trials))
+    return plan_runs.run_left(trials, work.on_event)
+
+
+def _await_release(work: _Work, held: Callable[[], bool]) -> None:
+    """Wait for what an attempt before this one may still hold."""
+    if not work.earlier or not held():
+        return
+    print(f"waiting for locks, which a lost host may hold, {LEASE_S:g} s at most", flush=True)
+    deadline = time.monotonic() + LEASE_S
+    while held() and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def _is_held(file: Path) -> bool:
+    try:
+        with searches.held(file):
+            return False
+    except HeldError:
+        return True
 
 
 def _search(search: jobs.Search, work: _Work) -> int:
@@ -119,6 +158,7 @@ def _search(search: jobs.Search, work: _Work) -> int:
     planned = plan.make_plan(search.run, [search.submission])
     plan.record(planned)
     for due in planned.due:
+        _await_release(work, functools.partial(_is_held, due.file))
         try:
             searches.run(due, on_run)
         except HarnessError as error:
@@ -132,4 +172,4 @@ def _search(search: jobs.Search, work: _Work) -> int:
     for trial in planned.runnable:
         plan.make_ready(trial)
     work.say(trials=tuple(trial.spec.folder for trial in planned.trials))
-    return max([*codes, plan_runs.run_left(planned.trials, work.on_event)])
+    return max([*codes, _run_left(planned.trials, work)])

@@ -117,8 +117,11 @@ def worker() -> Iterator[Worker]:
 
 WORKER = tuple(children.command("harness.trial.worker"))
 POLL_S = 0.1
-NO_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory", "Out of memory", "pthread_create")
-"""What a process prints that dies for want of memory, or of room for the stack of a thread, whatever it dies by."""
+NO_MEMORY = (
+    "bad_alloc", "memoryerror", "cannot allocate memory", "out of memory", "pthread_create", "memory allocation",
+)  # fmt: skip
+"""What a process prints, in any case, that dies for want of memory, or of room for the stack of a thread, whatever it
+dies by."""
 SAVING = "stopping, with a checkpoint if it has begun to train; press again to kill"
 
 
@@ -202,7 +205,7 @@ def verdict(code: int, output: str, *, oom_killed: bool) -> tuple[Status, str] |
         return None
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     if (
-        line := next((line for line in output.splitlines() if any(sign in line for sign in NO_MEMORY)), None)
+        line := next((line for line in output.splitlines() if any(sign in line.lower() for sign in NO_MEMORY)), None)
     ) is not None:
         return Status.OUT_OF_MEMORY, f"{name}: {line.strip()}"
     return Status.CRASHED, f"{name}: {_last_line(output) or 'the worker printed nothing'}"

@@ -148,6 +148,8 @@ def seen(batches: Sequence[tuple[Path, Batch]]) -> dict[tuple[Path, int], Seen]:
     for line in done.stdout.splitlines():
         id, number, state, host, reason = line.split("|", 4)
         told = "" if reason in ("None", "") else reason
+        if mend := next((mend for sign, mend in _NEVER.items() if re.search(sign, told)), None):
+            told += f", with which it never starts: {mend}"
         key = folders[id], int(number) if number.isdecimal() else 0  # a single job is no array
         found[key] = Seen(state, state not in ENDED, host, told)
     return found
@@ -180,5 +182,14 @@ _MENDS = {
     "memory|cpu count|node configuration": "`sinfo -o '%c %m %G'` lists what nodes have: device.cpus=, "
     "device.memory_gb=, device.gres=",
     "unrecognized option|invalid option": "mend launcher.sbatch=, whose words go to sbatch as they are",
+}
+_NEVER = {
+    "PartitionTimeLimit|MaxWallDuration": "`scancel` it, then lower launcher.hours=, or take another "
+    "launcher.partition=",
+    "InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed": "`scancel` it, then name yours with "
+    "launcher.account= or launcher.qos=",
+    "BadConstraints|PartitionNodeLimit|PerJob|MaxMemPerLimit": "`scancel` it, then ask for less with device.cpus=, "
+    "device.memory_gb=, device.gres=, device.constraint= or launcher.hours=",
+    "Held|held": "`scontrol release` lets it go",
 }
 _MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours="

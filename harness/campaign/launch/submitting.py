@@ -12,6 +12,7 @@ from harness.campaign import plan
 from harness.campaign.launch import background, jobs, slurm
 from harness.campaign.launch.jobs import Batch, Job, Seen
 from harness.campaign.plan import Plan, PlannedTrial
+from harness.campaign.searches import PlannedSearch
 from harness.errors import ConfigError, HarnessError, RunFolderError
 from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
@@ -111,10 +112,7 @@ def submit(planned: Plan) -> Submitted:
     folders = {member.folder for job in at_work for member in job.trials}
     searched = {_of(job.search) for job in at_work if job.search}
     trials = [t for t in planned.runnable if t.status is not Status.RUNNING and t.spec.folder not in folders]
-    searches = [
-        jobs.of_search(search, replace(search.pairing.run, workload=search.asked.workload, launcher=LOCAL))
-        for search in planned.due
-    ]
+    searches = [jobs.of_search(search, _told(search, out)) for search in planned.due]
     new = [job for job in searches if job.search and _of(job.search) not in searched]
     batch = Batch(engine, (*new, *jobs.grouped(map(_ready, trials))))
     left = len(planned.runnable) - len(trials) + len(searches) - len(new)
@@ -129,6 +127,12 @@ def submit(planned: Plan) -> Submitted:
         raise
     jobs.write(folder, batch)
     return Submitted(folder, batch, left)
+
+
+def _told(search: PlannedSearch, out: Path) -> RunSpec:
+    """Return what the job of a search goes by, in whatever folder it runs."""
+    pairing = search.pairing
+    return replace(pairing.run, workload=str(pairing.place.path), out=str(out), launcher=LOCAL)
 
 
 def _ready(trial: PlannedTrial) -> PlannedTrial:
@@ -196,7 +200,7 @@ def _whole(job: Job, note: jobs.Note | None, trials: Sequence[Trial]) -> bool:
     """Whether nothing is left of a job: its trials have ended, and none failed."""
     short = any(trial.status in FAILED | UNFINISHED for trial in trials)
     if job.search is not None:
-        return note is not None and note.code == 0 and not short
+        return note is not None and note.code == 0 and bool(note.trials) and not short
     return len(trials) == len(job.trials) and not short
 
 

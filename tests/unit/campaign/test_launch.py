@@ -6,6 +6,8 @@ import importlib
 import json
 import shutil
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,6 +135,31 @@ def test_a_job_asks_for_what_device_and_launcher_say() -> None:
     assert slurm.resources(config.compose(["device=cpu", "launcher=slurm"])) == {"time": 60}
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("PartitionTimeLimit", "PartitionTimeLimit, with which it never starts: `scancel` it, then lower launcher.h"),
+        ("QOSMaxWallDurationPerJobLimit", "lower launcher.hours="),
+        ("InvalidAccount", "launcher.account="),
+        ("QOSMaxGRESPerJob", "ask for less with"),
+        ("JobHeldUser", "`scontrol release`"),
+        ("QOSMaxJobsPerUserLimit", None),
+        ("Resources", None),
+        ("None", None),
+    ],
+)
+def test_why_a_job_waits_is_told_and_what_lets_it_start(
+    reason: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = SimpleNamespace(returncode=0, stderr="", stdout=f"12|N/A|PENDING||{reason}\n")
+    monkeypatch.setattr(slurm, "_call", lambda *words: said)
+    (seen,) = slurm.seen([(tmp_path, Batch("slurm", (Job("lm / adamw"),), "12"))]).values()
+    if told is None:
+        assert (seen.active, seen.reason) == (True, reason.replace("None", ""))
+    else:
+        assert seen.active and seen.reason.startswith(f"{reason}, with which it never starts") and told in seen.reason
+
+
 def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
     said = (
         "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition\n"
@@ -189,3 +216,30 @@ def test_a_job_whose_time_brought_no_step_is_not_put_in_the_queue_again(
     assert not asked and "ask for more with launcher.hours=" in capsys.readouterr().err
     job._go_on_later(SimpleNamespace(moved=True))
     assert asked and "put in the queue again" in capsys.readouterr().out
+
+
+def test_a_job_that_begins_again_waits_for_the_locks_of_a_lost_host(
+    place: Path, cluster: Cluster, signals: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*WORDS, "good", "studies=1"]) == 0
+    job = importlib.import_module("harness.campaign.launch.job")
+    (folder,) = jobs.folders(place / "runs")
+    (member,) = cluster.batches[0].jobs[0].trials
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+
+    def begun(lease_s: float) -> str:
+        monkeypatch.setattr(job, "LEASE_S", lease_s)
+        assert job.run(folder / "jobs.json", 0) == 0
+        return capsys.readouterr().out
+
+    with ExitStack() as held:
+        held.enter_context(run_folder.hold(place / "runs" / member.folder))
+        first = begun(60.0)
+        assert "GPUs 2,5\n" in first and "waiting" not in first and "left to" in first, "another job may be at it"
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        assert "left to" in begun(0.1), "somebody is at it still"
+        freed = threading.Timer(0.8, held.close)
+        freed.start()
+        last = begun(60.0)
+        freed.join()
+    assert "attempt 2" in last and "waiting for locks" in last and "target_reached" in last

@@ -190,6 +190,8 @@ def test_verdict():
     other = trace.replace("pthread_create", "something")
     assert local.verdict(-6, other, oom_killed=False) == (Status.CRASHED, f"SIGABRT: {other.splitlines()[0]}")
     assert local.verdict(1, "Traceback\nMemoryError", oom_killed=False)[0] == Status.OUT_OF_MEMORY
+    blas = "OpenBLAS error: Memory allocation still failed after 10 retries, giving up."
+    assert local.verdict(1, blas, oom_killed=False) == (Status.OUT_OF_MEMORY, f"exit code 1: {blas}")
     assert local.verdict(-11, "x", oom_killed=True) == (Status.CRASHED, "SIGSEGV: x")  # the kill was another's
 
 

@@ -129,6 +129,11 @@ def test_tables_say_what_they_show(capsys) -> None:
         (("calibrate", "first", *WHERE, "hp.lrr=1.0"), "hp.lrr"),
         (("calibrate", "first", *WHERE, "seed=1"), "leave seed= out"),
         (("calibrate", "first", *WHERE, "variant=all"), "leave variant= out"),
+        (("calibrate", "first", *WHERE, "launcher=slurm"), "as in sbatch --wrap='harness calibrate ...'"),
+        (
+            ("ladder", "first", *WHERE, "launcher=background"),
+            "leave it out, and submit the command itself, as in nohup",
+        ),
         (("anneal", "first", *WHERE), "first has no hyperparameter schedule, learning_rate"),
         (("anneal", *WHERE, "--fit", "cosin"), "unknown schedule 'cosin'; did you mean 'cosine'?"),
         (("anneal", *WHERE, "--predict", "wsd@0"), "NAME@LENGTH in step hints, as in wsd@1.5; got 'wsd@0'"),

@@ -6,6 +6,7 @@ the point.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ import stand_ins
 
 from harness.campaign import plan, searches
 from harness.campaign.config import compose
-from harness.campaign.launch import local
+from harness.campaign.launch import jobs, local, submitting
 from harness.cli import main as cli
 from harness.errors import HarnessError
 from harness.record import published, run_folder, search_record
@@ -221,6 +223,53 @@ def test_stopped_in_the_middle_of_a_search_only_what_is_missing_is_run(desk: Pat
     assert asked() == whole[1][9:]
     assert recorded() == recorded(Path("whole/task/first/search.jsonl"))
     assert files("runs") == files("whole"), "the same record, and the same choice"
+
+
+def test_a_search_is_a_job_that_goes_on_and_its_trials_follow(
+    desk: Path, signals: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In whatever folder it runs, whoever else is at the search."""
+    whole, out = (run("first", "out=whole"), asked()), desk / "runs"
+    engine = SimpleNamespace(check=lambda run: None, submit=lambda *_: "7", seen=lambda batches: {})
+    monkeypatch.setitem(submitting.ENGINES, "background", engine)
+    job = importlib.import_module("harness.campaign.launch.job")
+    capsys.readouterr()
+    assert run("first", "launcher=background") == 0
+    assert "submitted 1 job (1 search and the trials that follow)" in capsys.readouterr().out
+    (folder,) = jobs.folders(out)
+    engine.seen = lambda batches: {(folder, 0): jobs.Seen("PENDING", True)}
+    assert run("first", "launcher=background") == 0
+    assert "nothing to submit" in capsys.readouterr().out
+    assert asked() == [], "the job searches, and not the command"
+
+    def done(code: int, state: str) -> None:
+        assert job.run(folder / "jobs.json", 0) == code
+        (standing,) = submitting.standings(out)
+        assert (standing.state, standing.job.title) == (state, "task / first")
+
+    engine.seen = lambda batches: {}
+    (desk / "elsewhere").mkdir()
+    monkeypatch.chdir(desk / "elsewhere")
+    with searches.held(desk / RECORD):
+        done(0, "failed")  # it is left to another, and nothing followed
+    answer = stand_ins.Sweeps.answer
+
+    def stop(self: Any, request: Any) -> Any:
+        if len(self.asked) == 10:
+            raise KeyboardInterrupt
+        return answer(self, request)
+
+    monkeypatch.setattr(stand_ins.Sweeps, "answer", stop)
+    done(130, "failed")
+    monkeypatch.setattr(stand_ins.Sweeps, "answer", answer)
+    asked()
+    done(0, "done")
+    monkeypatch.chdir(desk)
+    assert (whole[0], asked()) == (0, whole[1][9:]), "what was recorded is not run again"
+    assert files("runs") == files("whole"), "the same record, the same choice, the same trials"
+    assert len(read()) == 2 and {trial.status for trial in read()} == {Status.TARGET_REACHED}
+    assert run("first", "launcher=background") == 0
+    assert "nothing to submit" in capsys.readouterr().out
 
 
 def test_killed_and_typed_again_it_ends_in_the_same(desk: Path) -> None:

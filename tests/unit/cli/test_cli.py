@@ -62,6 +62,7 @@ SURFACE = {
     "sensitivity": ["--centre", "--dry-run", "--help", "--json", "--over", "--reach", "-h"],
     "anneal": ["--fit", "--help", "--json", "--predict", "--train", "-h"],
     "ladder": ["--baseline", "--dry-run", "--help", "--json", "--ratios", "--seeds", "--widths", "-h"],
+    "curvature": ["--batches", "--help", "--json", "--only", "--products", "-h"],
     "watch": ["--help", "--json", "--once", "-h"],
     "status": ["--follow", "--help", "--json", "-h"],
     "verify": ["--help", "--json", "--only", "--rerun", "-h"],

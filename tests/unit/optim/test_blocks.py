@@ -100,3 +100,17 @@ def test_axes_of_a_layer():
     assert axes == {(5,): (0,), (2, 5): (1,), (1, 2, 2, 3): (0, 1, 2, 3), (4, 3): (0, 1), (4, 3, 3): (0, 2)}
     map_layers(lambda of, x: axes.update({x.shape: of}), None, tree)
     assert axes[(4, 3, 3)] == (0, 1, 2)
+
+
+def test_first_bases_of_soap_do_not_hang_on_rounding():
+    """A gradient of 24 by 8 leaves a null space of 16 directions, of which every basis is one of eigenvectors."""
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((24, 8)).astype(np.float32)
+    off = (G * (1 + 2.0**-23 * rng.choice([-1, 1], G.shape))).astype(np.float32)
+    rule = soap(0.1, {"matrix": INFO["matrix"]})
+    begun = jax.jit(lambda g: rule.update({"matrix": g}, rule.init({"matrix": G}), {"matrix": G})[1])
+    Q, other = (begun(jnp.asarray(g)).bases["24x8"][0][0] for g in (G, off))
+    np.testing.assert_allclose(Q.T @ Q, np.eye(24), atol=1e-5)
+    np.testing.assert_allclose(np.abs(jnp.sum(Q * other, axis=0)), 1, atol=1e-4, err_msg="the same but for the sign")
+    values = jnp.sum(Q * ((G @ G.T) @ Q), axis=0)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(G @ G.T)[::-1], atol=1e-3)

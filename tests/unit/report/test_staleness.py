@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from harness.program import discovery
-from harness.record import published
+from harness.record import pack
 from harness.record.result import Result, Status
 from harness.record.run_folder import Trial
 from harness.record.spec import TrialSpec
 from harness.report import leaderboard, staleness
 from harness.report.score_sources import Sources, print_all
+from harness.search import targets
 
 GRAMMAR = discovery.workload_info(discovery.find("workloads", "lm_grammar"))
 
@@ -71,6 +72,15 @@ def test_what_has_changed_is_told(fields: dict[str, Any], line: str) -> None:
     assert told.endswith(line)
 
 
+def test_a_workload_that_is_proved_to_train_to_the_same_bits_is_not_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = discovery.find("workloads", "lm_grammar").source_hash
+    proofs = [{"restamp": {"old_hash": old, "new_hash": new}} for old, new in (("a", "b"), ("b", now), ("c", "gone"))]
+    monkeypatch.setattr(targets, "read_restamps", lambda path: proofs if path.name == "lm_grammar.jsonl" else [])
+    stale = ["the code of lm_grammar has changed since, at the same version"]
+    found = {was: staleness.since_published([trial(workload_hash=was)]) for was in "abcd"}
+    assert found == {"a": [], "b": [], "c": stale, "d": stale}
+
+
 def test_more_studies_are_by_the_rules_but_where_fresh_seeds_count() -> None:
     """Whoever looks after each study and stops at a good one chooses their number by the result."""
     rules = {name: staleness.ruleset(name) for name in ("self", "tuned")}
@@ -103,8 +113,8 @@ def test_the_commit_that_ran_is_named_unless_files_differed_from_it() -> None:
 
 
 def test_readme_and_terminal_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    file = ROOT / "results" / "cpu" / "cpu-quick.jsonl"  # recorded before submissions became programs
-    changed = staleness.since_published(trials := published.read(file))
+    file = ROOT / "results" / "amd-epyc-2-cores" / "cpu-quick.tar.xz"
+    changed = staleness.since_published(trials := pack.read_trials(file))
     print_all(Sources([], {file: trials}, []), json=False, csv=None)
     out = " ".join(capsys.readouterr().out.split())
     text = leaderboard.section(ROOT / "results")

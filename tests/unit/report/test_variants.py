@@ -14,7 +14,6 @@ import pytest
 
 from harness.cli import main as cli
 from harness.errors import RunFolderError
-from harness.program.workload import VARIANTS
 from harness.record import published, run_folder
 from harness.record.readings import Scored
 from harness.record.result import Measurement, Result, Status
@@ -180,7 +179,7 @@ def test_no_score_and_no_board_holds_a_variant(add, tmp_path):
     add(0.40, Status.TARGET_REACHED, **scored)
     before = leaderboard.add([tmp_path / "runs"], tmp_path / "before", "demo")
     table(add)
-    for variant in VARIANTS:
+    for variant in variants.KNOWN:
         add(0.1, variant=variant, submission="held_out_only")
     assert [t.spec.variant for t in selection.select(trials(tmp_path)).trials] == [None]
     after = leaderboard.add([tmp_path / "runs"], tmp_path / "after", "demo")
@@ -233,7 +232,7 @@ def test_the_json(desk, capsys):
     assert cli.main(["score", "--variants", "--json", "runs"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["schema"], found["reference"]) == (1, "adamw")
-    assert set(found["variants"]) == {"unchanged", *VARIANTS}
+    assert set(found["variants"]) == {"unchanged", *variants.KNOWN}
     task = found["workloads"]["mae_digits"]
     assert (task["metric"], task["mode"], task["steps"], task["spread"]) == ("loss", "min", 800, 0.01)
     wide = task["finals"]["muon"]["wide"]

@@ -128,3 +128,23 @@ def test_what_processes_did_stays_in_the_interval() -> None:
     assert ends is not None
     error = 0.02 / math.sqrt(7)
     assert ends == pytest.approx((1.0 - 1.96 * error, 1.0 + 1.96 * error), abs=0.004)
+
+
+def test_how_coarse_a_time_is_is_told() -> None:
+    """A target is met at a measurement: what lies between it and the one before is not resolved."""
+    coarse = trial(0, 1.0, steps=100)
+    missed = {**coarse.events[0], "step": 70, "metrics": {"loss": 0.6}, "met": False}
+    trials = [replace(coarse, events=[missed, *coarse.events]), trial(1, 1.0)]
+    (note,) = (note for note in score.score(trials).notes if "first measurement that meets" in note)
+    assert "earlier by 30% for adamw on w (steps 70 and 100)" in note
+    fine = [replace(coarse, events=[{**missed, "step": 96}, *coarse.events])]
+    assert not any("first measurement that meets" in note for note in score.score(fine).notes)
+
+
+def test_how_well_a_speed_is_known_is_told() -> None:
+    trials = [trial(k, 1.0, error=0.04) for k in range(3)]
+    (speed,) = speeds.pooled(trials).values()
+    error = 1.96 * math.sqrt((speeds.BETWEEN**2 + (0.04 / 1.96) ** 2) / 3)
+    assert speed.error == pytest.approx(error)
+    assert any(f"known within {error:.1%} to {error:.1%}" in note for note in score.score(trials).notes)
+    assert not any("known within" in note for note in score.score(trials, clock="wall").notes)

@@ -39,3 +39,33 @@ def test_bytes_sent(monkeypatch):
         "all-gather": pytest.approx(7 / 8 * (16 * 4 * 4 + 5 * 16 * 4)),
         "reduce-scatter": pytest.approx(7 * 4 * 4),
     }
+
+
+WHOLE = """HloModule jit_call
+
+%fused (p0: f32[4,8], p1: f32[8,16]) -> f32[4,16] {
+  %p0 = f32[4,8]{1,0} parameter(0)
+  %p1 = f32[8,16]{1,0} parameter(1)
+  ROOT %dot.1 = f32[4,16]{1,0} dot(%p0, %p1), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (a: f32[64,8], m: f32[3,8,8]) -> f32[3,8,8] {
+  %a = f32[64,8]{1,0} parameter(0)
+  %m = f32[3,8,8]{2,1,0} parameter(1)
+  %dot.2 = f32[8,8]{1,0} dot(%a, %a), lhs_contracting_dims={0}, rhs_contracting_dims={0}
+  %qr.0 = (f32[3,8,8]{2,1,0}, f32[3,8]{1,0}) custom-call(%m), custom_call_target="lapack_sgeqrf_ffi"
+  %other = f32[3,8,8]{2,1,0} custom-call(%m), custom_call_target="Sharding"
+}
+"""
+
+
+def test_work_that_is_repeated(monkeypatch):
+    """A product over the batch has the same result on each device, and takes a part of it."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "scripts"))
+    from bench import repeated
+
+    parts = WHOLE.replace("f32[64,8]{1,0} parameter", "f32[8,8]{1,0} parameter")
+    assert repeated.work(WHOLE) & repeated.work(parts) == {
+        "dot of f32[4,8] and f32[8,16]": 1,
+        "lapack_sgeqrf_ffi of f32[3,8,8]": 1,
+    }

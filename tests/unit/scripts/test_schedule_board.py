@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import pytest
 
 from harness.errors import ConfigError
+from harness.optim import more_schedules, schedules
 from harness.program import discovery, submission
 from harness.program.build import build_algorithm, task_view
 from harness.program.discovery import Folder
@@ -40,6 +42,17 @@ def test_every_schedule_becomes_a_submission_with_the_same_search(board: Any, tm
         jax.eval_shape(algorithm.init, task.params, jax.eval_shape(lambda: jax.random.key(0)))
     assert all(drawn == points[0] for drawn in points)
     assert submission.read_info(discovery.find("submissions", "adamw")).space.keys() == info.space.keys()
+
+
+def test_no_schedule_is_missing(board: Any) -> None:
+    """A function of (step, total) in the modules of schedules is on the board; a warm-up alone is none."""
+    written = {
+        name
+        for module in (schedules, more_schedules)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and [*inspect.signature(function).parameters][:2] == ["step", "total"]
+    }
+    assert written - {"linear_warmup"} < {*board.schedules()}
 
 
 def test_written_again_nothing_changes(board: Any, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import pytest
 
 from harness.errors import HarnessError, SubmissionError
+from harness.machine import children, flags
 from harness.program import discovery, processes
 from harness.record import plain_data
 from harness.record.result import Status
@@ -126,6 +128,19 @@ def test_processes_side_by_side() -> None:
     for asked, near, far in zip(wanted, first, reversed(further), strict=True):
         assert near.values == far.values[:1] == here.run(asked).values
         assert far.steps == (25, 50)
+
+
+def test_processes_on_one_card_leave_memory_to_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    monkeypatch.setattr(children, "command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    for device, preallocates in (("gpu", "false"), ("cpu", "true")):
+        with sweeps.started(QUADRATIC, 1, device=device) as pool:
+            (process,) = pool._processes
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["XLA_PYTHON_CLIENT_PREALLOCATE"] == preallocates
+    alone = flags.environment("gpu", deterministic=False, given={})
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in alone, "a trial has its card to itself"
 
 
 def test_a_process_that_ends_is_told() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +12,11 @@ from typing import Any
 import pytest
 from written_runs import write_run
 
+from harness.data import get, store
 from harness.program import discovery
+from harness.program.workload import SMALL
 from harness.record import run_folder
-from harness.verify import by_rules, command, examined, publish, rerun
+from harness.verify import by_rules, by_sources, command, examined, publish, rerun
 from harness.verify.findings import Finding, unchecked
 
 
@@ -61,3 +66,56 @@ def test_toys_and_other_runs_that_are_no_entries_are_left_out_of_a_pack(tmp_path
         "left out: 1 trial (smoke tests",
     ]  # fmt: skip
     assert publish.entries([toy, smoke]) == [toy, smoke]  # the error of each says why
+
+
+def test_images_are_those_of_the_record_or_nothing_is_evaluated_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: Callable[..., None]
+) -> None:
+    """No hash is pinned of a folder of images: the record alone tells which they were."""
+    for place, train in (("a", 10), ("b", 11)):
+        monkeypatch.setenv("HARNESS_DATA", str(tmp_path / place))
+        draw(tmp_path / place / "imagenet", train=train)
+        get.get("imagenet", None, lambda *_: None, lambda _: None)
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "a"))
+    home = discovery.find("workloads", "resnet50_imagenet")
+    here = {"imagenet": store.identity("imagenet"), "pillow": importlib.metadata.version("pillow")}
+    path = tmp_path / "runs" / write_run(tmp_path / "runs", 3.0).folder
+    (path / examined.EVALUATED).touch()
+    trial = run_folder.read_trial(path)
+
+    def record(images: dict[str, Any] | None) -> Any:
+        assert trial.result is not None
+        result = replace(trial.result, fingerprint=trial.result.fingerprint | {"images": images}, evaluated="hash")
+        info = discovery.workload_info(home, SMALL)
+        return SimpleNamespace(trial=replace(trial, result=result), home=home, info=info, program=lambda kind: path)
+
+    def verdicts(one: Any) -> dict[str, str]:
+        return {found.what: found.verdict for found in by_sources.data(one)}
+
+    def case(one: Any) -> Any:
+        return examined._case([one], ("cpu", True, path, path, SMALL, "xla"), [0], True)
+
+    same, older = record(here), record(None)
+    assert verdicts(same) == {"data set imagenet": "ok", "images of imagenet": "ok"}
+    assert case(same).folders == (str(path),) and not by_sources.lacking(same)
+    assert verdicts(older)["images of imagenet"] == "unchecked"
+
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "b"))
+    (_, found) = by_sources.data(same)
+    assert found.verdict == "differs" and here["imagenet"] in found.text and store.identity("imagenet") in found.text
+    assert case(same).folders == (), "nothing is evaluated on other images"
+    (told,) = examined._left_open(same, [], True)
+    assert told.verdict == "unchecked" and "those of the trial: images of imagenet" in told.text
+    (told,) = rerun.look(same)
+    assert told.verdict == "unchecked" and "images of imagenet" in told.text
+
+    versions = {
+        "platform": "cpu",
+        "device": "cpu",
+        "cpu": "Some CPU",
+        "cores": 2,
+        "packages": {"jax": "0.10.2", "jaxlib": None},
+    }
+    held = versions | {"images": here}
+    assert examined.differing(held, versions) == ""
+    assert examined.differing(held | {"images": here | {"pillow": "1.0"}}, versions) == "pillow"
