@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.campaign import expected_time, searches
+from harness.campaign import expected_time, searches, typed
 from harness.campaign.counting import counted
 from harness.campaign.device import resolve_device
 from harness.campaign.hyperparameters import Points, plan_file, points_of, rules_for, write
@@ -25,7 +25,7 @@ from harness.data.specs import get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
 from harness.machine.devices import check_divisible
 from harness.machine.flags import Device
-from harness.program import discovery, processes, ramps, submission
+from harness.program import discovery, processes, submission
 from harness.program import store as program_store
 from harness.program.workload import SMALL, UNCHANGED, asked_variants
 from harness.record import plain_data, run_folder
@@ -170,7 +170,7 @@ def make_plan(
     found = processes.program_ids(wanted, counted(on_export, wanted))
     for pairing, programs in zip(pairings, found, strict=True):
         if isinstance(programs, HarnessError):
-            problems.append(programs)
+            problems.append(typed.of_own_file(programs, pairing.folder))
         else:
             plan = _extended(plan, replace(pairing, found=programs), earlier, problems)
     return replace(plan, problems=tuple({str(problem): problem for problem in problems}.values()))
@@ -368,7 +368,7 @@ def submission_folders(names: list[str]) -> list[discovery.Folder]:
     for name in names:
         if name in workloads and name not in discovery.find_all("submissions"):
             raise ConfigError(f"'{name}' is a workload; choose it with workload={name}")
-    return _once(ramps.find(name) for name in names)
+    return _once(typed.find(name) for name in names)
 
 
 def _once(folders: Iterable[discovery.Folder]) -> list[discovery.Folder]:

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
+from harness.campaign import typed
 from harness.campaign.launch.local import oom_kills, verdict
 from harness.check import static
 from harness.check.export import Made, demo, export, export_anew, toys
 from harness.check.findings import Finding, Report, print_json, print_report
 from harness.machine import children
-from harness.program import discovery, ramps
+from harness.program import discovery
 from harness.program.child import environment
 from harness.program.submission import SubmissionInfo
 from harness.report import stages
@@ -36,7 +37,7 @@ def run(names: Sequence[str], *, as_json: bool = False, hang_s: float = HANG_S) 
 
     Raises ConfigError for an unknown name.
     """
-    folders = [ramps.find(name) for name in names]
+    folders = [typed.find(name) for name in names]
     reports = []
     for number, folder in enumerate(folders):
         if as_json:
@@ -59,7 +60,7 @@ def debug(names: Sequence[str], workload: str | None = None) -> int:
     or the exit code of the first that fails. Nothing is checked or scored. Raises ConfigError for an unknown name.
     """
     place = discovery.find("workloads", workload) if workload else toys()[0]
-    for name, folder in [(name, ramps.find(name)) for name in names]:
+    for name, folder in [(name, typed.find(name)) for name in names]:
         print_line(f"{name} on {place.name}: in one process, for debugging; nothing is checked")
         sys.stdout.flush()
         command = children.command("harness.program.debug", str(folder.path), str(place.path))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from harness.campaign import config, scale_ladder
+from harness.campaign import config, scale_ladder, typed
 from harness.campaign.counting import counted
 from harness.check.findings import Facts, Finding
 from harness.errors import ConfigError, HarnessError
@@ -75,7 +75,7 @@ def export(
     told = counted(lambda what: say(f"exporting {what}"), wanted)
     for place, found in zip(places, processes.program_ids(wanted, told), strict=True):
         if isinstance(found, HarnessError):
-            yield Finding("export", str(found), place.name)
+            yield Finding("export", str(typed.of_own_file(found, folder)), place.name)
         else:
             made = _read(place, found)
             yield made
@@ -88,6 +88,7 @@ def export_anew(folder: Folder, info: SubmissionInfo, made: Made) -> Iterator[Fi
     points = [info.defaults, *_space(folder, info, arguments)]
     wanted = _wanted(folder, info, made.workload, points)
     again, *space = processes.ids_anew(wanted, arguments)
+    space = [typed.of_own_file(one, folder) if isinstance(one, HarnessError) else one for one in space]
     where = discovery.entry(folder.path)
     if isinstance(again, HarnessError) or again != made.program.id:
         came = f"none: {again}" if isinstance(again, HarnessError) else "another"

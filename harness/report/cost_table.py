@@ -103,7 +103,13 @@ def _lines(costs: Sequence[Cost], price: Price | None) -> list[str]:
         )
     if any(one.search_steps for one in costs):
         lines.append("a search has a run on each core; its steps are counted as if all cores worked on one run")
-    return lines + [f"not known, and not in it: {gap}" for gap in gaps]
+    lines += [f"not known, and not in it: {gap}" for gap in gaps]
+    if gaps and seconds:
+        lines.append(
+            "so these hours are of steps alone, and the rest comes on top; `harness run --dry-run` with the same words "
+            "guesses how long all of it takes"
+        )
+    return lines
 
 
 def _row(name: str, group: Sequence[Cost]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.campaign import config, scale_ladder
+from harness.campaign import config, scale_ladder, typed
 from harness.errors import ConfigError, nearest
 from harness.program import discovery, ramps, submission
 from harness.program.discovery import Folder
@@ -67,7 +67,7 @@ def as_json(one: Folder | File) -> dict[str, Any]:
 
 def _folders_called(name: str) -> list[Folder]:
     if name.endswith(".py"):
-        folders = [ramps.find(name)]
+        folders = [typed.find(name)]
     elif "/" in name or name in (".", ".."):
         path = Path(name).expanduser().resolve()
         folders = []

@@ -128,6 +128,7 @@ def test_the_command_adds_up_and_names_what_is_unknown(place: Path, capsys: pyte
     shown = capsys.readouterr().out
     assert "expected: at least 0.0167 device-hours, 0.60 EUR" in shown
     assert "the reference machine, of AdamW's step" in shown and "not known, and not in it: compilation" in shown
+    assert "\nso these hours are of steps alone, and the rest comes on top; `harness run --dry-run` " in shown
 
 
 def test_prices() -> None:

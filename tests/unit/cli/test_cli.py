@@ -378,6 +378,9 @@ def test_a_broken_submission_is_reported_and_exits_1(place, printed, capsys):
     assert "broken/submission.yaml: the field 'description' is missing" in capsys.readouterr().err
     assert names(printed[0]) == [GOOD]
     assert run("broken", "--dry-run") == 1
+    capsys.readouterr()
+    assert run("broken") == 1
+    assert capsys.readouterr().err.count("'description' is missing") == 1, "nothing runs, so once is enough"
 
 
 def test_a_folder_that_is_held_is_named_and_the_others_run(place, printed, capsys):

@@ -161,7 +161,7 @@ def test_show_configuration(name: str, text: str, capsys: pytest.CaptureFixture[
     show(name)
     out = capsys.readouterr().out
     assert out.startswith(text)
-    assert f"name: {name}" in out
+    assert out.splitlines()[1].endswith(f"/{name}.yaml") and out.splitlines()[2].startswith("# ")
 
 
 def test_a_suite_and_a_device_of_one_name_are_both_shown(capsys: pytest.CaptureFixture[str]) -> None:
