@@ -554,6 +554,8 @@ def test_trials_without_a_target(tmp_path: Path) -> None:
 def test_numbers_as_text() -> None:
     assert [texts.number(v) for v in (None, 1.23456, 12.3456, 12345.6)] == ["–", "1.235", "12.35", "12,346"]
     assert texts.ends([1.0, None], 2) == "[1.00, missed]"
+    assert texts.ends(boards._ends((0.0, 1.03)), 2) == "[missed, 1.03]"
+    assert texts.ends(boards._ends((0.97, math.inf)), 2) == "[0.97, missed]"
     assert texts.p_value(0.0001) == "< 0.001"
 
 
