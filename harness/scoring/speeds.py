@@ -75,7 +75,7 @@ def own_over_pooled(trial: Trial, speeds: Mapping[Hashable, Speed]) -> float:
     to miss, is not charged the mean of both.
     """
     speed = speeds.get(program_of(trial))
-    if speed is None:
+    if speed is None or len(speed.by_process) == 1:
         return 1.0
     held = _calibration(trial)
     own = sum(n * held.step_ratio[size] for size, n in held.steps.items())
@@ -119,8 +119,8 @@ def _speed(trials: list[Trial]) -> Speed:
     mean = {}
     for size in sorted({size for of in steps.values() for size, n in of.items() if n}):
         ran = [process for process, of in steps.items() if of.get(size)]
-        seconds = sum(weights[process] * taken[process][size] / steps[process][size] for process in ran)
-        mean[size] = seconds / sum(weights[process] for process in ran)
+        of_all = sum(weights[process] for process in ran)
+        mean[size] = sum(weights[process] / of_all * (taken[process][size] / steps[process][size]) for process in ran)
     typical = sum(weights.values()) / len(weights)
     return Speed(
         mean,

@@ -158,7 +158,8 @@ def test_a_worker_imports_no_submission_and_no_model(make_trial):
     assert "jax" in names
     assert not [name for name in names if name.split(".")[0] in ("flax", "optax", "hydra")]
     found = {name.partition(".")[2] for name in names if name.startswith("_found_")} - {""}
-    data_side = {"lm_grammar", "lm_grammar.workload", "families", "families.spec", "families.batches"}
+    families = {f"families.{name}" for name in ("spec", "batches", "subsets")}
+    data_side = {"lm_grammar", "lm_grammar.workload", "families", *families}
     assert found == data_side, "neither the model in families.gpt nor a submission"
 
 

@@ -100,6 +100,11 @@ def test_other_programs_and_workloads_are_pools_of_their_own() -> None:
     assert speeds.own_over_pooled(old, speeds.pooled(trials)) == 1.0
 
 
+def test_one_process_alone_is_charged_what_it_took() -> None:
+    (one,) = trials = [trial(0, 1.2345678, error=0.0321)]
+    assert speeds.own_over_pooled(one, speeds.pooled(trials)) == 1.0, "to the last digit"
+
+
 def test_batch_sizes_are_pooled_each() -> None:
     ramp = trial(0, 1.0)
     assert ramp.result is not None
