@@ -155,7 +155,7 @@ def _table(board: Board) -> Element:
     rows = []
     for one in board["found"]:
         value, _ = shown.value_and_ends(one)
-        ends = texts.ends([one.low, one.high], 2) if one.interval else ""
+        ends = texts.ends([one.low, one.high], 2, without="open") if one.interval else ""
         rows.append(
             el(
                 "tr",

@@ -97,7 +97,7 @@ def time_cell(board: Board, clock: str, name: str, workload: str, key: str, *, c
     if cell is None:
         return num("not run", None)
     own = scores["time_intervals"].get(name, {}).get(workload)
-    spread = texts.ends([own["low"], own["high"]]) if own else ""
+    spread = texts.ends([own["low"], own["high"]]) if own and any(end is not None for end in own.values()) else ""
     best = min((t for row in scores["time_to_target"].values() if (t := row.get(workload)) is not None), default=None)
     notes = [texts.ratio(value / best) if value is not None and best else ""]
     notes += [f"{cell['reached']} of {cell['studies']}"] if count and (board["several"] or value is None) else []

@@ -42,12 +42,15 @@ def p_value(value: float | None) -> str:
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
-def ends(of: Sequence[float | None] | None, places: int | None = None, *, interval: bool = True) -> str:
-    """An interval in brackets, or a range in parentheses; nothing where there is neither. An end without a number is
-    a miss."""
-    if not of or all(end is None for end in of):
+def ends(
+    of: Sequence[float | None] | None, places: int | None = None, *, interval: bool = True, without: str = "missed"
+) -> str:
+    """An interval in brackets, or a range in parentheses; nothing where there is neither. `without` stands for an end
+    that has no number.
+    """
+    if not of:
         return ""
-    told = ["missed" if end is None else number(end) if places is None else f"{end:.{places}f}" for end in of]
+    told = [without if end is None else number(end) if places is None else f"{end:.{places}f}" for end in of]
     return f"[{told[0]}, {told[1]}]" if interval else f"({told[0]} to {told[1]})"
 
 
