@@ -449,7 +449,14 @@ def test_a_time_that_the_same_machine_does_not_come_near_is_found(
     monkeypatch.setattr(rerun, "ENOUGH_S", 0.0)
     monkeypatch.setattr(rerun, "_error", lambda trial: 9.0)
     assert "at most +60% is expected" in rerun._time(forged, again, "").text, "no error excuses any time"
+    half = run_folder.read_trial(copied)
+    for event in half.events:
+        if "scored" in event:
+            event["scored"] = {name: value and value / 1.5 for name, value in event["scored"].items()}
+    found = rerun._time(half, again, "")
+    assert (found.verdict, "stalls" in found.text) == ("unchecked", True), "an error leaves it open, and makes it no ok"
     monkeypatch.setattr(rerun, "_error", lambda trial: 0.0)
+    assert rerun._time(half, again, "").verdict == "differs"
     found = rerun._time(forged, again, "")
     assert found.verdict == "differs"
     assert "+100.0% on the calibrated clock, at most +25% is expected" in found.text
