@@ -51,14 +51,14 @@ def run_plan(
     on_run: Callable[[PlannedSearch, SearchRun], None],
     on_problem: Callable[[HarnessError], None],
     on_choices: Callable[[Sequence[Choice]], None],
-    on_trials: Callable[[Sequence[PlannedTrial]], object] = len,
+    on_trials: Callable[[Sequence[PlannedTrial], Sequence[PlannedTrial]], object] = lambda left, asked: None,
 ) -> Plan:
     """Run what a plan leaves to run and return the plan as it stands then.
 
     Searches come first; the plan of the submissions `names` is made again once they have chosen. `on_run` is called
-    with each run of a search, `on_trials` with the trials before the first begins. What cannot be run is handed to
-    `on_problem` and stops none of the others. The harness does not rerun finished trials; they count as asked for now,
-    so that `harness score` shows them and no experiment of between.
+    with each run of a search; `on_trials`, before the first trial begins, with those to run and with all that were
+    asked for. What cannot be run is handed to `on_problem` and stops none of the others. The harness does not rerun
+    finished trials; they count as asked for now, so that `harness score` shows them and no experiment of between.
     """
     plan.record(planned)
     for search in planned.due:
@@ -76,7 +76,7 @@ def run_plan(
         if not trial.runnable:
             run_folder.ask_again(trial.path)
     left = gpus.in_order(planned.runnable)
-    on_trials(left)
+    on_trials(left, planned.trials)
     for problem in gpus.run_all(left, run_one):
         on_problem(problem)
     return planned

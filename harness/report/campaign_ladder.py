@@ -16,28 +16,38 @@ class Ladder:
 
     Attributes:
       trials: all that are to run.
-      running, done: those of them that have begun, and that have ended.
+      asked: those and what has run before.
+      running, done: those to run that have begun, and that have ended.
     """
 
     trials: Sequence[PlannedTrial] = ()
+    asked: Sequence[PlannedTrial] = ()
     running: list[PlannedTrial] = field(default_factory=list)
     done: list[PlannedTrial] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def expect(self, trials: Sequence[PlannedTrial]) -> None:
-        """Enter what is to run."""
-        self.trials = tuple(trials)
+    def expect(self, trials: Sequence[PlannedTrial], asked: Sequence[PlannedTrial]) -> None:
+        """Enter what is to run, of all that was asked for."""
+        self.trials, self.asked = tuple(trials), tuple(asked)
 
     def begin(self, trial: PlannedTrial) -> None:
         """Enter that a trial runs."""
         with self._lock:
             self.running.append(trial)
 
-    def end(self, trial: PlannedTrial, *, finished: bool = True) -> None:
-        """Enter that it has ended, or was interrupted and is to come again."""
+    def end(self, trial: PlannedTrial, *, finished: bool = True) -> list[PlannedTrial]:
+        """Enter that it has ended, or was interrupted and is to come again. Return the first study of its workload, all
+        submissions, where it was the last of that, and more trials are to come.
+        """
         with self._lock:
             self.running.remove(trial)
             self.done += [trial] if finished else []
+            over = {id(one) for one in self.done}
+            left = [one.spec for one in self.trials if id(one) not in over]
+        spec, first = trial.spec, min((one.spec.study for one in self.asked), default=None)
+        its = [one for one in self.asked if (one.spec.task, one.spec.study) == (spec.task, first)]
+        whole = finished and spec.study == first and (spec.task, first) not in {(one.task, one.study) for one in left}
+        return its if whole and left else []
 
     @property
     def text(self) -> str:

@@ -16,7 +16,7 @@ from harness.record import run_folder
 from harness.record.result import UNFINISHED
 from harness.record.run_folder import Trial
 from harness.record.search_record import SearchRun
-from harness.report import progress
+from harness.report import progress, run_summary
 from harness.report.campaign_ladder import Ladder
 from harness.search import two_passes
 
@@ -55,9 +55,11 @@ def run_trial(trial: PlannedTrial, slot: gpus.Slot, *, tensorboard: bool, ladder
 
 
 def _told(ladder: Ladder, trial: PlannedTrial, ended: list[Trial]) -> None:
-    ladder.end(trial, finished=bool(ended))
+    first = ladder.end(trial, finished=bool(ended))
     if len(ladder.trials) > 1:
         print(ladder.text, flush=True)
+    if len(first) > 1:
+        run_summary.print_first_study([run_folder.read_trial(one.path) for one in first])
 
 
 def show_run(search: PlannedSearch, run: SearchRun) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
 from harness.campaign.plan import Plan
+from harness.errors import HarnessError
 from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED
 from harness.record.run_folder import Trial
 from harness.report import outcome
-from harness.report.scores import print_scores
+from harness.report.scores import print_scores, print_times
 from harness.report.tables import print_line, print_table
 from harness.report.variants import print_variants
 
@@ -38,6 +40,15 @@ def print_summary(planned: Plan, *, tables: bool = True) -> bool:
     for later in planned.later:
         print(f"{later.submission} on {later.workload}: its search is not finished", file=sys.stderr)
     return not short and not planned.later
+
+
+def print_first_study(trials: Sequence[Trial]) -> None:
+    """Print how these submissions did on a workload in the first study, while the campaign goes on. What is not scored,
+    or cannot be compared, waits for the summary.
+    """
+    for group in outcome.by_rules(outcome.by_kind(trials)[2]):
+        with contextlib.suppress(HarnessError):
+            print_times(group)
 
 
 def _print_tables(trials: Sequence[Trial]) -> None:

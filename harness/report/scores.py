@@ -47,6 +47,14 @@ def print_scores(
     show(scored(trials, unscored, **options), json=json, csv=csv, pairs=pairs)
 
 
+def print_times(trials: Sequence[Trial]) -> None:
+    """Print the times on each workload so far, without scores and notes."""
+    found = scored(trials, allow_missing=True)
+    for workload in found.targets if found.clock and not found.verdicts else ():
+        _print_workload(found, workload)
+    print_line()
+
+
 def scored(trials: Sequence[Trial], unscored: Collection[str] | None = None, **options: Any) -> Scores:
     """Score trials: `harness.scoring.score.score`, by default with toys unscored."""
     return score.score(

@@ -102,7 +102,7 @@ def test_the_ladder_counts(tmp_path: Path) -> None:
         for n in range(3)
     ]
     ladder = Ladder()
-    ladder.expect(trials)
+    ladder.expect(trials, trials)
     assert ladder.text == "0 of 3 trials done, 3 to come, about 3m00s"
     ladder.begin(trials[0])
     assert ladder.text == "0 of 3 trials done, 1 running, 2 to come, about 2m00s"
@@ -111,6 +111,25 @@ def test_the_ladder_counts(tmp_path: Path) -> None:
     assert ladder.text == "1 of 3 trials done, 1 running, 1 to come, about 1m00s"
     ladder.end(trials[1], finished=False)
     assert ladder.text == "1 of 3 trials done, 2 to come, about 2m00s", "one that was interrupted comes again"
+
+
+def test_a_workload_is_shown_once_all_submissions_have_run_the_first_study(tmp_path: Path) -> None:
+    def planned(workload: str, submission: str, study: int) -> PlannedTrial:
+        spec = replace(SPEC, workload=workload, submission=submission, study=study)
+        path = tmp_path / spec.folder
+        return PlannedTrial(spec, Options("w", "s"), tmp_path, path, Status.PLANNED, again=False, expected_s=None)
+
+    names = [(w, s, n) for n in (0, 1) for w in ("w1", "w2") for s in ("a", "b")]
+    asked = [planned(*name) for name in names]
+    ladder = Ladder()
+    ladder.expect(asked[1:], asked)  # the first ran before
+    shown = []
+    for trial, name in zip(asked[1:], names[1:], strict=True):
+        ladder.begin(trial)
+        assert ladder.end(trial, finished=False) == [], "it comes again"
+        ladder.begin(trial)
+        shown += [(name, ladder.end(trial))]
+    assert [(name, found) for name, found in shown if found] == [(names[1], asked[:2]), (names[3], asked[2:4])]
 
 
 @pytest.mark.parametrize(

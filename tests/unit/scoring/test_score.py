@@ -18,7 +18,7 @@ from harness.record.readings import Calibration
 from harness.record.result import Result, Status
 from harness.record.run_folder import Trial
 from harness.record.spec import Clock, TrialSpec
-from harness.report import score_files, scores
+from harness.report import run_summary, score_files, scores
 from harness.scoring import outcomes, score, selection
 from harness.scoring.selection import select
 
@@ -530,6 +530,22 @@ def sample(path: Path) -> list[Trial]:
         trial(path, 6.0, workload="w2"),
         trial(path, None, workload="w2", submission="muon", status=Status.DIVERGED),
     ]
+
+
+def test_times_on_a_workload_are_shown_while_the_campaign_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_summary.print_first_study(sample(tmp_path)[:2])
+    expected = """
+w1: loss at most 0.5, version 1
+submission  status          time to target  x best  steps  wall s  cpu s  test loss
+muon        target_reached           4.000   1.000    200   8.000  12.00     0.4500
+adamw       target_reached           8.000   2.000    200   16.00  24.00     0.4500
+
+"""
+    assert capsys.readouterr().out == expected
+    run_summary.print_first_study([trial(tmp_path, 8.0, max_steps=20)])
+    assert capsys.readouterr().out == "", "a smoke test has no times"
 
 
 def test_table_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
