@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument(
         "--seeds", type=int, default=targets.MIN_SEEDS, help="of the best point of each baseline (default %(default)s)"
     )
-    parser.add_argument("--jobs", type=int, help="runs at a time (default: one a core; one on a GPU)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (default: one a core or GPU)")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to run (default %(default)s)")
     parser.add_argument(
         "--baselines",
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--time-step", action="store_true", help="measure the baseline's step again")
     parser.add_argument("--dry-run", action="store_true", help="print what it would cost and stop")
     args = parser.parse_args()
-    jobs = args.jobs or (1 if args.device == "gpu" else len(sweeps.cores()))
+    jobs = args.jobs or sweeps.places(args.device)
     code = 0
     for name in args.workloads:
         try:

@@ -97,8 +97,7 @@ def run(search: PlannedSearch, on_run: Callable[[SearchRun], None]) -> None:
     Raises HarnessError where a run cannot be run, and HeldError where another process is at the same search.
     """
     pairing, asked = search.pairing, search.asked
-    available = len(sweeps.cores()) if pairing.device == "cpu" else 1
-    jobs = min(available, max(len(asked.points), two_passes.FINALISTS * len(two_passes.STUDIES)))
+    jobs = min(sweeps.places(pairing.device), max(len(asked.points), two_passes.FINALISTS * len(two_passes.STUDIES)))
     live = Search(
         pairing.place,
         pairing.info,

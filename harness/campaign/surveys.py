@@ -120,7 +120,7 @@ def takers(names: list[str], request: RunSpec, command: str) -> list[Taker]:
 def places(request: RunSpec, workloads: Sequence[tuple[discovery.Folder, WorkloadInfo]]) -> Iterator[list[Place]]:
     """Yield the workloads with the processes for their runs, which end with the block."""
     device = resolve_device(request.device)
-    jobs = len(sweeps.cores()) if device == "cpu" else 1
+    jobs = sweeps.places(device)
     with contextlib.ExitStack() as stack:
         yield [Place(folder, info, device, jobs, Later(stack, folder, jobs, device)) for folder, info in workloads]
 

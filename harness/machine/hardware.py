@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -78,6 +79,18 @@ def steering(held: Mapping[str, str]) -> dict[str, str]:
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs as CUDA_VISIBLE_DEVICES calls them: those it names, else all that nvidia-smi lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.split()
+    return []
 
 
 def memory_bytes() -> int:

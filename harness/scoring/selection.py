@@ -126,6 +126,7 @@ def _alike(trial: Trial) -> Hashable:
         *(held.get(name) for name in _SAME_MACHINE[trial.spec.device]),
         *(packages.get(name) for name in _SAME_PACKAGES),
         None if flags is None else tuple(flags.items()),
+        tuple((held.get("images") or {}).items()),
         _clock_version(trial),
     )
 
@@ -138,6 +139,7 @@ def _surroundings(trial: Trial, variables: Sequence[str]) -> dict[str, object]:
     packages = _fingerprint(trial, "packages") or {}
     found |= {f"the version of {name}": packages.get(name) for name in _SAME_PACKAGES}
     found["the version of the calibrated clock"] = _clock_version(trial)
+    found[f"the images of {trial.spec.task}"] = _fingerprint(trial, "images")
     held = _variables(trial)
     found |= {} if held is None else {f"the variable {name}": held.get(name, "") for name in variables}
     return {what: value for what, value in found.items() if value is not None}

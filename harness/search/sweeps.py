@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from harness.errors import HarnessError, MachineError
-from harness.machine import children, flags
+from harness.machine import children, flags, hardware
 from harness.machine.flags import Device
 from harness.program import discovery
 from harness.program.child import STOPPED_BY_OTHERS
@@ -25,6 +25,11 @@ from harness.trial.sweep_messages import Answer, Request
 def cores() -> list[int]:
     """Return the numbers of the cores that this process may use; of one, unknown, where they cannot be told."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+
+
+def places(device: Device) -> int:
+    """Return how many processes there is a place for, each on a core or GPU of its own."""
+    return len(cores()) if device == "cpu" else max(1, len(hardware.visible_gpus()))
 
 
 class Sweeps:
@@ -85,10 +90,12 @@ class Sweeps:
 
 @contextmanager
 def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") -> Iterator[Sweeps]:
-    """Start `jobs` processes for a workload, on a CPU one to a core where there are that many, and end them. On a GPU
-    they leave memory to one another, and to those of other workloads: a search over several holds some of each.
+    """Start `jobs` processes for a workload, one to a core where there are that many, or by turns on the GPUs, and end
+    them. On a GPU they leave memory to one another, and to those of other workloads: a search over several holds some
+    of each.
     """
     available = cores()
+    gpus = hardware.visible_gpus() if device == "gpu" else []
     pinned = device == "cpu" and 1 < jobs <= len(available)
     command = children.command("harness.trial.sweep", str(workload.path))
     variables = flags.environment(device, deterministic=False, autotune="update", shared=True)
@@ -97,8 +104,14 @@ def started(workload: discovery.Folder, jobs: int, *, device: Device = "cpu") ->
     def start(job: int) -> subprocess.Popen[str]:
         if pinned:
             os.sched_setaffinity(0, {available[job]})  # of this thread alone; the process it starts inherits it
+        own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if gpus else {}
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=environment | own,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     with ThreadPoolExecutor(jobs) as pool:  # a thread each, so that no affinity stays with the caller

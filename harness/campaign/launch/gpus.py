@@ -4,18 +4,17 @@ over. On a CPU one after another.
 
 from __future__ import annotations
 
-import os
 import queue
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from harness.campaign.launch import local
 from harness.campaign.plan import PlannedTrial
 from harness.errors import HarnessError, MachineError, of_machine
+from harness.machine import hardware
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,6 @@ class Slot:
     worker: local.Worker | None = field(default=None, compare=False)
 
 
-def visible_gpus() -> list[str]:
-    """Return the GPUs as CUDA_VISIBLE_DEVICES calls them: those it names, else all that nvidia-smi lists."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
-    with suppress(OSError, subprocess.SubprocessError):
-        command = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout.split()
-    return []
-
-
 def in_order(trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """Return the trials study by study, so that what an interrupted campaign leaves can be compared. Those that share a
     process and a compilation with the others of their program stay together: apart, each would start and load anew.
@@ -62,7 +49,7 @@ def run_all(
     Raises KeyboardInterrupt once the trials under way have saved and ended; no further one is begun then.
     """
     if gpus is None:
-        gpus = visible_gpus() if any(trial.spec.device == "gpu" for trial in trials) else []
+        gpus = hardware.visible_gpus() if any(trial.spec.device == "gpu" for trial in trials) else []
     each = max((trial.spec.devices for trial in trials if trial.spec.device == "gpu"), default=1)
     if len(gpus) < each != 1:
         yield MachineError(f"devices={each}: this machine shows {len(gpus)} GPUs; ask for as many at most")

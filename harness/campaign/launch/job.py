@@ -20,10 +20,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from harness.campaign import plan, searches
-from harness.campaign.launch import gpus, jobs, plan_runs, requeue
+from harness.campaign.launch import jobs, plan_runs, requeue
 from harness.campaign.launch.jobs import Job, Note
 from harness.campaign.plan import PlannedTrial
 from harness.errors import ConfigError, HarnessError, HeldError
+from harness.machine import hardware
 from harness.record import run_folder
 from harness.record.files import write_atomic
 from harness.record.plain_data import to_plain
@@ -85,7 +86,7 @@ def run(file: Path, number: int) -> int:
         signal.signal(signal.Signals[f"SIG{requeue.LATE}"], work.on_late)
     where = socket.gethostname()
     if "CUDA_VISIBLE_DEVICES" in os.environ:  # as the cluster has set it
-        where += f", GPUs {','.join(gpus.visible_gpus())}"
+        where += f", GPUs {','.join(hardware.visible_gpus())}"
     again = f", attempt {work.earlier + 1}" if work.earlier else ""
     print(f"{batch.jobs[number].title}: job {number} on {where}{again}", flush=True)
     try:

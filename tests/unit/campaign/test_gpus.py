@@ -14,6 +14,7 @@ from harness.campaign import __main__ as runner
 from harness.campaign import config, plan, plan_file
 from harness.campaign.launch import gpus
 from harness.errors import ConfigError, HarnessError
+from harness.machine import hardware
 from harness.record import run_folder
 from harness.record.result import Status
 from harness.record.spec import DeviceConfig
@@ -106,17 +107,17 @@ def test_an_interrupt_ends_those_under_way_and_begins_no_other():
 
 def test_the_gpus_are_those_that_are_visible(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-abc")
-    assert gpus.visible_gpus() == ["1", "GPU-abc"]
+    assert hardware.visible_gpus() == ["1", "GPU-abc"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     smi = tmp_path / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho 0\necho 1\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert gpus.visible_gpus() == ["0", "1"]
+    assert hardware.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("PATH", "")
-    assert gpus.visible_gpus() == []
+    assert hardware.visible_gpus() == []
     asked = []
-    monkeypatch.setattr(gpus, "visible_gpus", lambda: asked.append(1) or ["0", "1"])
+    monkeypatch.setattr(hardware, "visible_gpus", lambda: asked.append(1) or ["0", "1"])
     list(gpus.run_all(trials(2, "cpu"), lambda trial, slot: None))
     assert not asked, "trials on a CPU are for no GPU"
 

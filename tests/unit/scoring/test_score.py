@@ -429,6 +429,13 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, A
     assert re.search("out=DIR|--rules", str(caught.value)), "how to score them apart"
 
 
+def test_other_images_are_refused(tmp_path: Path) -> None:
+    held = [MACHINE | {"images": {"imagenet": index, "pillow": "12.0.0"}} for index in ("1f", "2e")]
+    trials = [trial(tmp_path, 8.0, fingerprint=held[0]), trial(tmp_path, 9.0, submission="muon", fingerprint=held[1])]
+    with pytest.raises(RunFolderError, match=r"the images of w1 is .*1f.*2e"):
+        selection.select(trials)
+
+
 def test_what_changes_no_number_is_no_difference(tmp_path: Path) -> None:
     """Two processes of one campaign have another card, and caches elsewhere; an older record holds less."""
     caches = "--xla_gpu_per_fusion_autotune_cache_dir=/here --xla_gpu_experimental_autotune_cache_mode=X"
