@@ -1,6 +1,6 @@
 """Does `harness ladder` recover speed-ups that are known? Train submissions that waste data, and compare.
 
-    python scripts/planted_ladder.py --out runs-planted                 lm_grammar, widths 32 and 64: about 15 minutes
+    python scripts/planted_ladder.py --out runs-planted                 lm_grammar, widths 32 and 64: about 20 minutes
     python scripts/planted_ladder.py --out runs-planted --widths 64     the words of `harness ladder` go on
     python scripts/planted_ladder.py --dry-run
 
