@@ -63,8 +63,8 @@ def of_machine(error: OSError, doing: str = "") -> HarnessError:
 
 
 def beneath(error: BaseException) -> HarnessError | None:
-    """Return the trouble of the machine that lies beneath an error of a library, which tells of it in words of its own;
-    None where there is none, or the error is one of the harness.
+    """Return the trouble of the machine that lies beneath an error, which a library tells of in words of its own; None
+    where there is none, or the error is one of the harness. What it kept from being read is not damaged.
     """
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, HarnessError):
@@ -93,6 +93,9 @@ _MENDS = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some of your quota there",
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine: end what opens them",
+    errno.EIO: "the disk fails: look at the system's log",
+    errno.ESTALE: "the server of this shared folder has lost it: mount it again",
 }
 _SAID = {os.strerror(number): mend for number, mend in _MENDS.items()} | {
     "can't start new thread": "too many threads run, or too little memory is left: raise `ulimit -u` or the limit"

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import DataError
+from harness.errors import DataError, beneath
 from harness.machine.hardware import usable_cores
 
 SPLITS = ("train", "val")
@@ -74,7 +74,9 @@ class Files:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}); put it back in its place") from None
+            raise beneath(error) or DataError(
+                f"{path} cannot be read ({error.strerror}); put it back in its place"
+            ) from None
         found, noted = (len(content), zlib.crc32(content)), (int(self.lengths[row]), int(self.crc32[row]))
         if found != noted:
             raise DataError(

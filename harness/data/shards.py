@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import DataError
+from harness.errors import DataError, beneath
 
 MAGIC, VERSION = 20240520, 1
 HEADER_BYTES = 256 * 4
@@ -31,7 +31,7 @@ def map_shard(path: Path) -> np.ndarray:
             header = file.read(HEADER_BYTES)
         size = path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); {_MEND}") from None
+        raise beneath(error) or DataError(f"{path} cannot be read ({error.strerror}); {_MEND}") from None
     if len(header) < HEADER_BYTES:
         raise DataError(f"{path}: {size} bytes, expected a header of {HEADER_BYTES} and tokens after it; {_MEND}")
     magic, version, count = (int(value) for value in np.frombuffer(header, "<i4", 3))

@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.data import image_folder, sharded
 from harness.data.specs import DATASETS, Arrays, DataSet, get_command
-from harness.errors import DataError, suggest
+from harness.errors import DataError, beneath, suggest
 from harness.machine.cache import cache_folder
 
 SCHEMA = 1
@@ -77,7 +77,9 @@ def read_meta(name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"data set {name} is missing from {root()}; get it with: {get_command(name)}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); mend it with: {get_command(name)}") from None
+        raise beneath(error) or DataError(
+            f"{path} cannot be read ({error}); mend it with: {get_command(name)}"
+        ) from None
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
         raise DataError(f"{path}: expected schema {SCHEMA}; prepare it anew with: {get_command(name)}")
     return meta

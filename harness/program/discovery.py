@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, suggest
+from harness.errors import ConfigError, HarnessError, SubmissionError, WorkloadError, beneath, suggest
 from harness.program.refusals import explained
 from harness.program.workload import Data, Workload, WorkloadInfo, held_out
 
@@ -56,7 +56,7 @@ class Folder:
             for file in sorted({*own, *imported(own, self.path.parent)}):
                 digest.update(os.fsencode(file.relative_to(self.path.parent)) + b"\0" + file.read_bytes() + b"\0")
         except OSError as error:
-            raise _ERROR[self.kind](
+            raise beneath(error) or _ERROR[self.kind](
                 f"{error.filename} cannot be read ({error.strerror}); make it readable, or move it out of the folder"
             ) from None
         return digest.hexdigest()[:12]

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import RunFolderError
+from harness.errors import RunFolderError, beneath
 from harness.record import plain_data
 from harness.record.files import write_atomic
 
@@ -47,7 +47,9 @@ def read(folder: Path) -> Curvature | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RunFolderError) as error:
-        raise RunFolderError(f"{file} cannot be read ({error}); remove it, and it is measured again") from None
+        raise beneath(error) or RunFolderError(
+            f"{file} cannot be read ({error}); remove it, and it is measured again"
+        ) from None
 
 
 def write(folder: Path, found: Curvature) -> None:

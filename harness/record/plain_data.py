@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from harness.errors import ConfigError, HarnessError, suggest
+from harness.errors import ConfigError, HarnessError, beneath, suggest
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ def read_yaml(path: Path, error: type[HarnessError] = ConfigError) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid YAML: {' '.join(str(problem).split())}") from None
     except OSError as problem:
-        raise error(f"{path} cannot be read: {problem.strerror}") from None
+        raise beneath(problem) or error(f"{path} cannot be read: {problem.strerror}") from None
 
 
 def read_json(path: Path, error: type[HarnessError] = ConfigError) -> Any:
@@ -94,7 +94,7 @@ def read_json(path: Path, error: type[HarnessError] = ConfigError) -> Any:
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid JSON: {problem}") from None
     except OSError as problem:
-        raise error(f"{path} cannot be read: {problem.strerror}") from None
+        raise beneath(problem) or error(f"{path} cannot be read: {problem.strerror}") from None
 
 
 _hints = functools.cache(get_type_hints)  # of a campaign's thousands of records, half of the time of reading them

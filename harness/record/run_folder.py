@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HeldError, RunFolderError
+from harness.errors import HeldError, RunFolderError, beneath
 from harness.record import older, plain_data, search_record
 from harness.record.files import sha256, write_atomic, write_text_atomic
 from harness.record.result import UNFINISHED, Measurement, Result, Status, to_result
@@ -90,10 +90,12 @@ class RunFolder:
         write_text_atomic(self.path / "result.json", text)
 
     def ended(self) -> Status | None:
-        """Return how the trial ended, where `result.json` says that it did; None where it can go on or begin."""
+        """Return how the trial ended, where `result.json` says that it did; None where it can go on or begin. Raises
+        OSError where that cannot be told.
+        """
         try:
             status = Status(json.loads((self.path / "result.json").read_text())["status"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return None if status in UNFINISHED else status
 
@@ -143,7 +145,7 @@ def read_spec(path: Path) -> tuple[TrialSpec, Options]:
     except FileNotFoundError:
         raise RunFolderError(f"{path} is no run folder: it has no spec.json") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(
+        raise beneath(error) or RunFolderError(
             f"{where} cannot be read ({error}); remove the folder {path} to run the trial anew"
         ) from None
     try:
@@ -201,7 +203,7 @@ def holder(path: Path) -> str | None:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return lock.read().strip() or "another process"
-    except OSError:  # there is none, or it is no file
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):  # there is none of this user's
         pass
     return None
 
@@ -218,7 +220,9 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise RunFolderError(f"{path}/log.jsonl cannot be read ({error.strerror}); remove the folder {path}") from None
+        raise beneath(error) or RunFolderError(
+            f"{path}/log.jsonl cannot be read ({error.strerror}); remove the folder {path}"
+        ) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -290,7 +294,7 @@ def read_result(file: Path) -> Result:
     try:
         return to_result(json.loads(file.read_text()), str(file))
     except (OSError, ValueError) as error:
-        raise RunFolderError(
+        raise beneath(error) or RunFolderError(
             f"{file} cannot be read ({error}); remove the folder {file.parent} to run the trial anew"
         ) from None
 

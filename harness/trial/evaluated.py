@@ -13,7 +13,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from harness.errors import RunFolderError
+from harness.errors import RunFolderError, beneath
 from harness.program.manifest import Contract, Leaf
 from harness.record.files import temporary_of
 
@@ -43,7 +43,7 @@ def load(file: Path, contract: Contract) -> tuple[Arrays, Arrays]:
         with np.load(file, allow_pickle=False) as held:
             arrays = [held[f"arr_{number}"] for number in range(len(held.files))]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunFolderError(f"{file} cannot be read: {type(error).__name__}: {error}") from None
+        raise beneath(error) or RunFolderError(f"{file} cannot be read: {type(error).__name__}: {error}") from None
     if len(arrays) != len(leaves):
         raise RunFolderError(f"{file} holds {len(arrays)} arrays, the program has {len(leaves)}")
     arrays = [_as(array, leaf, file) for array, leaf in zip(arrays, leaves, strict=True)]

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, RunFolderError
+from harness.errors import HarnessError, RunFolderError, beneath
 from harness.machine import flags
 from harness.machine.lifetime import end_with_parent
 from harness.program import discovery, store
@@ -79,7 +79,7 @@ def read(folder: Path) -> store.Program:
         manifest = plain_data.read(Manifest, json.loads(file.read_text()), str(file), RunFolderError)
         functions = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.mlir"))}
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{folder} cannot be read: {error}") from None
+        raise beneath(error) or RunFolderError(f"{folder} cannot be read: {error}") from None
     return store.Program(manifest, functions)
 
 

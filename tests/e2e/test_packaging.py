@@ -87,7 +87,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     (info,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "License-Expression: Apache-2.0" in wheel.read(f"{info}/METADATA").decode()
-    assert "harness = harness.cli.main:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert "harness = harness.cli.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
 
 def test_the_wheel_works_without_a_clone(wheel_file: Path, tmp_path: Path) -> None:

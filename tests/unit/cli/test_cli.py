@@ -31,6 +31,28 @@ from harness.record.run_folder import Trial
 from harness.record.spec import SCHEMA, TrialSpec
 from harness.report import live, progress
 
+PRESSED = """
+import sys
+
+
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "harness.errors":
+            raise KeyboardInterrupt
+
+
+sys.meta_path.insert(0, Pressed())
+from harness.cli.__main__ import main
+
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_before_the_command_line_is_imported_is_no_traceback():
+    done = subprocess.run([sys.executable, "-c", PRESSED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; type the same again\n")
+
+
 # Changing these is changing what people type: say so in CHANGELOG.md.
 SURFACE = {
     "plan": ["--cost", "--help", "--json", "--output", "--price", "-h", "-o"],
@@ -227,7 +249,8 @@ def test_what_the_system_refuses_is_told_with_its_place(words, code, message, ca
         (errno.EROFS, 2, "choose another place, or make it one that can be written"),
         (errno.EACCES, 2, "choose another place, or make it one that can be written"),
         (errno.ENOSPC, 1, "free some space there, then type the same again to go on"),
-        (errno.EIO, 1, "mend it, then type the same again to go on"),
+        (errno.EIO, 1, "the disk fails: look at the system's log, then type the same again to go on"),
+        (errno.ENODEV, 1, "mend it, then type the same again to go on"),
     ],
 )
 def test_whatever_the_system_refuses_is_one_line(place, monkeypatch, capsys, number, code, mend):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +15,15 @@ from typing import Any
 
 import pytest
 
-from harness.errors import RunFolderError
-from harness.record import plain_data, run_folder
+from harness.errors import MachineError, RunFolderError
+from harness.program.manifest import Contract
+from harness.record import curvature, plain_data, run_folder
 from harness.record.files import temporary_of, write_atomic
 from harness.record.readings import Calibration, Reading, Scored
 from harness.record.result import FAILED, UNFINISHED, Measurement, Result, Status, interpolated_crossing
 from harness.record.run_folder import RunFolder
 from harness.record.spec import EXPECTED, SOURCES, Options, TrialSpec
+from harness.trial import evaluated
 
 OPTIONS = Options("/w", "/s")
 
@@ -60,6 +65,49 @@ def test_a_folder_in_place_of_a_file_is_told_and_stops_nothing_else(path, name):
     (path / name).mkdir()
     with pytest.raises(RunFolderError, match=rf"{name} cannot be read"):
         run_folder.read_trial(path)
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    """Within it this process can open no file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        run_folder.read_trial,
+        run_folder.read_events,
+        run_folder.read_spec,
+        lambda path: run_folder.read_result(path / "result.json"),
+        lambda path: curvature.read(path),
+        lambda path: plain_data.read_yaml(path / "x.yaml"),
+        lambda path: plain_data.read_json(path / "spec.json"),
+        lambda path: evaluated.load(path / "evaluated.npz", Contract("submission", "cpu", (), (), (), ())),
+    ],
+)
+def test_what_the_machine_could_not_read_is_not_damaged(path, read):
+    """To remove the folder, as one is told of a damaged one, would lose the trial."""
+    for name in ("result.json", "curvature.json", "x.yaml", "evaluated.npz"):
+        (path / name).touch()
+    with no_descriptors(), pytest.raises(MachineError, match=r"Too many open files; .* raise `ulimit -n`"):
+        read(path)
+
+
+def test_whether_it_has_ended_is_not_guessed(path):
+    with run_folder.hold(path) as folder:
+        folder.write_result(Result(Status.STOPPED, "", make_spec().id))
+        with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+            folder.ended()
+        with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+            run_folder.holder(path)
 
 
 def test_append_only(path):
