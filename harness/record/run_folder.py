@@ -281,7 +281,8 @@ def read_trial(path: Path) -> Trial:
     elif result is not None:
         status, reason = result.status, result.reason
     elif events:
-        status, reason = Status.INTERRUPTED, "killed; run again to go on"
+        stopped = events[-1] if events[-1]["event"] == "stopped" else None  # by its data or the machine
+        status, reason = Status.INTERRUPTED, stopped["why"] if stopped else "killed; run again to go on"
     else:
         status, reason = Status.PLANNED, ""
     fresh = spec.counts == "fresh_seeds" and not spec.tuning and spec.max_steps is None

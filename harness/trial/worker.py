@@ -194,19 +194,33 @@ class Work:
 
             self._kept = self._kept or Kept()
             result = run_trial(spec, options, folder, ledger, self._stop.is_set, attempt, self._kept)
-        except (DataError, RunFolderError, MachineError, OSError):
+        except DataError as error:
+            note_stop(folder, f"{error}; then run again to go on")
+            raise
+        except (MachineError, OSError) as error:
+            note_stop(folder, str(of_machine(error) if isinstance(error, OSError) else error))
+            raise
+        except RunFolderError:
             raise
         except (Exception, KeyboardInterrupt) as error:
             self._kept = None
             if self._processes > 1 and not thrown and (lost := lost_host(error)):
                 traceback.print_exception(error)
+                note_stop(folder, lost)
                 raise MachineError(f"{folder.path}: {lost}") from error
             if not thrown and (trouble := beneath(error)) is not None:
                 traceback.print_exception(error)
+                note_stop(folder, str(trouble))
                 raise trouble from error
             # An extension that is loaded at that moment makes an ImportError of the interruption.
             result = ended(KeyboardInterrupt() if thrown else error, spec, options, ledger, attempt)
         folder.write_result(result)
+
+
+def note_stop(folder: RunFolder, why: str) -> None:
+    """Log why a trial ends without a result, if the machine lets it: `run_folder.read_trial` tells it."""
+    with suppress(OSError):
+        folder.append("stopped", why=why)
 
 
 def lost_host(error: BaseException) -> str | None:

@@ -116,5 +116,8 @@ def test_a_shard_that_breaks_is_no_failure_and_the_trial_goes_on_once_it_is_mend
     assert worker.wait(120) == EXIT_DATA
     assert "train_1.bin: token 488 is 500, expected less than 11" in (path / "worker.log").read_text()
     assert not (path / "result.json").exists()
+    stopped = run_folder.read_trial(path)
+    assert stopped.status == Status.INTERRUPTED
+    assert stopped.reason.startswith(f"{shard}: token 488 is 500") and stopped.reason.endswith("run again to go on")
     shard.write_bytes(whole)
     assert run_worker(path).status == Status.HORIZON_REACHED

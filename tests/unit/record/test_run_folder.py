@@ -155,6 +155,19 @@ def test_a_tail_cut_at_any_byte_is_passed_over(path):
         assert kinds(path) == [*expected, "start", "phase"], f"cut at byte {cut}"
 
 
+def test_what_stopped_a_trial_is_its_reason_until_it_goes_on(path):
+    """By its data or the machine: nobody killed it. The line supersedes nothing, whatever the step it goes on from."""
+    begun = [{"event": "start"}, {"event": "attempt", "resume_step": 0}, {"event": "chunk", "step": 5}]
+    stopped = {"event": "stopped", "why": "train_1.bin: token 3 is 500; then run again to go on"}
+    log(path, *begun, stopped)
+    trial = run_folder.read_trial(path)
+    assert (trial.status, trial.reason) == (Status.INTERRUPTED, stopped["why"])
+    log(path, *begun, stopped, {"event": "start"})
+    assert run_folder.read_trial(path).reason == "killed; run again to go on"
+    log(path, *begun, stopped, {"event": "start"}, {"event": "attempt", "resume_step": 5})
+    assert [kind for kind in kinds(path) if kind not in ("start", "attempt")] == ["chunk", "stopped"]
+
+
 def test_killed_twice_in_the_middle_of_a_line(path):
     lines = log(path, {"event": "start"}, {"event": "chunk", "step": 1})
     (path / "log.jsonl").write_bytes(lines[0] + lines[1][:9] + b"\n" + lines[0][:12] + b"\n" + lines[0] + lines[1])
