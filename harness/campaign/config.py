@@ -121,7 +121,9 @@ def _check_values(run: RunSpec) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"configuration: {where}{name}: expected a finite number, got {value}")
             if where != "hp." and name in _POSITIVE and value is not None and value <= 0:
-                raise ConfigError(f"configuration: {where}{name}: expected a number above 0, got {value}")
+                key = f"{where}{name}"
+                typed = name if SHORT.get(name) == key else key
+                raise ConfigError(f"configuration: {typed}: expected a number above 0, got {value}")
     if run.device.sharding != "replicated" and run.device.devices == 1:
         raise ConfigError(
             f"sharding={run.device.sharding}: one device holds the whole state; add devices=N, or leave it out"

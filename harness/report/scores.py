@@ -21,7 +21,7 @@ from harness.scoring.sampling import Ends, Estimate
 from harness.scoring.score import Scores
 from harness.scoring.standings import Pair, Standings
 
-_SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "calibrated": "calibrated s", "energy": "J", "steps": ""}
+_SHORT_UNITS: dict[Clock, str] = {"wall": "s", "cpu": "s", "calibrated": "s", "energy": "J", "steps": ""}
 _ALL_PAIRS = 15  # more are shown by --pairs; otherwise neighbours in rank
 
 

@@ -56,7 +56,7 @@ def stop_reason(spec: TrialSpec, host: HostState, spent: Spent, *, interrupted: 
     if spec.stop == "horizon" and host.examples >= spec.horizon * spec.batch_size:
         return Ending(Status.HORIZON_REACHED, f"all {spec.horizon} steps of the horizon done")
     if spec.stop == "target" and spec.max_steps is None and spent.budget_s >= spent.of_s:
-        return Ending(Status.BUDGET_EXHAUSTED, f"{spent.budget_s:.1f} s of {spent.of_s:.1f} s spent")
+        return Ending(Status.BUDGET_EXHAUSTED, f"{spent.budget_s:.4g} s of {spent.of_s:.4g} s spent")
     if spec.stop == "target" and spent.hopeless_s is not None:
         rival = f"another trial of its study reached the target in {spent.hopeless_s:.4g} on the {spec.clock} clock"
         return Ending(Status.HOPELESS, rival)

@@ -104,7 +104,7 @@ def test_a_group_chosen_late_keeps_the_fields_set_before():
         ("retry=1", ["retry: expected true or false, got 1"]),
         ("stop=horizn", ["rules: stop", "did you mean 'horizon'?"]),
         ("max_steps=0", ["max_steps: expected a number above 0"]),
-        ("rules.studies=0", ["rules.studies: expected a number above 0"]),
+        ("rules.studies=0", ["studies: expected a number above 0"]),
         ("hang_s=inf", ["hang_s: expected a finite number"]),
         ("hp.lr=nan", ["hp.lr: expected a finite number"]),
         ("hp.lr=null", ["hp.lr: expected a number"]),

@@ -103,11 +103,11 @@ def test_self_tuned_submissions_run_by_the_self_tuning_rules(make, tmp_path: Pat
     [
         (["rules=speedrun", "stop=target"], "no trial may end at the target"),
         (["steps=100"], "a length is declared with rules=speedrun; for a smoke test use max_steps=100"),
-        (["rules=speedrun", "steps=0"], "rules.steps: expected a number above 0"),
+        (["rules=speedrun", "steps=0"], "configuration: steps: expected a number above 0"),
         (["rules=tuned", "variant=wide"], "held-out variants are never tuned on"),
         (["rules=speedrun", "variant=all"], "tested against a target, and held-out variants have none"),
         (["rules=external", "rules.self_tuning.budget_factor=-1"], "unknown key"),
-        (["studies=0"], "rules.studies: expected a number above 0"),
+        (["studies=0"], "configuration: studies: expected a number above 0"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(words: list[str], message: str) -> None:

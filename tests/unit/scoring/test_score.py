@@ -648,6 +648,12 @@ def test_energy_is_shown_where_every_hit_has_it(tmp_path: Path, capsys: pytest.C
     assert "1234.50" in out
 
 
+def test_a_column_names_its_clock_and_unit_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores.print_scores([trial(tmp_path, 8.0)], clock="wall")
+    out = capsys.readouterr().out
+    assert "  calibrated s  " in out and "calibrated calibrated" not in out
+
+
 def test_versions_that_were_looked_at_are_told(tmp_path: Path) -> None:
     """Each edit after a look fits the metric a little; seeds of one version are one look, and searches are none."""
     runs = [

@@ -45,7 +45,8 @@ def test_it_goes_on_while_nothing_ends_it():
         (SPEC, host(met=True), CHEAP, False, Status.TARGET_REACHED, "loss met 0.5 at step 100"),
         (dataclasses.replace(SPEC, max_steps=100), host(), CHEAP, False, Status.HORIZON_REACHED, "max_steps=100 done"),
         (HORIZON, host(step=400), CHEAP, False, Status.HORIZON_REACHED, "all 400 steps of the horizon done"),
-        (SPEC, host(), dataclasses.replace(CHEAP, budget_s=60.0), False, Status.BUDGET_EXHAUSTED, "60.0 s of 60.0 s"),
+        (SPEC, host(), dataclasses.replace(CHEAP, budget_s=60.0), False, Status.BUDGET_EXHAUSTED, "60 s of 60 s"),
+        (SPEC, host(), Spent(0.0123456, 0.012, 0.0, 1.0), False, Status.BUDGET_EXHAUSTED, "0.01235 s of 0.012 s spent"),
         (
             SPEC,
             host(),
