@@ -7,7 +7,7 @@ figure is made up.
 
 Trials that ran while others kept the machine busy took longer, and their records tell: the yardstick is the same step
 in each of them, so that one whose yardstick took `BUSY` times as long as the fastest had less of the machine. They
-count where no quieter one is there, and are counted.
+count where no quieter one is there, and are counted. Trials over several devices tell of as many devices alone.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ class Cost:
       search_steps, most_search_steps: of the search that chooses their point, 0 without one.
       step: of its program.
       most_step_s: seconds of each of `most_steps`: a budget is counted in steps of the yardstick.
-      compile_s, beside_s: of all trials together, beside their training.
+      compile_s, beside_s: device-seconds of all trials together, beside their training.
+      devices: that each trial is spread over.
+      paid: how many of these have a price of their own: on a CPU all are this machine.
     """
 
     workload: str
@@ -146,6 +148,8 @@ class Cost:
     most_step_s: float | None
     compile_s: float | None
     beside_s: float | None
+    devices: int = 1
+    paid: int = 1
 
     @property
     def step_s(self) -> float | None:
@@ -154,26 +158,26 @@ class Cost:
 
     @property
     def search_s(self) -> float | None:
-        """Seconds of the search's steps."""
-        return _times(self.search_steps, self.step_s)
+        """Device-seconds of the search's steps."""
+        return _times(self.search_steps, self.step_s, self.paid)
 
     @property
     def scored_s(self) -> float | None:
-        """Seconds of the scored trials' steps."""
-        return _times(self.steps, self.step_s)
+        """Device-seconds of the scored trials' steps."""
+        return _times(self.steps, self.step_s, self.paid)
 
     @property
     def most_s(self) -> float | None:
-        """Seconds of all steps, where no trial ends before its budget; None where a part is unknown."""
+        """Device-seconds of all steps, where no trial ends before its budget; None where a part is unknown."""
         search, scored = (
-            _times(self.most_search_steps, self.step_s),
-            _times(self.most_steps, self.most_step_s),
+            _times(self.most_search_steps, self.step_s, self.paid),
+            _times(self.most_steps, self.most_step_s, self.paid),
         )
         return None if search is None or scored is None else search + scored
 
     @property
     def parts(self) -> Mapping[str, float | None]:
-        """Seconds by what they go into."""
+        """Device-seconds by what they go into."""
         return {
             "search": self.search_s,
             "scored": self.scored_s,
@@ -221,7 +225,7 @@ def _took(trial: Trial, kind: Kind) -> Took | None:
         return None
     held = result.fingerprint
     machine = held.get("device") if spec.device == "gpu" else f"{held.get('cpu')}, {held.get('cores')} core(s)"
-    if spec.device != kind.platform or spec.devices > 1 or not kind.made(str(machine)):
+    if spec.device != kind.platform or not kind.made(str(machine)):
         return None
     spans = {name: reading.wall_s for name, reading in result.ledger.items()}
     beside = sum(spans.values()) - spans.get("train", 0.0) - spans.get("compile", 0.0)
@@ -266,6 +270,8 @@ class _Left:
 
 def _cost(workload: str, submission: str, left: _Left, kind: Kind, took: Sequence[Took]) -> Cost:
     first, count = left.specs[0], len(left.specs)
+    paid = first.devices if kind.platform == "gpu" else 1
+    took = [one for one in took if one.spec.devices == first.devices]
     programs = left.programs | {spec.program for spec in left.specs if spec.program is not None}
     place = discovery.Folder("workloads", first.workload, left.workload_path)
     info = discovery.workload_info(place, SMALL if first.variant == SMALL else None)
@@ -299,8 +305,10 @@ def _cost(workload: str, submission: str, left: _Left, kind: Kind, took: Sequenc
         *left.search,
         step,
         None if ends is None else ends.seconds,
-        count * statistics.median(compiled) if compiled else None,
-        count * statistics.median(aside) if aside else None,
+        paid * count * statistics.median(compiled) if compiled else None,
+        paid * count * statistics.median(aside) if aside else None,
+        first.devices,
+        paid,
     )
 
 
@@ -332,9 +340,11 @@ def _measured(took: Iterable[Took], source: Source, kind: Kind, most_s: float) -
 
 
 def _reference(spec: TrialSpec, info: WorkloadInfo, kind: Kind) -> StepTime | None:
-    """Return the reference machine's step time; None where that is another platform's, or none is set."""
+    """Return the reference machine's step time; None where that is another platform's, of one device alone, or none is
+    set.
+    """
     target = info.target
-    if not target.reference_step_s:
+    if not target.reference_step_s or spec.devices > 1:
         return None
     machine = _machine(target.record)
     of_cpu = machine is None or re.match(r"[^,]*, \d+ core\(s\)", machine) is not None
@@ -358,7 +368,7 @@ def _sum(values: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def _times(steps: int | None, seconds: float | None) -> float | None:
+def _times(steps: int | None, seconds: float | None, devices: int) -> float | None:
     if steps == 0:
         return 0.0
-    return None if steps is None or seconds is None else steps * seconds
+    return None if steps is None or seconds is None else devices * steps * seconds

@@ -41,7 +41,7 @@ def call(args: argparse.Namespace) -> int:
     names, overrides = config.split(args.words)
     request = config.compose(overrides)
     asked_cost = args.cost or price is not None
-    elsewhere = args.output is not None or (asked_cost and request.device.platform != "auto")
+    elsewhere = args.output is not None or request.device.platform != "auto"  # on a device that need not be here
     with stages.shown("exporting ") as say:
         planned = plan.make_plan(request, names, elsewhere=elsewhere, on_export=say)
     found = plan_table.as_json(planned)
@@ -57,6 +57,11 @@ def call(args: argparse.Namespace) -> int:
         print_error(HarnessError(note), kind="note")
     for problem in planned.problems:
         print_error(problem)
+    if args.output is None and not asked_cost:  # as of `harness run --dry-run`
+        obstacles = plan.obstacles(planned)
+        found["obstacles"] = list(map(str, obstacles))
+        for obstacle in obstacles:
+            print_error(obstacle, kind="note")
     if args.output is not None:
         count = plan_file.write(args.output, planned.trials)
         if planned.later:

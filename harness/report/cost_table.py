@@ -9,6 +9,7 @@ from harness.campaign.cost import BUSY, Cost, Kind, Price, StepTime
 from harness.report.tables import print_line, print_table
 
 HEAD = ("workload", ">trials", ">steps", ">search", ">scored", ">compilation", ">beside", ">hours")
+_SHORT_RUN = 200  # steps: long enough for a step time
 _PARTS = ("search", "scored", "compile", "beside")
 _TOLD = {
     "program": "this kind of device",
@@ -23,13 +24,14 @@ def print_costs(costs: Sequence[Cost], kind: Kind, price: Price | None) -> None:
         print_line("nothing is left to run: it costs nothing")
         return
     device = "this machine" if kind.platform == "cpu" else "one card"
-    print_line(f"device-hours; a device is {device}: {kind.name}", style="bold")
+    spread = "".join(f"; a trial takes devices={one}" for one in sorted({one.devices for one in costs} - {1}))
+    print_line(f"device-hours; a device is {device}: {kind.name}{spread}", style="bold")
     rows = [(name, group) for name, group in _by_workload(costs).items()]
     print_table(HEAD, [_row(name, group) for name, group in [*rows, *([("all", costs)] if len(rows) > 1 else [])]])
     print_line()
     print_table(("workload", "submission", ">ms a step", "measured on"), _step_rows(costs))
     print_line()
-    for line in _lines(costs, price):
+    for line in _lines(costs, kind, price):
         print_line(line)
 
 
@@ -84,7 +86,7 @@ def unknown(costs: Iterable[Cost]) -> list[str]:
     return [f"{what}: {_named(lacking, costs)}" for what, lacks in told if (lacking := list(filter(lacks, costs)))]
 
 
-def _lines(costs: Sequence[Cost], price: Price | None) -> list[str]:
+def _lines(costs: Sequence[Cost], kind: Kind, price: Price | None) -> list[str]:
     seconds, most, gaps = _known(costs), _most(costs), unknown(costs)
     least = "at least " if gaps else ""
     lines = []
@@ -92,7 +94,10 @@ def _lines(costs: Sequence[Cost], price: Price | None) -> list[str]:
         text = f"expected: {least}{_shown(seconds)} device-hours"
         lines.append(text + (f", {price.of(seconds)}" if price else ""))
     else:
-        lines.append("expected: not known, since nothing of it was measured on this kind of device")
+        text = "expected: not known, since nothing of it was measured on this kind of device"
+        lines.append(text + ("; --price is not used, since there are no hours to pay" if price else ""))
+    if lacking := [one for one in costs if one.step is None]:
+        lines.append(_measuring(lacking, kind))
     if most is not None and most > seconds:
         text = f"where no trial reaches its target before its budget ends: {least}{_shown(most)} device-hours"
         lines.append(text + (f", {price.of(most)}" if price else ""))
@@ -110,6 +115,22 @@ def _lines(costs: Sequence[Cost], price: Price | None) -> list[str]:
             "guesses how long all of it takes"
         )
     return lines
+
+
+def _measuring(lacking: Sequence[Cost], kind: Kind) -> str:
+    """Say which command makes step times known."""
+    names = " ".join(dict.fromkeys(one.submission for one in lacking))
+    tasks = dict.fromkeys(tuple(one.workload.partition("+")[::2]) for one in lacking)
+    variants = {variant for _, variant in tasks}
+    words = [f"workload={','.join(dict.fromkeys(workload for workload, _ in tasks))}"]
+    words += [f"variant={','.join(sorted(variants))}"] if all(variants) else []
+    words.append(f"device={kind.name if kind.name.isalnum() else kind.platform}")
+    words += [f"devices={one}" for one in sorted({one.devices for one in lacking} - {1})]
+    told = f"harness run {names} {' '.join(words)} max_steps={_SHORT_RUN}"
+    return (
+        f"a short run on such a device makes step times known: `{told}`. Its run folders count where they lie in the "
+        "folder that out=DIR names (default: runs), or in results"
+    )
 
 
 def _row(name: str, group: Sequence[Cost]) -> tuple[str, ...]:

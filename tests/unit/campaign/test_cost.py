@@ -107,14 +107,35 @@ def test_another_machine_tells_nothing(place: Path, where: dict[str, object]) ->
     assert found(planned("seed=1"))["good"].step == cost.StepTime(0.1, "reference", "", False)
 
 
-def test_the_step_time_of_a_cpu_tells_nothing_of_a_card(place: Path) -> None:
+def test_the_step_time_of_a_cpu_tells_nothing_of_a_card(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = planned()
     gpu = replace(plan, trials=tuple(replace(t, spec=replace(t.spec, device="gpu")) for t in plan.trials))
     kind = cost.kind_of(gpu, ["device=h200"])
     assert kind == cost.Kind("gpu", "h200") and kind.made("NVIDIA H200, AMD EPYC, 16 core(s)")
     assert not kind.made("NVIDIA H100 80GB HBM3, AMD EPYC, 16 core(s)")
-    for one in cost.costs(gpu, kind, []):
+    costs = cost.costs(gpu, kind, [])
+    for one in costs:
         assert one.step is None and one.parts["scored"] is None and one.most_s is None
+    cost_table.print_costs(costs, kind, cost.Price(2.5))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--price is not used, since there are no hours to pay" in out
+    assert "makes step times known: `harness run diverge good workload=task device=h200 max_steps=200`" in out
+
+
+def test_a_step_of_one_device_tells_nothing_of_eight(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(planned().trials[0], 200, 0.3, 0.2, HERE)
+    spread = planned("devices=8")
+    kind = cost.kind_of(spread, RUN)
+    costs = cost.costs(spread, kind, cost.recorded([Path("runs")], kind))
+    assert [one.step for one in costs] == [None, None]
+    cost_table.print_costs(costs, kind, None)
+    assert "Some CPU, 2 core(s); a trial takes devices=8" in " ".join(capsys.readouterr().out.split())
+    finish(spread.trials[0], 200, 0.3, 0.2, HERE)
+    took = cost.recorded([Path("runs")], kind)
+    one = next(one for one in cost.costs(planned("devices=8", "seed=1"), kind, took) if one.step.source == "program")
+    assert (one.step_s, one.scored_s, one.beside_s) == (0.3, pytest.approx(200 * 0.3), 6.0), "the machine is one"
+    cards = replace(one, paid=8)
+    assert cards.scored_s == pytest.approx(8 * 200 * 0.3), "each card has its price"
 
 
 def test_the_command_adds_up_and_names_what_is_unknown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

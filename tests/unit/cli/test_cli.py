@@ -358,6 +358,9 @@ def test_dry_run_shows_a_plan_for_a_gpu_that_is_not_here(place, printed, monkeyp
     captured = capsys.readouterr()
     assert "1 of 1 trials to run" in captured.out
     assert "note: device: a GPU was asked for, but" in captured.err
+    assert cli.main(["plan", "good", "suite=mine", "device=h200"]) == 0
+    captured = capsys.readouterr()
+    assert "1 of 1 trials to run" in captured.out and "note: device: a GPU was asked for, but" in captured.err
     assert run("good", "device=h200") == 2
     assert "error: device: a GPU was asked for, but" in capsys.readouterr().err
     assert not printed
