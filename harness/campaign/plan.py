@@ -21,7 +21,7 @@ from harness.campaign.pairing import Pairing
 from harness.campaign.searches import PlannedSearch
 from harness.campaign.tuned_point import Choice
 from harness.data import store
-from harness.data.specs import get_command
+from harness.data.specs import DataSet, get_command
 from harness.errors import ConfigError, DataError, HarnessError, RunFolderError, SubmissionError, WorkloadError
 from harness.machine.devices import check_divisible
 from harness.machine.flags import Device
@@ -172,8 +172,22 @@ def make_plan(
         if isinstance(programs, HarnessError):
             problems.append(typed.of_own_file(programs, pairing.folder))
         else:
-            plan = _extended(plan, replace(pairing, found=programs), earlier, problems)
+            try:
+                _check_batches(pairing, programs)
+            except SubmissionError as error:
+                problems.append(error)
+            else:
+                plan = _extended(plan, replace(pairing, found=programs), earlier, problems)
     return replace(plan, problems=tuple({str(problem): problem for problem in problems}.values()))
+
+
+def _check_batches(pairing: Pairing, found: processes.Found) -> None:
+    """Raise SubmissionError where a batch that one of its programs trains on cannot be split over the devices."""
+    for program_id in set(found.programs) if pairing.run.device.devices > 1 else ():
+        program = program_store.read(program_id)
+        sizes = program.manifest.contract.batch_sizes if program else ()
+        whose = f"{pairing.folder.name} on {pairing.info.name}"
+        check_divisible(sizes, pairing.run.device.devices, whose, SubmissionError)
 
 
 def _extended(
@@ -259,22 +273,35 @@ def record(plan: Plan) -> None:
 
 def check_data(plan: Plan) -> None:
     """Raise DataError with the command that gets them where data sets are missing that what is left to run needs."""
-    places = {Path(trial.options.workload_path) for trial in plan.runnable}
-    places |= {search.pairing.place.path for search in plan.due}
-    check_data_of([discovery.Folder("workloads", place.name, place) for place in sorted(places)])
+    places = {(trial.options.workload_path, trial.spec.variant) for trial in plan.runnable}
+    places |= {(str(search.pairing.place.path), search.pairing.info.variant) for search in plan.due}
+    found = [(discovery.Folder("workloads", Path(path).name, Path(path)), variant) for path, variant in places]
+    check_data_of(found)
 
 
-def check_data_of(workloads: Iterable[discovery.Folder]) -> None:
-    """Raise DataError with the command that gets them where data sets are missing that these workloads need."""
-    infos = [discovery.workload_info(folder) for folder in workloads]
-    names = sorted({name for info in infos for name in info.datasets})
-    told = {name: why for name in names if (why := store.state(name)[1])}
-    missing = [name for name in told if not store.find(name).embedded]
-    if told and not missing:
-        raise DataError("; ".join(told.values()))
-    if missing:
-        text = f"data sets that the trials need are missing from {store.root()} or damaged: {', '.join(missing)}"
-        raise DataError(f"{text}; get them with: {get_command(*missing)}")
+def check_data_of(workloads: Iterable[tuple[discovery.Folder, str | None]]) -> None:
+    """Raise DataError where data sets are missing or damaged that these workloads or variants of them need: it says of
+    each what is wrong, and how to mend it.
+    """
+    wanted: dict[str, int] = {}  # training shards, of a set of them
+    for folder, variant in workloads:
+        for name in discovery.workload_info(folder, variant).datasets:
+            wanted[name] = max(wanted.get(name, 0), _training_shards(folder, variant, store.find(name)))
+    told = {name: store.state(name, wanted[name]) for name in sorted(wanted)}
+    absent = [name for name, (state, _) in told.items() if state == "missing" and store.find(name).files]
+    absent = [name for name in absent if not store.find(name).shards]  # those say how many
+    parts = [why for name, (_, why) in told.items() if why and name not in absent]
+    if absent:
+        text = f"data sets that the trials need are missing from {store.root()}: {', '.join(absent)}"
+        parts.insert(0, f"{text}; get them with: {get_command(*absent)}")
+    if parts:
+        raise DataError("; ".join(parts))
+
+
+def _training_shards(folder: discovery.Folder, variant: str | None, dataset: DataSet) -> int:
+    """Return how many shards of a set of them the workload trains on, as its `training_shards(variant)` says."""
+    function = getattr(discovery.load(folder), "training_shards", None)
+    return int(function(variant)) if callable(function) and dataset.shards else dataset.shards
 
 
 def obstacles(plan: Plan, *, elsewhere: bool = False) -> list[HarnessError]:

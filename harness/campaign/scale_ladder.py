@@ -151,7 +151,7 @@ def task(
     if steps[0] < 1 or len(set(steps)) < len(steps):
         raise ConfigError(f"--ratios: {steps} steps of {base.name}; expected as many lengths, each of a step or more")
     curve_steps = tuple(sorted({*steps, *(round(SHARE * ratio * hint) for ratio in between(ratios))}))
-    plan.check_data_of([rung.folder for rung in rungs])
+    plan.check_data_of([(rung.folder, None) for rung in rungs])
     return Task(base.name, rungs, takers, tuple(ratios), steps, curve_steps, seeds)
 
 

@@ -94,7 +94,7 @@ def workloads_of(request: RunSpec, command: str, least: int = 1) -> list[tuple[d
             f"harness {command}: expected {least} workloads or more, since one is left out in turn, got "
             f"{', '.join(folder.name for folder, _ in found)}; name more with workload=A,B or suite=NAME"
         )
-    plan.check_data_of([folder for folder, _ in found])
+    plan.check_data_of([(folder, None) for folder, _ in found])
     return found
 
 

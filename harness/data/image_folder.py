@@ -108,6 +108,11 @@ def read(folder: Path) -> Index:
     path, command = folder / INDEX, f"harness data get {folder.name}"
     if not path.is_file():
         list_names(folder)  # which says what is missing
+        if (folder / UNDECODABLE).is_file():
+            raise DataError(
+                f"{folder} has no index: {folder / UNDECODABLE} lists images that do not decode. Put whole files in "
+                f"their place, or rename the list to {EXCLUDED}; then type: {command}"
+            )
         raise DataError(f"{folder} is not indexed yet; index it with: {command}")
     try:
         with np.load(path, allow_pickle=False) as held:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.data import shards
 from harness.data.specs import DataSet
@@ -47,6 +48,33 @@ def command(name: str, training: int) -> str:
     return f"harness data get {name} --shards {training}"
 
 
+def state(
+    dataset: DataSet, folder: Path, training: int | None = None
+) -> tuple[Literal["ready", "partial", "missing", "damaged"], str]:
+    """Return how a set stands at a glance, and what is wrong: all shards that are there, and whether its workloads have
+    enough of them; with `training` the validation shard and the first so many training shards.
+    """
+    wanted = training or dataset.shards
+    files = dataset.files if training is None else dataset.files[: training + 1]
+    here = [folder / file.name for file in files if (folder / file.name).exists()]
+    try:
+        for path in here:
+            shards.map_shard(path)
+    except DataError as error:
+        return "damaged", f"{error}, as this does: {command(dataset.name, wanted)}"
+    try:
+        paths(dataset, folder, wanted)
+    except DataError as error:
+        return "partial" if here else "missing", str(error)
+    return "ready", ""
+
+
+def count(dataset: DataSet, folder: Path) -> str:
+    """Return how many are there of the shards that the workloads of a set take: "2 of 51 shards"."""
+    files = dataset.files[: dataset.shards + 1]
+    return f"{sum((folder / file.name).is_file() for file in files)} of {len(files)} shards"
+
+
 def look(dataset: DataSet, folder: Path) -> None:
     """Raise `DataError` where not even one training shard is there, or a shard is damaged at a glance."""
     paths(dataset, folder, 1)
@@ -64,9 +92,14 @@ def verify(dataset: DataSet, folder: Path) -> None:
         if not path.exists():
             continue
         if (found := shards.sha256(path)) != hashes.get(file.name):
+            if file.name not in hashes:
+                raise DataError(
+                    f"{path}: no hash of it is noted, as of a file that was put there by hand; this checks it and "
+                    f"notes its hash: {command(dataset.name, max(1, dataset.files.index(file)))}"
+                )
             raise DataError(
-                f"{path}: its sha256 is {found}, when it came it was {hashes.get(file.name, 'not noted')}; remove it, "
-                "then type the command that got it"
+                f"{path}: its sha256 is {found}, when it came it was {hashes[file.name]}; remove it, then type the "
+                "command that got it"
             )
 
 

@@ -24,7 +24,7 @@ from harness.machine.cache import cache_folder
 
 SCHEMA = 1
 
-State = Literal["embedded", "ready", "missing", "damaged"]
+State = Literal["embedded", "ready", "partial", "missing", "damaged"]
 
 
 def root() -> Path:
@@ -85,9 +85,13 @@ def read_meta(name: str) -> dict[str, Any]:
     return meta
 
 
-def state(name: str) -> tuple[State, str]:
-    """Return how a set stands as far as can be told without hashing it, and why it cannot be used."""
+def state(name: str, training: int | None = None) -> tuple[State, str]:
+    """Return how a set stands as far as can be told without hashing it, and why it cannot be used. A set of shards is
+    "partial" where some are missing of the first `training` training shards (default: what its workloads take).
+    """
     dataset = find(name)
+    if dataset.shards:
+        return sharded.state(dataset, root() / name, training)
     try:
         load(name, dataset.sha256)
     except DataError as error:

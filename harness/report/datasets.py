@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.data import fetch, store
+from harness.data import fetch, sharded, store
 from harness.data.get import downloads, get
 from harness.data.specs import DATASETS, DataSet, get_command
 from harness.errors import ConfigError, DataError, HarnessError, suggest
@@ -47,6 +47,11 @@ def run(
     chosen = [DATASETS[name] for name in dict.fromkeys(names)] or list(DATASETS.values())
     if everything:  # these are large, and asked for by name
         chosen = [one for one in chosen if not one.shards and not one.images]
+    if mirror and (images := [one.name for one in chosen if one.images]):
+        raise ConfigError(
+            f"{images[0]} takes no --mirror, since nothing of it is downloaded: put its images, or links to them, "
+            f"below {store.root() / images[0]}, then type: {get_command(images[0])}"
+        )
     _check_shards(action, chosen, shards)
     if action == "verify" and not names:  # a set that is not here is no fault, unless it was asked for
         absent = [one for one in chosen if store.state(one.name)[0] == "missing"]
@@ -94,11 +99,11 @@ def used_by(name: str) -> list[str]:
 
 
 def print_list(stands: Sequence[Stand]) -> None:
-    """Print a table of the data sets, and why those that are damaged are."""
+    """Print a table of the data sets, and what is wrong with those that are damaged or there in part."""
     rows = [
         [
             one.dataset.name,
-            one.state,
+            sharded.count(one.dataset, store.root() / one.dataset.name) if one.state == "partial" else one.state,
             _mib(size) if (size := _download_bytes(one.dataset)) else "-",
             _mib(one.dataset.prepared_bytes),
             one.dataset.licence,
@@ -109,8 +114,8 @@ def print_list(stands: Sequence[Stand]) -> None:
     ]
     print_table(["name", "state", ">download MiB", ">prepared MiB", "licence", "needed by", "what"], rows)
     for one in stands:
-        if one.state == "damaged":
-            print_line(one.why, style="red")
+        if one.state in ("damaged", "partial"):
+            print_line(one.why, style="red" if one.state == "damaged" else "yellow")
     print_line(f"\nfolder: {store.root()} (the environment variable HARNESS_DATA names another)")
 
 

@@ -238,7 +238,7 @@ def _data_set(name: str) -> Finding:
         return Finding(label, "unknown to this harness", "data", "a newer harness may know it")
     what = DATASETS[name].what
     state, why = store.state(name)
-    if state in ("missing", "damaged"):
+    if state in ("missing", "partial", "damaged"):
         return Finding(label, f"{state}: {what}", "data", why)
     return Finding(label, f"{what}: {state if state == 'embedded' else store.root() / name}")
 

@@ -54,12 +54,17 @@ INFO = WorkloadInfo(
 )
 
 
+def training_shards(variant: str | None = None) -> int:
+    """Return how many training shards it takes."""
+    return {"repeated": REPEATED_SHARDS, SMALL: 1}.get(variant or "", TRAINING_SHARDS)
+
+
 def data(variant: str | None = None) -> Data:
     """Return the data, streamed: of `repeated` the first shards alone; of the small form the beginning, held whole."""
     from ..families import batches
 
     small = variant == SMALL
-    training = REPEATED_SHARDS if variant == "repeated" else TRAINING_SHARDS
+    training = training_shards(variant)
     length = (SMALL_MODEL if small else MODEL).length + 1
     train = SMALL_TRAIN if small else training * WINDOWS_OF_A_SHARD
     counts = (SMALL_WINDOWS, SMALL_WINDOWS, SMALL_WINDOWS) if small else (VALIDATION, VALIDATION, TEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,22 @@ def test_a_trial_over_several_devices_is_another_one_and_its_batch_is_split_even
     told = r"^task_a: a batch of 8 examples cannot be split evenly over devices=3; choose one of 1, 2, 4, 8$"
     with pytest.raises(ConfigError, match=told):
         make("first", "workload=task_a", "devices=3")
-    with pytest.raises(ConfigError, match=r"device.devices: expected a number above 0, got 0"):
+    with pytest.raises(ConfigError, match=r"configuration: devices: expected a number above 0, got 0"):
         make("first", "workload=task_a", "devices=0")
     with pytest.raises(ConfigError, match=r"^sharding=fsdp: one device holds the whole state; add devices=N"):
         make("first", "workload=task_a", "sharding=fsdp")
+
+
+def test_a_batch_of_a_program_that_cannot_be_split_is_told_before_anything_runs(place, monkeypatch):
+    """A ramp begins with 4 examples: the workload's own 8 are split evenly, these are not."""
+    contract = types.SimpleNamespace(batch_sizes=(4, 8))
+    program = types.SimpleNamespace(manifest=types.SimpleNamespace(contract=contract))
+    monkeypatch.setattr(plan.program_store, "read", lambda program_id: program)
+    assert len(make("first", "workload=task_a", "devices=4").trials) == 1
+    refused = make("first", "workload=task_a", "devices=8")
+    assert not refused.trials
+    told = "first on task_a: a batch of 4 examples cannot be split evenly over devices=8; choose one of 1, 2, 4"
+    assert list(map(str, refused.problems)) == [told]
 
 
 def test_equal_requests_give_equal_trials_and_any_change_another(place):

@@ -74,6 +74,7 @@ def test_an_image_that_does_not_decode_is_named_and_counted_and_the_next_one_sta
     assert "2 of 72 images do not decode: train/n00000001/train_1_09.JPEG (image file is truncated" in told
     assert "val/n00000002/val_2_03.JPEG (no image)" in told
     assert not (place / "index.npz").exists()
+    assert "undecodable.txt lists images that do not decode" in store.state("imagenet")[1]
     (place / "undecodable.txt").rename(place / "excluded.txt")
     assert data("get", "imagenet") == 0
     assert "2 excluded" in capsys.readouterr().out

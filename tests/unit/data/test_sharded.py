@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.campaign import plan
 from harness.cli import main as cli
 from harness.data import fetch, sharded, store
 from harness.data.specs import DATASETS
 from harness.errors import DataError
+from harness.program import discovery
 
 NAMES = ("val.bin", "train_1.bin", "train_2.bin", "train_3.bin")
 TOY = dataclasses.replace(
@@ -117,17 +119,61 @@ def test_what_is_no_shard_of_the_vocabulary_is_refused_and_nothing_of_it_stays(p
     assert "11022 bytes, but its header says 5000 tokens" in capsys.readouterr().err
 
 
+def test_the_state_says_how_many_of_how_many_are_there(place, mirror, capsys):
+    place.mkdir(parents=True)  # as after a download that brought nothing
+    assert store.state("toyweb")[0] == "missing"
+    data("get", "toyweb", "--shards", 1, "--mirror", mirror)
+    assert store.state("toyweb", 1) == ("ready", "")
+    state, why = store.state("toyweb")
+    assert state == "partial" and "2 of 3 shards are in" in why and why.endswith("get toyweb --shards 2")
+    capsys.readouterr()
+    assert data("list", "toyweb") == 0
+    assert capsys.readouterr().out.count("2 of 3 shards") == 2, "in the table, and what is missing below it"
+
+
+def test_a_plan_asks_for_the_shards_of_its_variant_and_names_what_is_damaged(place, mirror, monkeypatch):
+    """What `harness run` says first; the workload takes one training shard in its small form, 50 in full."""
+    monkeypatch.setitem(DATASETS, "fineweb", dataclasses.replace(TOY, name="fineweb"))
+    workload = discovery.find("workloads", "lm_fineweb")
+    with pytest.raises(DataError, match=r"0 of 2 shards are in .*get them with: harness data get fineweb --shards 1$"):
+        plan.check_data_of([(workload, "small")])
+    place.parent.mkdir()
+    (mirror / "toyweb").rename(place.parent / "fineweb")
+    plan.check_data_of([(workload, "small")])
+    (place.parent / "fineweb" / "train_3.bin").unlink()
+    with pytest.raises(DataError, match=r"3 of 4 shards are in .*--shards 50$"):
+        plan.check_data_of([(workload, None)])
+    held = place.parent / "fineweb" / "train_1.bin"
+    held.write_bytes(content(1)[:-2])
+    with pytest.raises(DataError, match=r"train_1.bin: 11022 bytes, but its header says 5000 tokens, .*--shards 1$"):
+        plan.check_data_of([(workload, "small")])
+
+
 def test_damage_is_found_at_a_glance_or_by_the_hash(place, mirror, capsys):
     data("get", "toyweb", "--shards", 1, "--mirror", mirror)
     held = (place / "train_1.bin").read_bytes()
     (place / "train_1.bin").write_bytes(held[:-1] + b"\0" if held[-1:] != b"\0" else held[:-2] + b"\1\0")
-    assert store.state("toyweb")[0] == "ready"
+    assert store.state("toyweb", 1)[0] == "ready"
     assert data("verify", "toyweb") == 3
     assert "when it came it was" in capsys.readouterr().err
     (place / "train_1.bin").write_bytes(held[:-8])
     assert store.state("toyweb")[0] == "damaged"
     assert data("get", "toyweb", "--shards", 1, "--mirror", mirror) == 0
     assert (place / "train_1.bin").read_bytes() == held
+
+
+def test_whole_shards_that_somebody_put_there_are_taken_as_they_are(place, mirror, capsys):
+    place.mkdir(parents=True)
+    for name in NAMES[:2]:
+        (place / name).write_bytes((mirror / "toyweb" / name).read_bytes())
+    assert data("verify", "toyweb") == 3
+    assert "val.bin: no hash of it is noted" in capsys.readouterr().err
+    assert data("get", "toyweb", "--shards", 1) == 0, "nothing is fetched, and no address is known"
+    assert f"{place / 'train_1.bin'} was there and is whole" in capsys.readouterr().out
+    assert data("verify", "toyweb") == 0
+    (place / "train_2.bin").write_bytes(content(2, largest=100))
+    assert data("get", "toyweb", "--shards", 2) == 3
+    assert set(sharded.noted(place)) == {"val.bin", "train_1.bin"}, "a token is out of the vocabulary"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +183,7 @@ def test_damage_is_found_at_a_glance_or_by_the_hash(place, mirror, capsys):
         (("get", "toyweb", "--shards", 4), "--shards is 4; toyweb has 3 training shards"),
         (("get", "digits", "--shards", 1), "--shards goes with `harness data get` and a set of shards"),
         (("list", "--shards", 1), "--shards goes with"),
+        (("get", "imagenet", "--mirror", "x"), "imagenet takes no --mirror, since nothing of it is downloaded"),
     ],
 )
 def test_numbers_of_shards_that_make_no_sense_are_refused(words, said, capsys):
