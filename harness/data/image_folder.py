@@ -200,7 +200,7 @@ def list_names(folder: Path) -> list[str]:
         if not place.is_dir():
             raise DataError(
                 f"no folder {place}, where images are expected as {split}/CLASS/NAME.JPEG; put it there, or a link to "
-                "where it is"
+                f"where it is, then type: harness data get {folder.name}"
             )
         classes[split] = sorted(entry.name for entry in os.scandir(place) if entry.is_dir())
         for name in classes[split]:

@@ -1,4 +1,6 @@
-"""A trial on streamed token shards, killed and gone on with: the bits of one whose arrays are on the device."""
+"""A trial on streamed token shards, killed, stopped by a shard that breaks, and gone on with once that is mended: it has
+the bits of one whose arrays are on the device.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,7 @@ def losses(trial) -> list[float]:
     return [loss for e in trial.events if e["event"] == "chunk" for loss in e["metrics"]["loss"]]
 
 
-def test_streamed_killed_and_resumed_is_resident_bit_for_bit(
+def test_streamed_killed_stopped_by_its_data_and_resumed_is_resident_bit_for_bit(
     workloads, make_trial, run_worker, start_worker, tmp_path
 ) -> None:
     whole = run_worker(make_trial("resident_gpt", "adamw", stop="horizon", max_steps=STEPS, out=tmp_path / "a"))
@@ -96,28 +98,22 @@ def test_streamed_killed_and_resumed_is_resident_bit_for_bit(
     worker.wait_for(lambda: [e for e in run_folder.read_events(path) if e["event"] == "checkpoint"])
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
-    assert run_folder.read_trial(path).status == Status.INTERRUPTED
+    killed = run_folder.read_trial(path)
+    assert (killed.status, killed.reason) == (Status.INTERRUPTED, "killed; run again to go on")
+
+    shard = tmp_path / "workloads" / "streamed_gpt" / "train_1.bin"
+    held = shard.read_bytes()
+    shard.write_bytes(held[:2000] + (500).to_bytes(2, "little") * 500 + held[3000:])
+    assert start_worker(path).wait(120) == EXIT_DATA
+    assert "train_1.bin: token 488 is 500, expected less than 11" in (path / "worker.log").read_text()
+    stopped = run_folder.read_trial(path)
+    assert (stopped.status, stopped.result) == (Status.INTERRUPTED, None)
+    assert stopped.reason.startswith(f"{shard}: token 488 is 500") and stopped.reason.endswith("run again to go on")
+    shard.write_bytes(held)
+
     resumed = run_worker(path)
-    assert (resumed.status, resumed.result.attempts) == (Status.HORIZON_REACHED, 2)
+    assert (resumed.status, resumed.result.attempts) == (Status.HORIZON_REACHED, 3)
     assert losses(resumed) == losses(whole)
     assert np.mean(losses(whole)[-5:]) < np.mean(losses(whole)[:5]), "it learns"
     assert resumed.result.final_hash == whole.result.final_hash
     assert [m.metrics for m in resumed.measurements] == [m.metrics for m in whole.measurements]
-
-
-def test_a_shard_that_breaks_is_no_failure_and_the_trial_goes_on_once_it_is_mended(
-    workloads, make_trial, run_worker, start_worker, tmp_path
-) -> None:
-    path = make_trial("streamed_gpt", "adamw", stop="horizon", max_steps=STEPS)
-    shard = tmp_path / "workloads" / "streamed_gpt" / "train_1.bin"
-    whole = shard.read_bytes()
-    shard.write_bytes(whole[:2000] + (500).to_bytes(2, "little") + whole[2002:])
-    worker = start_worker(path)
-    assert worker.wait(120) == EXIT_DATA
-    assert "train_1.bin: token 488 is 500, expected less than 11" in (path / "worker.log").read_text()
-    assert not (path / "result.json").exists()
-    stopped = run_folder.read_trial(path)
-    assert stopped.status == Status.INTERRUPTED
-    assert stopped.reason.startswith(f"{shard}: token 488 is 500") and stopped.reason.endswith("run again to go on")
-    shard.write_bytes(whole)
-    assert run_worker(path).status == Status.HORIZON_REACHED

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.campaign import plan
 from harness.cli import main as cli
 from harness.data import image_folder, jpeg, store
 from harness.errors import DataError
@@ -56,6 +57,8 @@ def test_it_is_indexed_once_and_a_changed_folder_is_noticed(place: Path, capsys:
     (place / BROKEN).rename(place / "train/n00000001/other.JPEG")
     with pytest.raises(DataError, match=rf"1 \({BROKEN}\) gone, 1 \(train/n00000001/other.JPEG\) new"):
         store.load("imagenet")
+    with pytest.raises(DataError, match=rf"^{place} has changed .* 1 \({BROKEN}\) gone"):  # what `harness run` says
+        plan.check_data_of([(discovery.find("workloads", "resnet50_imagenet"), None)])
     assert data("get", "imagenet") == 3
     capsys.readouterr()
     assert data("list", "--json") == 0
