@@ -157,9 +157,14 @@ def facts(p: Progress) -> Iterator[tuple[str, str]]:
     if p.spent is not None:
         unit = CLOCK_UNITS.get(p.clock or p.spec.clock, "")
         limited = p.spec.stop == "target" and p.budget is not None
-        yield "scored", f"{p.spent:.1f} of {p.budget:.1f} {unit}" if limited else f"{p.spent:.1f} {unit}"
+        yield "scored", f"{_amount(p.spent)}{f' of {_amount(p.budget)}' if limited and p.budget else ''} {unit}"
     if p.left_s is not None and p.phase != PHASES["finish"]:
         yield "left", f"{'at most ' if p.spec.stop == 'target' else ''}{duration(p.left_s)}"
+
+
+def _amount(value: float) -> str:
+    """Return seconds or joules, to a tenth; of a toy, which takes less than one, to two digits."""
+    return f"{value:.2g}" if 0 < value < 1 else f"{value:.1f}"
 
 
 def sparkline(values: Sequence[float], target: float | None, width: int = 30) -> str:

@@ -1,4 +1,4 @@
-"""A trial on streamed token shards, killed, stopped by a shard that breaks, and gone on with once that is mended: it has
+"""A trial on streamed token shards, killed, stopped by a shard that breaks, and gone on with once it is mended: it has
 the bits of one whose arrays are on the device.
 """
 

@@ -616,6 +616,8 @@ def test_progress_in_the_ranking_clock():
         "task / mine 0/1: training, step 200/600 (50/s), train loss 0.7500, validation loss 0.6250 (target 0.5000), "
         "scored 20.0 of 60.0 calibrated s, left at most 16s"
     )
+    p.spent, p.budget = 0.0123, 0.02
+    assert "scored 0.012 of 0.02 calibrated s" in progress.line(p), "of a toy"
 
 
 def test_cheap_steps_may_go_past_the_baselines_number():
