@@ -136,12 +136,34 @@ def test_a_job_asks_for_what_device_and_launcher_say() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gres", "devices", "asked"),
+    [
+        ("gpu:h100:1", 2, "gpu:h100:2"),
+        ("gpu:2", 8, "gpu:8"),
+        ("gpu", 2, "gpu:2"),
+        ("gpu:h100", 4, "gpu:h100:4"),
+        ("gpu:h100:4", 2, "gpu:h100:4"),
+        ("gpu:h100:3", 1, "gpu:h100:3"),
+        ("gpu:1,tmpfs:10G", 2, "gpu:2,tmpfs:10G"),
+        (None, 2, None),
+    ],
+)
+def test_a_job_asks_for_as_many_cards_as_its_trials_are_spread_over(
+    gres: str | None, devices: int, asked: str | None
+) -> None:
+    run = config.compose(["device=h100", "launcher=slurm"])
+    device = written_runs.replace(run.device, gres=gres, devices=devices)
+    assert slurm.resources(written_runs.replace(run, device=device)).get("gres") == asked
+
+
+@pytest.mark.parametrize(
     ("reason", "told"),
     [
         ("PartitionTimeLimit", "PartitionTimeLimit, with which it never starts: `scancel` it, then lower launcher.h"),
         ("QOSMaxWallDurationPerJobLimit", "lower launcher.hours="),
         ("InvalidAccount", "launcher.account="),
         ("QOSMaxGRESPerJob", "ask for less with"),
+        ("PartitionConfig", "ask for less with device.cpus="),
         ("JobHeldUser", "`scontrol release`"),
         ("QOSMaxJobsPerUserLimit", None),
         ("Resources", None),
@@ -172,6 +194,13 @@ def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
     )
     silent = slurm.refusal("sbatch: error: Unable to contact slurm controller (connect failure)", {})
     assert isinstance(silent, MachineError) and "type the same again" in str(silent)
+    none = slurm.refusal(
+        "sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\n"
+        "sbatch: fatal: Could not establish a configuration source",
+        {},
+    )
+    assert isinstance(none, MachineError)
+    assert str(none).startswith("no configuration of Slurm was found here: set SLURM_CONF")
 
 
 @pytest.mark.parametrize(
@@ -243,3 +272,15 @@ def test_a_job_that_begins_again_waits_for_the_locks_of_a_lost_host(
         last = begun(60.0)
         freed.join()
     assert "attempt 2" in last and "waiting for locks" in last and "target_reached" in last
+
+
+def test_a_job_on_a_node_without_the_device_fails_and_records_nothing(
+    place: Path, cluster: Cluster, signals: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "suite=mine", "device=gpu", "launcher=slurm", "good"]) == 0
+    (folder,) = jobs.folders(place / "runs")
+    (member,) = cluster.batches[0].jobs[0].trials
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert importlib.import_module("harness.campaign.launch.job").run(folder / "jobs.json", 0) == 2
+    assert "error: device: a GPU was asked for, but " in capsys.readouterr().err
+    assert run_folder.read_trial(place / "runs" / member.folder).status == "planned"
