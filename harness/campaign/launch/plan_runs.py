@@ -17,7 +17,11 @@ from harness.record.result import FAILED, UNFINISHED, Status
 from harness.record.spec import DeviceConfig
 
 
-def run_left(trials: Sequence[PlannedTrial], on_event: Callable[[local.Event], None] = lambda event: None) -> int:
+def run_left(
+    trials: Sequence[PlannedTrial],
+    on_event: Callable[[local.Event], None] = lambda event: None,
+    note: Callable[[str], None] = print,
+) -> int:
     """Run the trials that are left, one on each card that is visible; return the exit code: 0, or 1 where one failed,
     now or earlier, 2 for a run folder that cannot be used, 3 for missing data.
 
@@ -33,7 +37,7 @@ def run_left(trials: Sequence[PlannedTrial], on_event: Callable[[local.Event], N
     def one(trial: PlannedTrial, slot: gpus.Slot) -> None:
         try:
             end = local.run_trial(
-                trial, on_event, environment=slot.environment, presses=slot.presses, worker=slot.worker
+                trial, on_event, note=note, environment=slot.environment, presses=slot.presses, worker=slot.worker
             )
         except HeldError as error:
             print(f"{trial.spec.folder}: left to {str(error).split(' is held by ')[-1].split(';')[0]}", flush=True)

@@ -138,7 +138,11 @@ def refusal(said: str, asked: dict[str, Any]) -> HarnessError:
     """Return the error of an sbatch that took no job: Slurm's message, what was asked for, how to mend it."""
     lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
     message = "; ".join(dict.fromkeys(lines)) or "no reason given"
-    if re.search(f"{_UNCONFIGURED}|unable to contact|connection refused|timed out|protocol authentication", message, re.IGNORECASE):
+    if re.search(
+        f"{_UNCONFIGURED}|unable to contact|connection refused|timed out|protocol authentication",
+        message,
+        re.IGNORECASE,
+    ):
         return _silent(message)
     mend = next((mend for sign, mend in _MENDS.items() if re.search(sign, message, re.IGNORECASE)), _MEND)
     told = " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in asked.items())
@@ -206,8 +210,8 @@ _NEVER = {
     "launcher.partition=",
     "InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed": "`scancel` it, then name yours with "
     "launcher.account= or launcher.qos=",
-    "BadConstraints|PartitionConfig|PartitionNodeLimit|PerJob|MaxMemPerLimit": "`scancel` it, then ask for less with device.cpus=, "
-    "device.memory_gb=, device.gres=, device.constraint= or launcher.hours=",
+    "BadConstraints|PartitionConfig|PartitionNodeLimit|PerJob|MaxMemPerLimit": "`scancel` it, then ask for less "
+    "with device.cpus=, device.memory_gb=, device.gres=, device.constraint= or launcher.hours=",
     "Held|held": "`scontrol release` lets it go",
 }
 _MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours="

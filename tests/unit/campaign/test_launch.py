@@ -16,11 +16,12 @@ import pytest
 import written_runs
 
 from harness.campaign import config
-from harness.campaign.launch import jobs, requeue, slurm, submitting
+from harness.campaign.launch import jobs, local, requeue, slurm, submitting
 from harness.campaign.launch.jobs import Batch, Job, Member, Seen
 from harness.cli import main as cli
 from harness.errors import ConfigError, MachineError
 from harness.record import run_folder
+from harness.record.result import Result, Status
 from harness.record.spec import Options
 
 WORDS = ("run", "suite=mine", "device=cpu", "launcher=slurm", "studies=2")
@@ -65,7 +66,9 @@ def test_a_job_is_submitted_for_each_program_and_only_for_what_is_missing(
     assert all((place / "runs" / m.folder / "spec.json").exists() for job in batch.jobs for m in job.trials)
 
     assert cli.main([*WORDS, "good", "diverge"]) == 0
-    assert len(cluster.batches) == 1 and "nothing to submit" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert len(cluster.batches) == 1 and "nothing to submit" in told
+    assert "  1_1 task / diverge: pending (Resources)" in told and "`scancel 1_0 1_1` ends them" in told
 
     cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("CANCELLED", False, "n2")}
     assert cli.main([*WORDS, "good", "diverge"]) == 0
@@ -88,8 +91,8 @@ def test_a_refusal_is_an_error_and_leaves_no_batch(
         (Seen("RUNNING", True, "n1"), 1, "running", ""),
         (Seen("COMPLETED", False, "n1"), 2, "done", ""),
         (None, 2, "done", ""),
-        (Seen("CANCELLED", False, "n1"), 1, "failed", "cancelled, not finished: type the same again"),
-        (None, 0, "failed", "not finished: type the same again"),
+        (Seen("CANCELLED", False, "n1"), 1, "failed", "cancelled, not finished"),
+        (None, 0, "failed", "not finished"),
     ],
 )
 def test_how_jobs_stand(
@@ -107,7 +110,7 @@ def test_how_jobs_stand(
             run_folder.prepare(out, spec, Options("w", "s"))
         members.append(Member(spec.folder))
     folder = jobs.create(out)
-    jobs.write(folder, Batch("slurm", (Job("lm / adamw", tuple(members)),), "12"))
+    jobs.write(folder, Batch("slurm", (Job("lm / adamw", tuple(members)),), "12", typed="harness run x"))
     (folder / "0.log").write_text("first\nlast words\n\n")
     cluster.states = {0: said} if said else {}
 
@@ -115,7 +118,10 @@ def test_how_jobs_stand(
     (told,) = json.loads(capsys.readouterr().out)["jobs"]
     assert (told["job"], told["state"], told["why"], told["last_line"]) == ("12", state, why, "last words")
     assert cli.main(["status"]) == 0
-    assert f"{finished} of 2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{finished} of 2" in shown and ("to go on: harness run x" in shown) == (state == "failed")
+    if state in ("done", "failed"):
+        assert cli.main(["status", "--follow"]) == int(state == "failed")
 
 
 def test_status_without_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,3 +290,66 @@ def test_a_job_on_a_node_without_the_device_fails_and_records_nothing(
     assert importlib.import_module("harness.campaign.launch.job").run(folder / "jobs.json", 0) == 2
     assert "error: device: a GPU was asked for, but " in capsys.readouterr().err
     assert run_folder.read_trial(place / "runs" / member.folder).status == "planned"
+
+
+def test_a_running_job_shows_the_step_and_a_failed_one_what_runs_it_again(
+    tmp_path: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = []
+    for name in ("runs", "crashes"):
+        spec = written_runs.replace(written_runs.SPEC, submission=name)
+        path = run_folder.prepare(tmp_path, spec, Options("w", "s"))
+        with run_folder.hold(path) as folder:
+            folder.append("chunk", step=120, t=1.0)
+            if name == "crashes":
+                folder.write_result(Result(Status.CRASHED, "it broke", spec.id))
+        members.append(Member(spec.folder))
+    batch = jobs.create(tmp_path)
+    jobs.write(batch, Batch("slurm", tuple(Job(f"lm / {m.folder}", (m,)) for m in members), "12"))
+    cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("FAILED", False, "n1")}
+    assert cli.main(["status", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "step 120 of 1000" in shown and "0/0 crashed: retry=true runs it again" in shown
+    assert cli.main(["status", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["jobs"]
+    assert [job["step"] for job in told] == [{"made": 120, "of": 1000}, None]
+
+
+@pytest.mark.parametrize(
+    ("note", "finished", "state", "why"),
+    [
+        (None, True, "done", ""),
+        (None, False, "pending", "as its files say"),
+        ({"host": "n1"}, False, "running", "as its files say"),
+        ({"host": "n1", "code": 1}, False, "failed", "not finished"),
+    ],
+)
+def test_where_slurm_does_not_answer_the_files_tell(
+    tmp_path: Path, cluster: Cluster, note: dict[str, Any] | None, finished: bool, state: str, why: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def silent(batches: Any) -> Any:
+        raise MachineError("Slurm does not answer: down")
+
+    monkeypatch.setattr(cluster, "seen", silent)
+    spec = written_runs.SPEC
+    if finished:
+        written_runs.write_run(tmp_path, 5.0)
+    else:
+        run_folder.prepare(tmp_path, spec, Options("w", "s"))
+    folder = jobs.create(tmp_path)
+    jobs.write(folder, Batch("slurm", (Job("lm / adamw", (Member(spec.folder),)),), "12"))
+    if note is not None:
+        (folder / "0.json").write_text(json.dumps(note))
+    assert cli.main(["status", str(tmp_path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "note: Slurm does not answer: down; what follows" in printed.err
+    (told,) = json.loads(printed.out)["jobs"]
+    assert (told["state"], told["why"]) == (state, why)
+    with pytest.raises(MachineError):
+        submitting.standings(tmp_path)
+
+
+def test_a_job_offers_nobody_a_key_to_press(capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("harness.campaign.launch.job")._note(local.SAVING + local.KILLS)
+    assert capsys.readouterr().out == f"{local.SAVING}\n"
