@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.cli.parser import add_json, aside, command_parser, print_error, print_json
-from harness.errors import MachineError
+from harness.errors import HarnessError
 
 HELP = """\
 Tells how the jobs stand that `harness run ... launcher=slurm` (or background) has submitted: pending, running, done or
@@ -32,8 +32,8 @@ def parser() -> argparse.ArgumentParser:
 def call(args: argparse.Namespace) -> int:
     from harness.report import job_table
 
-    def on_silent(error: MachineError) -> None:
-        print_error(MachineError(f"{error}; what follows is what the files of the jobs tell"), kind="note")
+    def on_silent(error: HarnessError) -> None:
+        print_error(HarnessError(f"{error}; what follows is what the files of the jobs tell"), kind="note")
 
     out = Path(args.out).absolute()
     with aside(args.json):

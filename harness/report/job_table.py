@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.campaign.launch import submitting
 from harness.campaign.launch.submitting import Standing, Submitted
-from harness.errors import MachineError, RunFolderError
+from harness.errors import HarnessError, RunFolderError
 from harness.record.result import FAILED, UNFINISHED
 from harness.report.progress import Progress
 from harness.report.tables import print_line, print_table
@@ -22,7 +22,7 @@ MOST = 5  # jobs that are named one by one
 ENDS = {"slurm": "scancel", "background": "kill"}
 
 
-def found(out: Path, on_silent: Callable[[MachineError], object] | None = None) -> list[Standing]:
+def found(out: Path, on_silent: Callable[[HarnessError], object] | None = None) -> list[Standing]:
     """Return how the jobs of an output folder stand; `on_silent` as in `submitting.standings`. Raises RunFolderError
     where there are none.
     """
@@ -103,15 +103,15 @@ def print_submitted(made: Submitted, out: str) -> None:
         print(f"  {one.id} {one.job.title}: {one.state}{f' ({one.why})' if one.why else ''}")
     if len(made.jobs) > MOST:
         print(f"  and {len(made.jobs) - MOST} further jobs")
-    where, command = f" {out}" if out != "runs" else "", ENDS[made.batch.engine]
+    where = f" {out}" if out != "runs" else ""
     if made.jobs:
-        ids = " ".join(dict.fromkeys(one.id for one in made.jobs[:MOST]))
-        print(f"`harness status{where}` tells how they stand; `{command} {ids}` ends them")
+        ends = " and ".join(dict.fromkeys(f"`{ENDS[one.engine]} {one.id}`" for one in made.jobs[:MOST]))
+        print(f"`harness status{where}` tells how they stand; {ends} to end them")
     if made.folder is None:
         print("nothing to submit")
         return
     count, batch = len(made.batch.jobs), made.batch
-    ends = f"{command} {batch.id}"
+    ends = f"{ENDS[batch.engine]} {batch.id}"
     trials, searches = sum(len(job.trials) for job in batch.jobs), sum(job.search is not None for job in batch.jobs)
     told = [f"{trials} trial{'s' * (trials != 1)}"] if trials else []
     if searches:
@@ -121,15 +121,15 @@ def print_submitted(made: Submitted, out: str) -> None:
 
 
 def follow(
-    out: Path, every_s: float = EVERY_S, on_silent: Callable[[MachineError], object] | None = None
+    out: Path, every_s: float = EVERY_S, on_silent: Callable[[HarnessError], object] | None = None
 ) -> list[Standing]:
     """Print a line for each job whose state changes until none runs or waits any more; return how they stand then.
     `on_silent` is told once that an engine does not answer.
     """
     told: dict[tuple[Path, int], tuple[str, ...]] = {}
-    silent: list[MachineError] = []
+    silent: list[HarnessError] = []
 
-    def on_first(error: MachineError) -> None:
+    def on_first(error: HarnessError) -> None:
         if not silent and on_silent is not None:
             on_silent(error)
         silent.append(error)

@@ -67,6 +67,7 @@ class Standing:
       trials: those with a run folder.
       last: the last line of its log.
       typed: the command that submitted it; "" where it is not known.
+      engine: that has it.
     """
 
     folder: Path
@@ -79,6 +80,7 @@ class Standing:
     trials: tuple[Trial, ...]
     last: str
     typed: str = ""
+    engine: jobs.Engine = "slurm"
 
     @property
     def active(self) -> bool:
@@ -156,12 +158,13 @@ def _of(search: jobs.Search) -> tuple[object, ...]:
     return search.submission, run.workload, run.rules, run.seed, run.max_steps, run.device
 
 
-def standings(out: Path, on_silent: Callable[[MachineError], object] | None = None) -> list[Standing]:
+def standings(out: Path, on_silent: Callable[[HarnessError], object] | None = None) -> list[Standing]:
     """Return how the jobs of an output folder stand, the oldest first. Of a job whose trials a later one has taken over
     nothing is told.
 
     Where an engine does not answer, `on_silent` is told why, and jobs stand as their files say: one that has not ended
-    by itself is taken to run, or to wait. Raises MachineError there without `on_silent`.
+    by itself is taken to run, or to wait. Without `on_silent` MachineError is raised there, or ConfigError where the
+    engine's commands are not here.
     """
     batches = [(folder, jobs.read(folder / "jobs.json")) for folder in jobs.folders(out)]
     seen: dict[tuple[Path, int], Seen] = {}
@@ -169,7 +172,7 @@ def standings(out: Path, on_silent: Callable[[MachineError], object] | None = No
         of = [(folder, batch) for folder, batch in batches if batch.engine == name]
         try:
             seen |= ENGINES[name].seen(of)
-        except MachineError as error:
+        except (ConfigError, MachineError) as error:
             if on_silent is None:
                 raise
             on_silent(error)
@@ -206,12 +209,8 @@ def _standing(folder: Path, batch: Batch, number: int, seen: Seen | None) -> Sta
     state: State
     why = ""
     if seen is not None and seen.active:
-        runs = seen.state in ("RUNNING", "COMPLETING")
-        state, why = (
-            ("running", SILENT if seen.reason == SILENT else "")
-            if runs
-            else ("pending", seen.reason or seen.state.lower())
-        )
+        state = "running" if seen.state in ("RUNNING", "COMPLETING") else "pending"
+        why = seen.reason or seen.state.lower() if state == "pending" or seen.reason == SILENT else ""
     elif any(trial.status is Status.RUNNING for trial in trials):
         state, why = "running", "another process is at it"
     elif _whole(job, note, trials):
@@ -229,7 +228,7 @@ def _standing(folder: Path, batch: Batch, number: int, seen: Seen | None) -> Sta
     id = "-" if batch.id is None else batch.id if one else f"{batch.id}_{number}"
     host = (seen.host if seen else "") or (note.host if note else "")
     last = jobs.last_line(folder / f"{number}.log")
-    return Standing(folder, number, job, id, state, why, host, tuple(trials), last, batch.typed)
+    return Standing(folder, number, job, id, state, why, host, tuple(trials), last, batch.typed, batch.engine)
 
 
 def _whole(job: Job, note: jobs.Note | None, trials: Sequence[Trial]) -> bool:

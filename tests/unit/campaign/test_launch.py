@@ -68,7 +68,7 @@ def test_a_job_is_submitted_for_each_program_and_only_for_what_is_missing(
     assert cli.main([*WORDS, "good", "diverge"]) == 0
     told = capsys.readouterr().out
     assert len(cluster.batches) == 1 and "nothing to submit" in told
-    assert "  1_1 task / diverge: pending (Resources)" in told and "`scancel 1_0 1_1` ends them" in told
+    assert "  1_1 task / diverge: pending (Resources)" in told and "`scancel 1_0` and `scancel 1_1` to end them" in told
 
     cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("CANCELLED", False, "n2")}
     assert cli.main([*WORDS, "good", "diverge"]) == 0
