@@ -200,11 +200,7 @@ def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
     )
     silent = slurm.refusal("sbatch: error: Unable to contact slurm controller (connect failure)", {})
     assert isinstance(silent, MachineError) and "type the same again" in str(silent)
-    none = slurm.refusal(
-        "sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\n"
-        "sbatch: fatal: Could not establish a configuration source",
-        {},
-    )
+    none = slurm.refusal("sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host", {})
     assert isinstance(none, MachineError)
     assert str(none).startswith("no configuration of Slurm was found here: set SLURM_CONF")
 
