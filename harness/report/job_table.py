@@ -105,19 +105,21 @@ def print_submitted(made: Submitted, out: str) -> None:
         print(f"  and {len(made.jobs) - MOST} further jobs")
     where = f" {out}" if out != "runs" else ""
     if made.jobs:
-        ends = " and ".join(dict.fromkeys(f"`{ENDS[one.engine]} {one.id}`" for one in made.jobs[:MOST]))
-        print(f"`harness status{where}` tells how they stand; {ends} to end them")
+        ends = list(dict.fromkeys(f"`{ENDS[one.engine]} {one.id}`" for one in made.jobs[:MOST]))
+        print(f"`harness status{where}` tells how they stand; {' and '.join(ends)} end{'s' * (len(ends) == 1)} them")
     if made.folder is None:
         print("nothing to submit")
         return
     count, batch = len(made.batch.jobs), made.batch
-    ends = f"{ENDS[batch.engine]} {batch.id}"
     trials, searches = sum(len(job.trials) for job in batch.jobs), sum(job.search is not None for job in batch.jobs)
     told = [f"{trials} trial{'s' * (trials != 1)}"] if trials else []
     if searches:
         told.append(f"{searches} search{'es' * (searches != 1)} and the trials that follow")
     print(f"submitted {count} job{'s' * (count != 1)} ({', '.join(told)}) as {batch.id}; logs in {made.folder}")
-    print(f"`harness status{where}` tells how they stand; `{ends}` ends them, and what has begun is saved", flush=True)
+    print(
+        f"`harness status{where}` tells how they stand; `{ENDS[batch.engine]} {batch.id}` ends them, and what has begun is saved",
+        flush=True,
+    )
 
 
 def follow(

@@ -136,8 +136,7 @@ def _further(text: str | None) -> dict[str, Any]:
 
 def refusal(said: str, asked: dict[str, Any]) -> HarnessError:
     """Return the error of an sbatch that took no job: Slurm's message, what was asked for, how to mend it."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
-    message = "; ".join(dict.fromkeys(lines)) or "no reason given"
+    message = _in_a_line(said) or "no reason given"
     if re.search(
         f"{_UNCONFIGURED}|unable to contact|connection refused|timed out|protocol authentication",
         message,
@@ -161,7 +160,7 @@ def seen(batches: Sequence[tuple[Path, Batch]]) -> dict[tuple[Path, int], Seen]:
         "squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(folders)}", "--format=%F|%K|%T|%N|%r"
     )
     if done.returncode and "Invalid job id" not in done.stderr:
-        raise _silent(done.stderr.strip())
+        raise _silent(_in_a_line(done.stderr))
     found = {}
     for line in done.stdout.splitlines():
         id, number, state, host, reason = line.split("|", 4)
@@ -180,6 +179,12 @@ def _call(*words: str) -> subprocess.CompletedProcess[str]:
         raise ConfigError(_ABSENT.format(words[0])) from None
     except subprocess.TimeoutExpired:
         raise _silent(f"{words[0]} took more than {PATIENCE_S:g} s") from None
+
+
+def _in_a_line(said: str) -> str:
+    """Return what a command of Slurm says without its name, each line once."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines))
 
 
 def _silent(message: str) -> MachineError:

@@ -68,7 +68,7 @@ def test_a_job_is_submitted_for_each_program_and_only_for_what_is_missing(
     assert cli.main([*WORDS, "good", "diverge"]) == 0
     told = capsys.readouterr().out
     assert len(cluster.batches) == 1 and "nothing to submit" in told
-    assert "  1_1 task / diverge: pending (Resources)" in told and "`scancel 1_0` and `scancel 1_1` to end them" in told
+    assert "  1_1 task / diverge: pending (Resources)" in told and "`scancel 1_0` and `scancel 1_1` end them" in told
 
     cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("CANCELLED", False, "n2")}
     assert cli.main([*WORDS, "good", "diverge"]) == 0
@@ -188,7 +188,7 @@ def test_why_a_job_waits_is_told_and_what_lets_it_start(
         assert seen.active and seen.reason.startswith(f"{reason}, with which it never starts") and told in seen.reason
 
 
-def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
+def test_what_slurm_refuses_is_told_with_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     said = (
         "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition\n"
     )
@@ -202,6 +202,10 @@ def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
     assert isinstance(silent, MachineError) and "type the same again" in str(silent)
     none = slurm.refusal("sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host", {})
     assert isinstance(none, MachineError)
+    lines = SimpleNamespace(returncode=1, stderr="squeue: error: no contact\nsqueue: error: no contact\nsqueue: x\n")
+    monkeypatch.setattr(slurm, "_call", lambda *words: lines)
+    with pytest.raises(MachineError, match="does not answer: no contact; x; look"):
+        slurm.seen([(Path(), Batch("slurm", (), "12"))])
     assert str(none).startswith("no configuration of Slurm was found here: set SLURM_CONF")
 
 
