@@ -116,9 +116,9 @@ def print_submitted(made: Submitted, out: str) -> None:
     if searches:
         told.append(f"{searches} search{'es' * (searches != 1)} and the trials that follow")
     print(f"submitted {count} job{'s' * (count != 1)} ({', '.join(told)}) as {batch.id}; logs in {made.folder}")
+    command = f"{ENDS[batch.engine]} {batch.id}"
     print(
-        f"`harness status{where}` tells how they stand; `{ENDS[batch.engine]} {batch.id}` ends them, and what has begun is saved",
-        flush=True,
+        f"`harness status{where}` tells how they stand; `{command}` ends them, and what has begun is saved", flush=True
     )
 
 
