@@ -96,7 +96,7 @@ def select_variants(trials: Iterable[Trial]) -> Selection:
 
 def is_mixed(trial: Trial) -> bool:
     """Whether a trial went on from the checkpoint of another one, over other devices say: its log holds both."""
-    if trial.result is None:
+    if trial.result is None or trial.result.attempts == 1:
         return False
     own = trial.result.spec_id  # that of `spec` takes a hash, and there may be thousands of trials
     return any(event["event"] == "start" and event.get("spec_id", own) != own for event in trial.events)

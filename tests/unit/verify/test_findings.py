@@ -34,7 +34,9 @@ def test_what_a_rerun_settles_is_not_left_open() -> None:
 def test_a_trial_that_went_on_from_another_ones_checkpoint_is_not_published(tmp_path: Path) -> None:
     spec = write_run(tmp_path, 3.0)
     trial = run_folder.read_trial(tmp_path / spec.folder)
-    mixed = replace(trial, events=[{"event": "start", "spec_id": "another"}, *trial.events])
+    assert trial.result is not None
+    events = [{"event": "start", "spec_id": "another"}, *trial.events]
+    mixed = replace(trial, events=events, result=replace(trial.result, attempts=2))
     with pytest.raises(RunFolderError, match="here is a trial that went on from the checkpoint of another"):
         publish.check_records([SimpleNamespace(trial=mixed, place="here")])  # type: ignore[list-item]
 
