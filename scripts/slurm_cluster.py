@@ -3,7 +3,7 @@
 
     apt-get install -y --no-install-recommends slurm-wlm munge      once, as root
     eval "$(python scripts/slurm_cluster.py start /tmp/cluster)"    prints `export SLURM_CONF=...` once it takes jobs
-    sinfo; harness run adamw suite=demo launcher=slurm
+    sinfo; harness run adamw suite=demo device=cpu launcher=slurm
     python scripts/slurm_cluster.py stop /tmp/cluster               ends its processes; its folder stays
 
 It needs root, because slurmd starts jobs in the name of others, and touches no Slurm that the machine may have: keys,

@@ -139,7 +139,7 @@ def make_plan(
     for _, info in workloads:
         check_divisible((info.batch_size,), run.device.devices, info.name, ConfigError)
     if elsewhere and run.device.platform == "auto":
-        raise ConfigError("device: a plan for another machine names its device: device=cpu, gpu, h100 or h200")
+        raise ConfigError("device: what runs on another machine names its device: add device=cpu, gpu, h100 or h200")
     device: Device = "gpu" if elsewhere and run.device.platform == "gpu" else resolve_device(run.device)
     earlier = expected_time.earlier_wall_s(Path(run.out))
     problems: list[HarnessError] = []

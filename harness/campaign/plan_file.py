@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.campaign.counting import counted
-from harness.campaign.device import resolve_device
 from harness.campaign.launch import plan_runs
 from harness.campaign.plan import PlannedTrial, make_ready, wanted_of
 from harness.errors import ConfigError, HarnessError
@@ -23,7 +22,7 @@ from harness.program import discovery, processes
 from harness.record import plain_data, run_folder
 from harness.record.files import write_atomic
 from harness.record.result import FAILED, Status
-from harness.record.spec import DeviceConfig, Options, TrialSpec
+from harness.record.spec import Options, TrialSpec
 
 SCHEMA = 1
 
@@ -103,6 +102,4 @@ def run(path: Path, out: Path, *, retry: bool = False) -> int:
     failed = [trial.status for trial in trials if not trial.runnable and trial.status in FAILED]
     earlier = f"; {len(failed)} failed earlier, --retry runs what failed again" if failed else ""
     print(f"{path}: {len(left)} of {len(trials)} trials to run{earlier}", flush=True)
-    if any(trial.spec.device == "gpu" for trial in left):
-        resolve_device(DeviceConfig("gpu"))
     return plan_runs.run_left(trials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,14 +85,15 @@ def call(args: argparse.Namespace) -> int:
         return 0
     submitting.check(request)
     with within(request.max_hours, lambda text: print_error(HarnessError(text), kind="note")), aside(args.json):
-        code, found = _run(request, names, dry_run=args.dry_run, as_json=args.json, follow=args.follow)
+        typed = shlex.join(["harness", "run", *args.words])
+        code, found = _run(request, names, typed, dry_run=args.dry_run, as_json=args.json, follow=args.follow)
     if args.json:
         print_json(found)
     return code
 
 
 def _run(
-    request: RunSpec, names: list[str], *, dry_run: bool, as_json: bool, follow: bool
+    request: RunSpec, names: list[str], typed: str, *, dry_run: bool, as_json: bool, follow: bool
 ) -> tuple[int, dict[str, Any]]:
     """Return the exit code, and what `--json` prints."""
     from harness.campaign import plan
@@ -122,7 +124,7 @@ def _run(
     if obstacles:
         raise obstacles[0]
     if request.launcher.engine != "local":
-        return _submit(planned, names, code, as_json=as_json, follow=follow)
+        return _submit(planned, names, typed, code, as_json=as_json, follow=follow)
     timed = request.max_steps is None and (planned.runnable or planned.due)
     if busy := load.warning(load.others()) if timed else None:
         print_error(HarnessError(busy), kind="note")
@@ -151,17 +153,19 @@ def _run(
     return max(code, 0 if complete else 1), found | {"profiles": traced}
 
 
-def _submit(planned: Plan, names: list[str], code: int, *, as_json: bool, follow: bool) -> tuple[int, dict[str, Any]]:
+def _submit(
+    planned: Plan, names: list[str], typed: str, code: int, *, as_json: bool, follow: bool
+) -> tuple[int, dict[str, Any]]:
     """Hand what is left to run to a launcher that outlives the command; return as `_run` does."""
     from harness.campaign import plan
     from harness.campaign.launch import submitting
     from harness.report import job_table, outcome, plan_table, run_summary
 
     out = Path(planned.run.out).absolute()
-    job_table.print_submitted(submitting.submit(planned), planned.run.out)
+    job_table.print_submitted(submitting.submit(planned, typed), planned.run.out)
     if not follow:
         return code, plan_table.as_json(planned) | job_table.as_json(submitting.standings(out))
-    job_table.follow(out)
+    job_table.follow(out, on_silent=lambda error: print_error(error, kind="note"))
     planned = plan.make_plan(planned.run, names, elsewhere=planned.run.launcher.engine == "slurm")
     complete = run_summary.print_summary(planned, tables=not as_json)
     found = outcome.as_json(run_summary.trials_of(planned), problems=planned.problems, notes=planned.notes)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from harness.errors import MachineError
 from harness.machine import hardware
 from harness.machine.cache import cache_folder
 from harness.machine.flags import Device
@@ -23,6 +24,20 @@ def configure_jax(device: Device, *, compile_cache: bool) -> None:
     if device == "gpu":  # else jax has XLA write an autotune cache of jax's own
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+def require(device: Device) -> None:
+    """Start the device. Raises MachineError where jax finds none: its plugin is missing, or the card is."""
+    try:
+        platform = jax.local_devices()[0].platform
+        lacking = "" if platform == device else f"it has a {platform.upper()}"
+    except (AssertionError, RuntimeError) as error:  # an assertion without a word where its plugin is not installed
+        lacking = str(error).strip().partition("\n")[0] or "its plugin for that is not installed"
+    if lacking:
+        raise MachineError(
+            f"device: a {device.upper()} was asked for, but jax finds none here: {lacking}; `harness doctor` tells "
+            "what is missing; mend it, then type the same again to go on"
+        )
 
 
 def fingerprint() -> dict[str, Any]:

@@ -33,6 +33,7 @@ _SAME_PER_WORKLOAD = (
 )  # fmt: skip
 _SAME_MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}  # keys of the fingerprint, by platform
 _SAME_PACKAGES = ("jax", "jaxlib")
+MIXED = "that went on from the checkpoint of another trial (over other devices, say): steps and times are of both"
 _COMPARED = operator.attrgetter(*_SAME_EVERYWHERE, "task", *_SAME_PER_WORKLOAD, "workload_program", "workload_hash")
 
 
@@ -48,9 +49,10 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
     """Return the trials that are scored together, whatever the order they come in.
 
     Left out, with a note: smoke tests (`max_steps`), held-out variants, trials on tuning seeds (records that are older
-    than searches), campaigns under another `seed=` than the one with the most studies, and what a newer run folder
-    supersedes: another source of the same submission, or other hyperparameters of the same study and trial. Newer is by
-    the times of the run folder's files. `unscored` names workloads that are only shown.
+    than searches), trials that went on from the checkpoint of another one, campaigns under another `seed=` than the one
+    with the most studies, and what a newer run folder supersedes: another source of the same submission, or other
+    hyperparameters of the same study and trial. Newer is by the times of the run folder's files. `unscored` names
+    workloads that are only shown.
 
     Raises RunFolderError where the rest cannot be compared: it was run by different rules, on different machines, under
     different versions of jax or settings of XLA and malloc, or on different versions of a workload.
@@ -67,6 +69,7 @@ def select(trials: Iterable[Trial], unscored: Collection[str] = ()) -> Selection
         "on held-out variants, which have no target; `harness score --variants` shows them",
     )
     remaining = _leave_out(remaining, notes, lambda t: t.spec.tuning, "run on tuning seeds, which are never scored")
+    remaining = _leave_out(remaining, notes, is_mixed, MIXED)
     check_comparable(remaining)
     remaining = _newest_sources(remaining, notes, unscored)
     remaining = _newest_specs(_one_seed(remaining, notes), notes)
@@ -85,9 +88,18 @@ def select_variants(trials: Iterable[Trial]) -> Selection:
     )
     remaining = sorted(held_out, key=lambda t: (_order(t), str(t.path)))
     notes: list[str] = []
+    remaining = _leave_out(remaining, notes, is_mixed, MIXED)
     check_comparable(remaining)
     remaining = _newest_specs(_one_seed(_newest_sources(remaining, notes, ()), notes), notes)
     return Selection(tuple(remaining), tuple(notes))
+
+
+def is_mixed(trial: Trial) -> bool:
+    """Whether a trial went on from the checkpoint of another one, over other devices say: its log holds both."""
+    if trial.result is None or trial.result.attempts == 1:
+        return False
+    own = trial.result.spec_id  # that of `spec` takes a hash, and there may be thousands of trials
+    return any(event["event"] == "start" and event.get("spec_id", own) != own for event in trial.events)
 
 
 def check_comparable(trials: Sequence[Trial]) -> None:

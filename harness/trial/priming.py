@@ -13,11 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.errors import MachineError
 from harness.machine import children, flags, hardware
 from harness.program import discovery
 from harness.program.manifest import WAYS
 from harness.record import run_folder
 from harness.record.spec import Options, TrialSpec, short_hash
+from harness.trial import EXIT_MACHINE
 
 
 def prime(spec: TrialSpec, folder: Path) -> bool:
@@ -83,6 +85,11 @@ def main(argv: list[str]) -> int:
     from harness.machine import backend  # and with it jax, now that its flags are set
 
     backend.configure_jax(spec.device, compile_cache=not spec.score_compile)
+    try:
+        backend.require(spec.device)
+    except MachineError as error:
+        print(error, file=sys.stderr, flush=True)
+        return EXIT_MACHINE
     compile_all(spec, options)
     return 0
 

@@ -189,6 +189,7 @@ class Work:
 
                 Joined(self._coordinator, self._processes, self._process).join()
                 self._joined = True
+            backend.require(spec.device)
             from harness.trial.loop import run_trial
             from harness.trial.setup import Kept
 

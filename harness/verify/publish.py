@@ -92,6 +92,10 @@ def check_records(every: Sequence[Record]) -> None:
                 f"{record.place} is a smoke test (max_steps={trial.spec.max_steps}), which is not published; name the "
                 "folders of other runs"
             )
+        if selection.is_mixed(trial):
+            raise RunFolderError(
+                f"{record.place} is a trial {selection.MIXED}, so it is not published; remove the folder to run it anew"
+            )
         if trial.spec.program is None:
             raise RunFolderError(f"{record.place} is older than programs, which a pack holds; run it again")
     check_together([record.trial for record in every])

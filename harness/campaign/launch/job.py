@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from harness.campaign import plan, searches
-from harness.campaign.launch import jobs, plan_runs, requeue
+from harness.campaign.launch import jobs, local, plan_runs, requeue
 from harness.campaign.launch.jobs import Job, Note
 from harness.campaign.plan import PlannedTrial
 from harness.errors import ConfigError, HarnessError, HeldError
@@ -124,7 +124,11 @@ def _do(folder: Path, job: Job, work: _Work) -> int:
 
 def _run_left(trials: Sequence[PlannedTrial], work: _Work) -> int:
     _await_release(work, lambda: any(run_folder.holder(trial.path) for trial in trials))
-    return plan_runs.run_left(trials, work.on_event)
+    return plan_runs.run_left(trials, work.on_event, _note)
+
+
+def _note(text: str) -> None:
+    print(text.removesuffix(local.KILLS), flush=True)  # nobody is there to press again
 
 
 def _await_release(work: _Work, held: Callable[[], bool]) -> None:

@@ -57,12 +57,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """The jobs of one command; `id` is the engine's (None until it has taken them): Slurm's, or of a process."""
+    """The jobs of one command, which is `typed` ("" in older batches); `id` is the engine's (None until it has taken
+    them): Slurm's, or of a process.
+    """
 
     engine: Engine
     jobs: tuple[Job, ...]
     id: str | None = None
     schema: int = 1
+    typed: str = ""
 
 
 @dataclass(frozen=True)

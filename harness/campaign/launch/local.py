@@ -122,7 +122,9 @@ NO_MEMORY = (
 )  # fmt: skip
 """What a process prints, in any case, that dies for want of memory, or of room for the stack of a thread, whatever it
 dies by."""
-SAVING = "stopping, with a checkpoint if it has begun to train; press again to kill"
+SAVING = "stopping, with a checkpoint if it has begun to train"
+KILLS = "; press again to kill"
+"""Follows `SAVING` where there is somebody to press."""
 
 
 def run_trial(
@@ -280,7 +282,7 @@ def _follow(
             return code
         if presses and not forwarded:
             worker.send_signal(signal.SIGINT)
-            note(SAVING)
+            note(SAVING + KILLS)
             forwarded = True
         if len(presses) > 1:
             return None  # the caller kills it

@@ -96,7 +96,7 @@ def resources(run: RunSpec) -> dict[str, Any]:
     asked = {
         "cpus-per-task": device.cpus,
         "mem": None if device.memory_gb is None else f"{math.ceil(device.memory_gb * 1024)}M",
-        "gres": device.gres,
+        "gres": cards(device.gres, device.devices),
         "constraint": device.constraint,
         "partition": launcher.partition,
         "account": launcher.account,
@@ -104,6 +104,20 @@ def resources(run: RunSpec) -> dict[str, Any]:
         "time": math.ceil(launcher.hours * 60),
     }
     return {name: value for name, value in asked.items() if value is not None} | _further(launcher.sbatch)
+
+
+def cards(gres: str | None, devices: int) -> str | None:
+    """Return a request for generic resources with at least as many GPUs as a trial is spread over."""
+    if gres is None or devices == 1:
+        return gres
+    found = []
+    for one in gres.split(","):
+        name, *kind = one.split(":")
+        if name == "gpu":
+            count = int(kind.pop()) if kind and kind[-1].isdecimal() else 1
+            one = ":".join([name, *kind, str(max(count, devices))])
+        found.append(one)
+    return ",".join(found)
 
 
 def _further(text: str | None) -> dict[str, Any]:
@@ -122,9 +136,12 @@ def _further(text: str | None) -> dict[str, Any]:
 
 def refusal(said: str, asked: dict[str, Any]) -> HarnessError:
     """Return the error of an sbatch that took no job: Slurm's message, what was asked for, how to mend it."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
-    message = "; ".join(dict.fromkeys(lines)) or "no reason given"
-    if re.search("unable to contact|connection refused|timed out|protocol authentication", message, re.IGNORECASE):
+    message = _in_a_line(said) or "no reason given"
+    if re.search(
+        f"{_UNCONFIGURED}|unable to contact|connection refused|timed out|protocol authentication",
+        message,
+        re.IGNORECASE,
+    ):
         return _silent(message)
     mend = next((mend for sign, mend in _MENDS.items() if re.search(sign, message, re.IGNORECASE)), _MEND)
     told = " ".join(f"--{name}" if value is True else f"--{name}={value}" for name, value in asked.items())
@@ -143,7 +160,7 @@ def seen(batches: Sequence[tuple[Path, Batch]]) -> dict[tuple[Path, int], Seen]:
         "squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(folders)}", "--format=%F|%K|%T|%N|%r"
     )
     if done.returncode and "Invalid job id" not in done.stderr:
-        raise _silent(done.stderr.strip())
+        raise _silent(_in_a_line(done.stderr))
     found = {}
     for line in done.stdout.splitlines():
         id, number, state, host, reason = line.split("|", 4)
@@ -164,10 +181,20 @@ def _call(*words: str) -> subprocess.CompletedProcess[str]:
         raise _silent(f"{words[0]} took more than {PATIENCE_S:g} s") from None
 
 
+def _in_a_line(said: str) -> str:
+    """Return what a command of Slurm says without its name, each line once."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines))
+
+
 def _silent(message: str) -> MachineError:
+    if re.search(_UNCONFIGURED, message):
+        return MachineError(f"no configuration of Slurm was found here: {_CONFIGURE} ({message})")
     return MachineError(f"Slurm does not answer: {message}; look with `sinfo`, then type the same again")
 
 
+_UNCONFIGURED = "resolve_ctls_from_dns_srv|[Cc]ould not establish a configuration source"
+_CONFIGURE = "set SLURM_CONF to the path of its slurm.conf, or type this where the cluster's jobs are submitted"
 _ABSENT = (
     "launcher=slurm: there is no {} on this machine; type it where jobs are submitted, or take launcher=background, "
     "which runs the same jobs here"
@@ -188,8 +215,8 @@ _NEVER = {
     "launcher.partition=",
     "InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed": "`scancel` it, then name yours with "
     "launcher.account= or launcher.qos=",
-    "BadConstraints|PartitionNodeLimit|PerJob|MaxMemPerLimit": "`scancel` it, then ask for less with device.cpus=, "
-    "device.memory_gb=, device.gres=, device.constraint= or launcher.hours=",
+    "BadConstraints|PartitionConfig|PartitionNodeLimit|PerJob|MaxMemPerLimit": "`scancel` it, then ask for less "
+    "with device.cpus=, device.memory_gb=, device.gres=, device.constraint= or launcher.hours=",
     "Held|held": "`scontrol release` lets it go",
 }
 _MEND = "change device.cpus=, .memory_gb=, .gres=, .constraint=, or launcher.partition=, .account=, .qos=, .hours="

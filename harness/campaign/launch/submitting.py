@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,7 +13,7 @@ from harness.campaign.launch import background, jobs, slurm
 from harness.campaign.launch.jobs import Batch, Job, Seen
 from harness.campaign.plan import Plan, PlannedTrial
 from harness.campaign.searches import PlannedSearch
-from harness.errors import ConfigError, HarnessError, RunFolderError
+from harness.errors import ConfigError, HarnessError, MachineError, RunFolderError
 from harness.record import run_folder
 from harness.record.result import FAILED, UNFINISHED, Status
 from harness.record.run_folder import Trial
@@ -37,19 +37,21 @@ class Engine(Protocol):
 
 
 ENGINES: dict[str, Engine] = {"background": background, "slurm": slurm}
+SILENT = "as its files say"
 LOCAL = LauncherConfig("local", "local")
 State = Literal["pending", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What one command has submitted: `folder` of its batch (None: there was nothing to submit), and how many trials
-    and searches were left to jobs or processes that are at them already.
+    """What one command has submitted: `folder` of its batch (None: there was nothing to submit), how many trials and
+    searches were left to jobs or processes that are at them already, and those `jobs`.
     """
 
     folder: Path | None
     batch: Batch
     left: int
+    jobs: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Standing:
       host: where it runs, or ran last.
       trials: those with a run folder.
       last: the last line of its log.
+      typed: the command that submitted it; "" where it is not known.
+      engine: that has it.
     """
 
     folder: Path
@@ -75,6 +79,8 @@ class Standing:
     host: str
     trials: tuple[Trial, ...]
     last: str
+    typed: str = ""
+    engine: jobs.Engine = "slurm"
 
     @property
     def active(self) -> bool:
@@ -96,8 +102,9 @@ def check(run: RunSpec) -> None:
     ENGINES[run.launcher.engine].check(run)
 
 
-def submit(planned: Plan) -> Submitted:
-    """Hand to the launcher what a plan leaves to run, a job for each program and search, but what runs already.
+def submit(planned: Plan, typed: str = "") -> Submitted:
+    """Hand to the launcher what a plan leaves to run, a job for each program and search, but what runs already. `typed`
+    is the command, for people.
 
     Raises HarnessError where the engine takes no such job; nothing is left of the attempt then but the run folders.
     """
@@ -108,16 +115,18 @@ def submit(planned: Plan) -> Submitted:
     for trial in planned.trials:
         if not trial.runnable:
             run_folder.ask_again(trial.path)
-    at_work = [standing.job for standing in standings(out) if standing.active]
-    folders = {member.folder for job in at_work for member in job.trials}
-    searched = {_of(job.search) for job in at_work if job.search}
+    at_work = [standing for standing in standings(out) if standing.active]
+    folders = {member.folder for one in at_work for member in one.job.trials}
+    searched = {_of(one.job.search) for one in at_work if one.job.search}
     trials = [t for t in planned.runnable if t.status is not Status.RUNNING and t.spec.folder not in folders]
     searches = [jobs.of_search(search, _told(search, out)) for search in planned.due]
     new = [job for job in searches if job.search and _of(job.search) not in searched]
-    batch = Batch(engine, (*new, *jobs.grouped(map(_ready, trials))))
+    batch = Batch(engine, (*new, *jobs.grouped(map(_ready, trials))), typed=typed)
     left = len(planned.runnable) - len(trials) + len(searches) - len(new)
+    wanted = {trial.spec.folder for trial in planned.runnable}, {_of(job.search) for job in searches if job.search}
+    at_these = tuple(one for one in at_work if _is_at(one.job, *wanted))
     if not batch.jobs:
-        return Submitted(None, batch, left)
+        return Submitted(None, batch, left, at_these)
     folder = jobs.create(out)
     jobs.write(folder, batch)
     try:
@@ -126,7 +135,11 @@ def submit(planned: Plan) -> Submitted:
         shutil.rmtree(folder)
         raise
     jobs.write(folder, batch)
-    return Submitted(folder, batch, left)
+    return Submitted(folder, batch, left, at_these)
+
+
+def _is_at(job: Job, folders: Collection[str], searched: Collection[tuple[object, ...]]) -> bool:
+    return any(m.folder in folders for m in job.trials) or bool(job.search and _of(job.search) in searched)
 
 
 def _told(search: PlannedSearch, out: Path) -> RunSpec:
@@ -145,16 +158,25 @@ def _of(search: jobs.Search) -> tuple[object, ...]:
     return search.submission, run.workload, run.rules, run.seed, run.max_steps, run.device
 
 
-def standings(out: Path) -> list[Standing]:
+def standings(out: Path, on_silent: Callable[[HarnessError], object] | None = None) -> list[Standing]:
     """Return how the jobs of an output folder stand, the oldest first. Of a job whose trials a later one has taken over
     nothing is told.
 
-    Raises MachineError where an engine does not answer.
+    Where an engine does not answer, `on_silent` is told why, and jobs stand as their files say: one that has not ended
+    by itself is taken to run, or to wait. Without `on_silent` MachineError is raised there, or ConfigError where the
+    engine's commands are not here.
     """
     batches = [(folder, jobs.read(folder / "jobs.json")) for folder in jobs.folders(out)]
     seen: dict[tuple[Path, int], Seen] = {}
     for name in dict.fromkeys(batch.engine for _, batch in batches):
-        seen |= ENGINES[name].seen([(folder, batch) for folder, batch in batches if batch.engine == name])
+        of = [(folder, batch) for folder, batch in batches if batch.engine == name]
+        try:
+            seen |= ENGINES[name].seen(of)
+        except (ConfigError, MachineError) as error:
+            if on_silent is None:
+                raise
+            on_silent(error)
+            seen |= {key: told for folder, batch in of for key, told in _from_files(folder, batch).items()}
     found: list[Standing] = []
     taken: set[object] = set()
     for folder, batch in reversed(batches):
@@ -168,14 +190,27 @@ def standings(out: Path) -> list[Standing]:
     return found
 
 
+def _from_files(folder: Path, batch: Batch) -> dict[tuple[Path, int], Seen]:
+    """Return the jobs of a batch that have not ended, as their files tell."""
+    found = {}
+    for number, job in enumerate(batch.jobs):
+        note = jobs.note(folder, number)
+        trials = [trial for path in jobs.members(folder, batch, number) if (trial := _read(path))]
+        if (note is None or note.code is None) and not _whole(job, note, trials):
+            found[folder, number] = (
+                Seen("PENDING", True, reason=SILENT) if note is None else Seen("RUNNING", True, note.host, SILENT)
+            )
+    return found
+
+
 def _standing(folder: Path, batch: Batch, number: int, seen: Seen | None) -> Standing:
     job, note = batch.jobs[number], jobs.note(folder, number)
     trials = [trial for path in jobs.members(folder, batch, number) if (trial := _read(path))]
     state: State
     why = ""
     if seen is not None and seen.active:
-        runs = seen.state in ("RUNNING", "COMPLETING")
-        state, why = ("running", "") if runs else ("pending", seen.reason or seen.state.lower())
+        state = "running" if seen.state in ("RUNNING", "COMPLETING") else "pending"
+        why = seen.reason or seen.state.lower() if state == "pending" or seen.reason == SILENT else ""
     elif any(trial.status is Status.RUNNING for trial in trials):
         state, why = "running", "another process is at it"
     elif _whole(job, note, trials):
@@ -186,14 +221,14 @@ def _standing(folder: Path, batch: Batch, number: int, seen: Seen | None) -> Sta
         lost = next((trial for trial in trials if trial.status in UNFINISHED), None)
         told = seen.state.lower() if seen is not None else ""
         if ended is not None:
-            why = f"{ended.spec.number} {ended.status}"
+            why = f"{ended.spec.number} {ended.status}: retry=true runs it again"
         else:
-            why = ", ".join(filter(None, (told, "not finished: type the same again" if lost or job.search else "")))
+            why = ", ".join(filter(None, (told, "not finished" if lost or job.search else "")))
     one = len(batch.jobs) == 1 or batch.engine != "slurm"
     id = "-" if batch.id is None else batch.id if one else f"{batch.id}_{number}"
     host = (seen.host if seen else "") or (note.host if note else "")
     last = jobs.last_line(folder / f"{number}.log")
-    return Standing(folder, number, job, id, state, why, host, tuple(trials), last)
+    return Standing(folder, number, job, id, state, why, host, tuple(trials), last, batch.typed, batch.engine)
 
 
 def _whole(job: Job, note: jobs.Note | None, trials: Sequence[Trial]) -> bool:

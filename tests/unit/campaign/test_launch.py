@@ -16,11 +16,12 @@ import pytest
 import written_runs
 
 from harness.campaign import config
-from harness.campaign.launch import jobs, requeue, slurm, submitting
+from harness.campaign.launch import jobs, local, requeue, slurm, submitting
 from harness.campaign.launch.jobs import Batch, Job, Member, Seen
 from harness.cli import main as cli
 from harness.errors import ConfigError, MachineError
 from harness.record import run_folder
+from harness.record.result import Result, Status
 from harness.record.spec import Options
 
 WORDS = ("run", "suite=mine", "device=cpu", "launcher=slurm", "studies=2")
@@ -65,7 +66,9 @@ def test_a_job_is_submitted_for_each_program_and_only_for_what_is_missing(
     assert all((place / "runs" / m.folder / "spec.json").exists() for job in batch.jobs for m in job.trials)
 
     assert cli.main([*WORDS, "good", "diverge"]) == 0
-    assert len(cluster.batches) == 1 and "nothing to submit" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert len(cluster.batches) == 1 and "nothing to submit" in told
+    assert "  1_1 task / diverge: pending (Resources)" in told and "`scancel 1_0` and `scancel 1_1` end them" in told
 
     cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("CANCELLED", False, "n2")}
     assert cli.main([*WORDS, "good", "diverge"]) == 0
@@ -88,8 +91,8 @@ def test_a_refusal_is_an_error_and_leaves_no_batch(
         (Seen("RUNNING", True, "n1"), 1, "running", ""),
         (Seen("COMPLETED", False, "n1"), 2, "done", ""),
         (None, 2, "done", ""),
-        (Seen("CANCELLED", False, "n1"), 1, "failed", "cancelled, not finished: type the same again"),
-        (None, 0, "failed", "not finished: type the same again"),
+        (Seen("CANCELLED", False, "n1"), 1, "failed", "cancelled, not finished"),
+        (None, 0, "failed", "not finished"),
     ],
 )
 def test_how_jobs_stand(
@@ -107,7 +110,7 @@ def test_how_jobs_stand(
             run_folder.prepare(out, spec, Options("w", "s"))
         members.append(Member(spec.folder))
     folder = jobs.create(out)
-    jobs.write(folder, Batch("slurm", (Job("lm / adamw", tuple(members)),), "12"))
+    jobs.write(folder, Batch("slurm", (Job("lm / adamw", tuple(members)),), "12", typed="harness run x"))
     (folder / "0.log").write_text("first\nlast words\n\n")
     cluster.states = {0: said} if said else {}
 
@@ -115,7 +118,10 @@ def test_how_jobs_stand(
     (told,) = json.loads(capsys.readouterr().out)["jobs"]
     assert (told["job"], told["state"], told["why"], told["last_line"]) == ("12", state, why, "last words")
     assert cli.main(["status"]) == 0
-    assert f"{finished} of 2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{finished} of 2" in shown and ("to go on: harness run x" in shown) == (state == "failed")
+    if state in ("done", "failed"):
+        assert cli.main(["status", "--follow"]) == int(state == "failed")
 
 
 def test_status_without_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,12 +142,34 @@ def test_a_job_asks_for_what_device_and_launcher_say() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gres", "devices", "asked"),
+    [
+        ("gpu:h100:1", 2, "gpu:h100:2"),
+        ("gpu:2", 8, "gpu:8"),
+        ("gpu", 2, "gpu:2"),
+        ("gpu:h100", 4, "gpu:h100:4"),
+        ("gpu:h100:4", 2, "gpu:h100:4"),
+        ("gpu:h100:3", 1, "gpu:h100:3"),
+        ("gpu:1,tmpfs:10G", 2, "gpu:2,tmpfs:10G"),
+        (None, 2, None),
+    ],
+)
+def test_a_job_asks_for_as_many_cards_as_its_trials_are_spread_over(
+    gres: str | None, devices: int, asked: str | None
+) -> None:
+    run = config.compose(["device=h100", "launcher=slurm"])
+    device = written_runs.replace(run.device, gres=gres, devices=devices)
+    assert slurm.resources(written_runs.replace(run, device=device)).get("gres") == asked
+
+
+@pytest.mark.parametrize(
     ("reason", "told"),
     [
         ("PartitionTimeLimit", "PartitionTimeLimit, with which it never starts: `scancel` it, then lower launcher.h"),
         ("QOSMaxWallDurationPerJobLimit", "lower launcher.hours="),
         ("InvalidAccount", "launcher.account="),
         ("QOSMaxGRESPerJob", "ask for less with"),
+        ("PartitionConfig", "ask for less with device.cpus="),
         ("JobHeldUser", "`scontrol release`"),
         ("QOSMaxJobsPerUserLimit", None),
         ("Resources", None),
@@ -160,7 +188,7 @@ def test_why_a_job_waits_is_told_and_what_lets_it_start(
         assert seen.active and seen.reason.startswith(f"{reason}, with which it never starts") and told in seen.reason
 
 
-def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
+def test_what_slurm_refuses_is_told_with_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     said = (
         "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition\n"
     )
@@ -172,6 +200,13 @@ def test_what_slurm_refuses_is_told_with_what_mends_it() -> None:
     )
     silent = slurm.refusal("sbatch: error: Unable to contact slurm controller (connect failure)", {})
     assert isinstance(silent, MachineError) and "type the same again" in str(silent)
+    none = slurm.refusal("sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host", {})
+    assert isinstance(none, MachineError)
+    lines = SimpleNamespace(returncode=1, stderr="squeue: error: no contact\nsqueue: error: no contact\nsqueue: x\n")
+    monkeypatch.setattr(slurm, "_call", lambda *words: lines)
+    with pytest.raises(MachineError, match="does not answer: no contact; x; look"):
+        slurm.seen([(Path(), Batch("slurm", (), "12"))])
+    assert str(none).startswith("no configuration of Slurm was found here: set SLURM_CONF")
 
 
 @pytest.mark.parametrize(
@@ -243,3 +278,78 @@ def test_a_job_that_begins_again_waits_for_the_locks_of_a_lost_host(
         last = begun(60.0)
         freed.join()
     assert "attempt 2" in last and "waiting for locks" in last and "target_reached" in last
+
+
+def test_a_job_on_a_node_without_the_device_fails_and_records_nothing(
+    place: Path, cluster: Cluster, signals: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "suite=mine", "device=gpu", "launcher=slurm", "good"]) == 0
+    (folder,) = jobs.folders(place / "runs")
+    (member,) = cluster.batches[0].jobs[0].trials
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert importlib.import_module("harness.campaign.launch.job").run(folder / "jobs.json", 0) == 2
+    assert "error: device: a GPU was asked for, but " in capsys.readouterr().err
+    assert run_folder.read_trial(place / "runs" / member.folder).status == "planned"
+
+
+def test_a_running_job_shows_the_step_and_a_failed_one_what_runs_it_again(
+    tmp_path: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = []
+    for name in ("runs", "crashes"):
+        spec = written_runs.replace(written_runs.SPEC, submission=name)
+        path = run_folder.prepare(tmp_path, spec, Options("w", "s"))
+        with run_folder.hold(path) as folder:
+            folder.append("chunk", step=120, t=1.0)
+            if name == "crashes":
+                folder.write_result(Result(Status.CRASHED, "it broke", spec.id))
+        members.append(Member(spec.folder))
+    batch = jobs.create(tmp_path)
+    jobs.write(batch, Batch("slurm", tuple(Job(f"lm / {m.folder}", (m,)) for m in members), "12"))
+    cluster.states = {0: Seen("RUNNING", True, "n1"), 1: Seen("FAILED", False, "n1")}
+    assert cli.main(["status", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "step 120 of 1000" in shown and "0/0 crashed: retry=true runs it again" in shown
+    assert cli.main(["status", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["jobs"]
+    assert [job["step"] for job in told] == [{"made": 120, "of": 1000}, None]
+
+
+@pytest.mark.parametrize(
+    ("note", "finished", "state", "why"),
+    [
+        (None, True, "done", ""),
+        (None, False, "pending", "as its files say"),
+        ({"host": "n1"}, False, "running", "as its files say"),
+        ({"host": "n1", "code": 1}, False, "failed", "not finished"),
+    ],
+)
+def test_where_slurm_does_not_answer_the_files_tell(
+    tmp_path: Path, cluster: Cluster, note: dict[str, Any] | None, finished: bool, state: str, why: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def silent(batches: Any) -> Any:
+        raise MachineError("Slurm does not answer: down")
+
+    monkeypatch.setattr(cluster, "seen", silent)
+    spec = written_runs.SPEC
+    if finished:
+        written_runs.write_run(tmp_path, 5.0)
+    else:
+        run_folder.prepare(tmp_path, spec, Options("w", "s"))
+    folder = jobs.create(tmp_path)
+    jobs.write(folder, Batch("slurm", (Job("lm / adamw", (Member(spec.folder),)),), "12"))
+    if note is not None:
+        (folder / "0.json").write_text(json.dumps(note))
+    assert cli.main(["status", str(tmp_path), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "note: Slurm does not answer: down; what follows" in printed.err
+    (told,) = json.loads(printed.out)["jobs"]
+    assert (told["state"], told["why"]) == (state, why)
+    with pytest.raises(MachineError):
+        submitting.standings(tmp_path)
+
+
+def test_a_job_offers_nobody_a_key_to_press(capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("harness.campaign.launch.job")._note(local.SAVING + local.KILLS)
+    assert capsys.readouterr().out == f"{local.SAVING}\n"

@@ -315,7 +315,7 @@ def test_the_first_interrupt_lets_the_worker_save(run, planned, number):
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         run(SAVES, lambda event: event["event"] == "phase" and os.kill(os.getpid(), number), note=notes.append)
-    assert notes == [local.SAVING]
+    assert notes == [local.SAVING + local.KILLS]
     assert run_folder.read_trial(planned.path).status == Status.INTERRUPTED
     assert signal.getsignal(number) is before
 
@@ -339,7 +339,7 @@ def test_an_interrupt_that_meets_a_full_disk_ends_the_campaign_all_the_same(run,
         """
     with pytest.raises(KeyboardInterrupt):
         run(script, lambda event: os.kill(os.getpid(), signal.SIGINT), note=told.append)
-    assert told == [local.SAVING, "no room for the checkpoint"]
+    assert told == [local.SAVING + local.KILLS, "no room for the checkpoint"]
     assert not (planned.path / "result.json").exists()
 
 

@@ -293,6 +293,20 @@ def test_smoke_tests_variants_and_tuning_trials_are_left_out(tmp_path: Path) -> 
     assert any("1 trial run on tuning seeds" in note for note in found.notes)
 
 
+def test_a_trial_that_went_on_from_another_ones_checkpoint_is_left_out(tmp_path: Path) -> None:
+    """Copied from a run over other devices, say: its log holds the start of both, and its times are no one's."""
+    kept, mixed = trial(tmp_path, 8.0), trial(tmp_path, 1.0, study=1)
+    for one in (kept, mixed):
+        one.events.insert(0, {"event": "start", "spec_id": one.spec.id})
+    mixed.events.insert(0, {"event": "start", "spec_id": replace(mixed.spec, devices=8).id})
+    kept, mixed = (replace(one, result=one.result and replace(one.result, attempts=2)) for one in (kept, mixed))
+    found = selection.select([kept, mixed])
+    assert found.trials == (kept,)
+    assert any("1 trial that went on from the checkpoint of another" in note for note in found.notes)
+    held_out = [replace(one, spec=replace(one.spec, variant="wide")) for one in (kept, mixed)]
+    assert [one.path for one in selection.select_variants(held_out).trials] == [kept.path]
+
+
 def test_older_sources_of_a_submission_are_superseded(tmp_path: Path) -> None:
     old = [trial(tmp_path, 5.0, workload=w, submission_hash="old", written=1.0) for w in ("w1", "w2")]
     new = trial(tmp_path, 8.0, submission_hash="new", written=2.0)

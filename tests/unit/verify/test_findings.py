@@ -13,6 +13,7 @@ import pytest
 from written_runs import write_run
 
 from harness.data import get, store
+from harness.errors import RunFolderError
 from harness.program import discovery
 from harness.program.workload import SMALL
 from harness.record import run_folder
@@ -28,6 +29,16 @@ def test_what_a_rerun_settles_is_not_left_open() -> None:
     other = Finding("rerun", rerun.SAME_METRICS, "differs", "others")
     for findings in [kept_none, no_slice], [kept_none, other]:
         assert command.without_settled(findings) == findings
+
+
+def test_a_trial_that_went_on_from_another_ones_checkpoint_is_not_published(tmp_path: Path) -> None:
+    spec = write_run(tmp_path, 3.0)
+    trial = run_folder.read_trial(tmp_path / spec.folder)
+    assert trial.result is not None
+    events = [{"event": "start", "spec_id": "another"}, *trial.events]
+    mixed = replace(trial, events=events, result=replace(trial.result, attempts=2))
+    with pytest.raises(RunFolderError, match="here is a trial that went on from the checkpoint of another"):
+        publish.check_records([SimpleNamespace(trial=mixed, place="here")])  # type: ignore[list-item]
 
 
 def test_what_cannot_be_read_leaves_nothing_unchecked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
