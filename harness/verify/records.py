@@ -135,12 +135,14 @@ def _readable(readers: Iterable[tuple[str, Reader]], on_problem: OnProblem) -> I
 
 def of_pack(file: Path, about: pack.About, root: Path) -> Iterator[tuple[str, Reader]]:
     """Yield what reads each record of an unpacked pack, and its place."""
-    sources = {(one.name, one.source_hash): root / one.folder for one in about.submissions}
+    sources = {
+        one.name: root / one.folder for one in about.submissions
+    }  # of another hash, but the same programs, maybe
 
     def read(path: Path, place: str) -> Record:
         trial, options = run_folder.read_trial(path), run_folder.read_spec(path)[1]
         spec = trial.spec
-        source = sources.get((spec.submission, spec.submission_hash))
+        source = sources.get(spec.submission)
         folder = Folder("submissions", spec.submission, source) if source and source.is_dir() else None
         options = replace(options, workload_path="", submission_path=str(source or ""))
         return Record(place, trial, options, _told_id(path), root / pack.PROGRAMS, folder)
