@@ -26,6 +26,7 @@ from harness.record.run_folder import Trial
 from harness.record.search_record import file_of
 from harness.record.spec import Options
 from harness.report import leaderboard
+from harness.report.scores import unscored_workloads
 from harness.scoring import selection
 from harness.verify import by_rules, records
 from harness.verify.records import Record
@@ -41,14 +42,14 @@ def publish(places: Sequence[Path], file: Path, *, states: bool = False, say: Sa
     """Pack the run folders at or below these places, with their programs and sources; return the manifest. `states`
     packs what was evaluated too.
 
-    What is no entry is left out beside entries (`entries`). Raises RunFolderError for what is unfinished, incomplete,
-    of several machines or of other sources than there are now, and for what is no entry where there is nothing else;
-    SubmissionError for what `harness check` has findings about.
+    What is no entry is left out beside entries (`entries`), and what `harness score` leaves out (`scored`). Raises
+    RunFolderError for what is unfinished, incomplete, of several machines or of other programs than there are now, and
+    for what is no entry where there is nothing else; SubmissionError for what `harness check` has findings about.
     """
     with records.opened(places) as found:
         if packs := [place for place, of in found.items() if Path(place).is_file() and of]:
             raise RunFolderError(f"{packs[0]} is a pack already; `harness merge` joins packs")
-        every = entries([record for of in found.values() for record in of], say)
+        every = scored(entries([record for of in found.values() for record in of], say), say)
         check_records(every)
         folders = _sources(every)
         check_submissions(folders.values(), say)
@@ -81,6 +82,24 @@ def entries(every: Sequence[Record], say: Say = str) -> list[Record]:
     for why, of in aside.items():
         say(f"left out: {len(of)} trial{'s' * (len(of) > 1)} ({why}): {', '.join(record.place for record in of)}")
     return kept
+
+
+def scored(every: Sequence[Record], say: Say = str) -> list[Record]:
+    """Return the records without those that `harness score` leaves out, and `say` which: of several runs of one trial,
+    sources or seeds it scores one. What is on held-out variants stays.
+    """
+    trials = [
+        t for t in (record.trial for record in every) if not (t.spec.variant or t.spec.tuning or t.spec.max_steps)
+    ]
+    left = {trial.path for trial in trials}
+    for rules in sorted({trial.spec.rules for trial in trials}):
+        of_these = [trial for trial in trials if trial.spec.rules == rules]
+        chosen = selection.select(of_these, unscored_workloads({trial.spec.workload for trial in of_these}))
+        left -= {trial.path for trial in chosen.trials}
+        for note in chosen.notes:
+            if note.startswith("left out"):
+                say(note)
+    return [record for record in every if record.trial.path not in left]
 
 
 def check_records(every: Sequence[Record]) -> None:

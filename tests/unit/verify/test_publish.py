@@ -75,3 +75,16 @@ def test_what_a_board_refuses_is_named_as_the_pack_has_it(tmp_path: Path, monkey
         publish._check_packed(Path("mine.tar.xz"), about, tmp_path)
     assert "mine.tar.xz:submissions/mine-s1/mine/README.md is missing" in str(told.value)
     assert str(tmp_path) not in str(told.value)
+
+
+def test_what_score_leaves_out_is_left_out_of_a_pack(tmp_path: Path) -> None:
+    def write(**fields: Any) -> Any:
+        spec = write_run(tmp_path, 3.0, studies=1, trials=1, **fields)
+        return SimpleNamespace(trial=run_folder.read_trial(tmp_path / spec.folder))
+
+    own, variant = write(seed=0), write(seed=0, variant="wide")
+    by_hand = write(seed=0, by_hand=True, hyperparameters={"lr": 0.1, "floor": 1.0})
+    told: list[str] = []
+    assert publish.scored([own, by_hand, variant], told.append) == [own, variant]
+    (note,) = told
+    assert "by hp.NAME, an experiment" in note and by_hand.trial.path.name in note
