@@ -23,6 +23,7 @@ examples:
   harness verify runs-claim runs/mae_digits
   harness verify mine.tar.xz --rerun
   harness verify mine.tar.xz --rerun --only mine --only lm_grammar   one row's runs on one workload
+  harness verify mine.tar.xz:trials/lm_grammar/mine/study0-trial0-f31120858d --rerun   one run, as it is printed
   harness verify runs --json
 """
 
@@ -31,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("verify", "Find out whether records hold.", HELP)
     made.add_argument("places", nargs="+", metavar="RUN | FILE", help="run folders, folders that hold them, or packs")
     made.add_argument("--rerun", action="store_true", help="train each trial again, and compare")
-    made.add_argument("--only", action="append", default=[], metavar="NAME", help="a submission, a workload; or both")
+    made.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="a submission, a workload, both; or a run"
+    )
     add_json(made)
     return made
 

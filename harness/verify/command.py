@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import ConfigError, RunFolderError
+from harness.record import pack
 from harness.report.tables import print_line
 from harness.verify import by_rules, by_sources, examined, from_log, rerun
 from harness.verify.findings import Finding, Report, print_json, print_report, same, unchecked
@@ -14,7 +15,8 @@ from harness.verify.records import Record, opened
 
 def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False, as_json: bool = False) -> int:
     """Verify all records at or below these places, print what was found, and return 0 where nothing differs, else 1.
-    `only` names a submission, a workload or both. With `again` each trial is trained once more.
+    A place may be a member of a pack, as findings name it. `only` names a submission, a workload, both, or a run. With
+    `again` each trial is trained once more.
 
     Raises RunFolderError for a place without records, and ConfigError where `only` leaves nothing.
     """
@@ -25,18 +27,21 @@ def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False
         if not as_json:
             print_report(reports[-1])
 
-    with opened(places, unreadable) as found:
-        for place, records in found.items():
-            records = [
-                record for record in records if {*only} <= {record.trial.spec.submission, record.trial.spec.task}
-            ]
-            for report in look(place, records, again=again):
+    asked: dict[Path, list[str]] = {}
+    for given in places:
+        file, member = pack.member(given)
+        asked.setdefault(file, []).append(member)
+    with opened(list(asked), unreadable) as found:
+        for place, every in found.items():
+            records = [record for record in every if _is_meant(record, place, asked.get(Path(place), [""]), only)]
+            for report in look(place, records, again=again, together=_whole(records, every)):
                 reports.append(report)
                 if not as_json:
                     print_report(report)
     if not reports:
         raise ConfigError(
-            f"--only {' --only '.join(only)}: no such record is there; name a submission, a workload or both"
+            f"{' '.join([*map(str, places), *(f'--only {name}' for name in only)])}: no such record is there; name a "
+            "submission, a workload, both, or a run as it is printed"
         )
     if as_json:
         print_json(reports)
@@ -51,8 +56,21 @@ def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False
     return int(bool(wrong))
 
 
-def look(place: str, records: Sequence[Record], *, again: bool = False) -> list[Report]:
-    """Return a report on each record, and one on all together where they are several."""
+def _is_meant(record: Record, place: str, members: Sequence[str], only: Sequence[str]) -> bool:
+    """Whether a record lies below one of these members of its pack, and is one of `only`."""
+    spec, inside = record.trial.spec, f"{record.place.removeprefix(f'{place}:')}/"
+    named = {*only} <= {spec.submission, spec.task, record.trial.path.name}
+    return named and any(not member or inside.startswith(f"{member}/") for member in members)
+
+
+def _whole(records: Sequence[Record], every: Sequence[Record]) -> bool:
+    """Whether all that is there of these records' submissions on these workloads is among them."""
+    campaigns = {(record.trial.spec.task, record.trial.spec.submission) for record in records}
+    return len(records) == sum((r.trial.spec.task, r.trial.spec.submission) in campaigns for r in every)
+
+
+def look(place: str, records: Sequence[Record], *, again: bool = False, together: bool = True) -> list[Report]:
+    """Return a report on each record, and one on all `together` where they are several."""
     by_process = examined.look(records)
     reports = []
     for record, rest in zip(records, by_process, strict=True):
@@ -66,7 +84,7 @@ def look(place: str, records: Sequence[Record], *, again: bool = False) -> list[
             found += rerun.look(record) if _is_sound(rest) else [unchecked("rerun", "rerun", _NOT_SOUND)]
             found = without_settled(found)
         reports.append(Report(record.place, tuple(found)))
-    if len(records) > 1 or (records and Path(place).is_file()):
+    if together and (len(records) > 1 or (records and Path(place).is_file())):
         reports.append(Report(place, tuple(by_rules.campaign([record.trial for record in records]))))
     return reports
 

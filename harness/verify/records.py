@@ -89,7 +89,8 @@ def opened(places: Sequence[Path], on_problem: OnProblem = refuse) -> Iterator[d
     with ExitStack() as stack:
         found: dict[str, list[Record]] = {}
         for place in places:
-            folders, packs = run_folder.find_trials(place) if place.is_dir() else [], pack.find(place)
+            folders = run_folder.find_trials(place) if place.is_dir() else []
+            packs = pack.find(place, damaged=True)
             if not place.exists():
                 raise RunFolderError(
                     f"{place}: no such file or folder; name run folders, folders that hold some (runs), or packs of "

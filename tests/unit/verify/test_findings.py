@@ -13,11 +13,12 @@ import pytest
 from written_runs import write_run
 
 from harness.data import get, store
+from harness.errors import ConfigError
 from harness.program import discovery
 from harness.program.workload import SMALL
-from harness.record import run_folder
+from harness.record import pack, run_folder
 from harness.verify import by_rules, by_sources, command, examined, publish, rerun
-from harness.verify.findings import Finding, unchecked
+from harness.verify.findings import Finding, Report, unchecked
 
 
 def test_what_a_rerun_settles_is_not_left_open() -> None:
@@ -35,6 +36,47 @@ def test_what_cannot_be_read_leaves_nothing_unchecked(tmp_path: Path, capsys: py
     (tmp_path / spec.folder / "result.json").write_text("{")
     assert command.run([tmp_path]) == 1
     assert "could not be checked" not in capsys.readouterr().out
+
+
+def packed(root: Path, file: Path) -> Path:
+    """A pack of the runs below a folder, without programs or sources."""
+    members = {f"trials/{p.relative_to(root).as_posix()}": p.read_bytes() for p in root.rglob("*.json*")}
+    pack.write(file, pack.About("0.1.0", {}, "cpu", {"cpu": "Some CPU"}, ("quick",), (), states=False), members)
+    return file
+
+
+def test_one_run_of_a_pack_is_named_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [write_run(tmp_path / "runs", 3.0, study=study, studies=2, trials=1) for study in range(2)]
+    file = packed(tmp_path / "runs", tmp_path / "mine.tar.xz")
+    monkeypatch.setattr(command, "look", lambda place, of, **how: seen.append((of, how)) or [Report(place, ())])
+    run = specs[1].folder.rpartition("/")[2]
+    for place, only, count in (
+        (f"{file}:trials/{specs[1].folder}", [], 1), (str(file), [run], 1), (f"{file}:trials/lm", [], 2),
+        (str(file), ["adamw", "lm"], 2),
+    ):  # fmt: skip
+        seen: list[Any] = []
+        assert command.run([Path(place)], only=only) == 0
+        ((of, how),) = seen
+        assert (len(of), how["together"]) == (count, count == 2), "one study of two is no campaign"
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"mine.tar.xz:trials/other: no such record is there"):
+        command.run([Path(f"{file}:trials/other")])
+
+
+@pytest.mark.parametrize("at", [2, 10, 100, -4])
+def test_a_byte_that_changed_is_a_difference_wherever_it_is(
+    tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs", 3.0)
+    file = packed(tmp_path / "runs", tmp_path / "packs" / "mine.tar.xz")
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+    for place in (file, file.parent):
+        assert command.run([place]) == 1
+        assert "DIFFERS" in capsys.readouterr().out
 
 
 def test_two_seeds_are_two_campaigns_and_no_forgery(tmp_path: Path) -> None:
