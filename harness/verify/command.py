@@ -9,14 +9,21 @@ from harness.errors import ConfigError, RunFolderError
 from harness.record import pack
 from harness.report.tables import print_line
 from harness.verify import by_rules, by_sources, examined, from_log, rerun
-from harness.verify.findings import Finding, Report, print_json, print_report, same, unchecked
+from harness.verify.findings import Finding, Report, print_counts, print_json, print_report, same, unchecked
 from harness.verify.records import Record, opened
 
 
-def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False, as_json: bool = False) -> int:
+def run(
+    places: Sequence[Path],
+    *,
+    only: Sequence[str] = (),
+    again: bool = False,
+    as_json: bool = False,
+    verbose: bool = False,
+) -> int:
     """Verify all records at or below these places, print what was found, and return 0 where nothing differs, else 1.
     A place may be a member of a pack, as findings name it. `only` names a submission, a workload, both, or a run. With
-    `again` each trial is trained once more.
+    `again` each trial is trained once more. What is ok is counted, and listed with `verbose`.
 
     Raises RunFolderError for a place without records, and ConfigError where `only` leaves nothing.
     """
@@ -25,7 +32,7 @@ def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False
     def unreadable(place: str, problem: RunFolderError) -> None:
         reports.append(Report(place, (Finding("identity", "record", "differs", str(problem)),)))
         if not as_json:
-            print_report(reports[-1])
+            print_report(reports[-1], verbose)
 
     asked: dict[Path, list[str]] = {}
     for given in places:
@@ -37,7 +44,7 @@ def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False
             for report in look(place, records, again=again, together=_whole(records, every)):
                 reports.append(report)
                 if not as_json:
-                    print_report(report)
+                    print_report(report, verbose)
     if not reports:
         raise ConfigError(
             f"{' '.join([*map(str, places), *(f'--only {name}' for name in only)])}: no such record is there; name a "
@@ -46,12 +53,15 @@ def run(places: Sequence[Path], *, only: Sequence[str] = (), again: bool = False
     if as_json:
         print_json(reports)
         return int(any(report.differs for report in reports))
+    if not verbose:
+        print_counts(reports)
     wrong = [report.place for report in reports if report.differs]
     open_ = sum(one.verdict == "unchecked" for report in reports for one in report.findings)
     told = f"something differs in {', '.join(wrong)}" if wrong else "nothing differs"
     outside = sum(one.verdict == "no entry" for report in reports for one in report.findings)
     told += f"; {outside} {'run is' if outside == 1 else 'runs are'} not by the rules" if outside else ""
     told += f"; {open_} {'thing' if open_ == 1 else 'things'} could not be checked" if open_ else ""
+    told += "" if verbose else " (-v lists what is ok)"
     print_line(told, style="bold")
     return int(bool(wrong))
 

@@ -18,7 +18,7 @@ from harness.program import discovery
 from harness.program.workload import SMALL
 from harness.record import pack, run_folder
 from harness.verify import by_rules, by_sources, command, examined, publish, rerun
-from harness.verify.findings import Finding, Report, unchecked
+from harness.verify.findings import Finding, Report, print_counts, print_report, unchecked
 
 
 def test_what_a_rerun_settles_is_not_left_open() -> None:
@@ -161,3 +161,25 @@ def test_images_are_those_of_the_record_or_nothing_is_evaluated_on_them(
     held = versions | {"images": here}
     assert examined.differing(held, versions) == ""
     assert examined.differing(held | {"images": here | {"pillow": "1.0"}}, versions) == "pillow"
+
+
+def test_what_is_ok_is_counted_and_what_is_not_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    fine, why = Finding("log", "spans", "ok"), "what was evaluated is not here"
+    left = unchecked("metrics", examined.METRICS, why)
+    wrong, time = (
+        Finding("log", "status", "differs", "expected a"),
+        Finding("rerun", "time", "ok", "-18.1%, at most +25%"),
+    )
+    reports = [Report("a", (fine, fine, left)), Report("b", (fine, wrong, left)), Report("c", (fine, time))]
+    for report in reports:
+        print_report(report)
+    print_counts(reports)
+    assert capsys.readouterr().out.splitlines() == [
+        "b", "  log       DIFFERS    status: expected a", "c", "  rerun     ok         time: -18.1%, at most +25%",
+        "  log       ok         4 things in 3 records", "  rerun     ok         1 thing in 1 record",
+        f"  metrics   unchecked  validation and test: {why} (in 2 records, the first a)",
+    ]  # fmt: skip
+    print_report(reports[0], verbose=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "a", "  log       ok         spans, spans", f"  metrics   unchecked  validation and test: {why}",
+    ]  # fmt: skip
