@@ -16,7 +16,7 @@ from harness.check.command import check
 from harness.check.findings import CHECKS
 from harness.errors import HarnessError, RunFolderError, SubmissionError
 from harness.machine import hardware
-from harness.program import discovery, processes, ramps, store
+from harness.program import discovery, processes, ramps, store, submission
 from harness.program.discovery import Folder
 from harness.record import pack, plain_data, run_folder
 from harness.record.files import temporary_of
@@ -159,7 +159,9 @@ def _check_page(folder: Folder) -> None:
     """Raise SubmissionError for a single file or a function: `check` asks no README.md of it, and does of its pack."""
     if (folder.path / discovery.ORIGIN).is_file() and static.page(folder.path):
         origin, name = discovery.entry(folder.path), folder.name
-        if origin.endswith(".py"):
+        if other := discovery.find_all("submissions").get(name):
+            told = f"{other.path} makes other programs than ran, or has other defaults: mend that, or run it"
+        elif origin.endswith(".py"):
             told = (
                 f"`harness new {name}` writes one. Put {origin} in place of its submission.py, its DEFAULTS and SPACE "
                 "into submission.yaml, write README.md, and publish again: where it makes the same programs nothing "
@@ -301,15 +303,21 @@ def _sources(every: Sequence[Record]) -> dict[tuple[str, str], Folder]:
 
 
 def _found_now(name: str, of: Sequence[Record]) -> Folder | None:
-    """Return the folder or file that is found under a name now, where it makes the programs of these records."""
+    """Return the folder or file that is found under a name now, where it has the hyperparameters of these records and
+    makes their programs of them: no run is needed anew.
+    """
     wanted: dict[str, processes.Wanted] = {}
     try:
         folder = ramps.find(name)
+        defaults = submission.read_info(folder).defaults
         for record in of:
-            if record.home is None or record.trial.spec.program is None:
+            spec = record.trial.spec
+            as_it_is = not spec.by_hand and (spec.trials or 1) == 1
+            kept = spec.hyperparameters == defaults if as_it_is else spec.hyperparameters.keys() == defaults.keys()
+            if record.home is None or spec.program is None or not kept:
                 return None
             options = replace(record.options, workload_path=str(record.home.path), submission_path=str(folder.path))
-            wanted.setdefault(record.trial.spec.program, wanted_of(record.trial.spec, options))
+            wanted.setdefault(spec.program, wanted_of(spec, options))
         made = processes.program_ids(list(wanted.values()))
     except HarnessError:
         return None

@@ -31,15 +31,21 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 def record(root: Path, folder: Folder) -> Any:
-    spec = write_run(root, 3.0, studies=1, trials=1, submission="mine", submission_hash=folder.source_hash)
+    spec = write_run(root, 3.0, studies=1, trials=1, submission="mine", submission_hash=folder.source_hash,
+                     hyperparameters={"learning_rate": 0.1})  # fmt: skip
     trial = run_folder.read_trial(root / spec.folder)
     options = Options("w", str(folder.path))
     home = Folder("workloads", "lm", Path("w"))
     return SimpleNamespace(trial=trial, submission=folder, options=options, home=home, place="runs/x")
 
 
-def test_a_single_file_is_refused_before_it_is_packed(mine: Folder) -> None:
+def test_a_single_file_is_refused_before_it_is_packed(mine: Folder, tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match=r"^mine.py is not published: .*README.md; `harness new mine` writes one"):
+        publish.check_submissions([mine])
+    later = tmp_path / "submissions" / "mine"
+    later.mkdir(parents=True)
+    (later / "submission.py").write_text(FILE)
+    with pytest.raises(SubmissionError, match="submissions/mine makes other programs than ran"):
         publish.check_submissions([mine])
 
 
@@ -50,13 +56,16 @@ def test_what_is_found_under_the_name_now_is_packed_where_it_makes_the_same_prog
     later = tmp_path / "submissions" / "mine"
     later.mkdir(parents=True)
     (later / "submission.py").write_text(FILE)
-    (later / "submission.yaml").write_text(
-        "name: mine\ndescription: x\nauthors: [x]\nlicence: x\ntuning: self\ndefaults: {learning_rate: 0.1}\n"
-    )
+    about = "name: mine\ndescription: x\nauthors: [x]\nlicence: x\ntuning: self\ndefaults: {learning_rate: 0.1}\n"
+    (later / "submission.yaml").write_text(about)
     made = {"id": "p"}
     monkeypatch.setattr(processes, "program_ids", lambda wanted: [processes.Found("w", (made["id"],)) for _ in wanted])
     (folder,) = publish._sources([one]).values()
     assert folder.path == later
+    (later / "submission.yaml").write_text(about.replace("0.1", "0.2"))
+    (folder,) = publish._sources([one]).values()
+    assert folder.path == mine.path, "at these defaults it did not run"
+    (later / "submission.yaml").write_text(about)
     made["id"] = "another"
     (folder,) = publish._sources([one]).values()
     assert folder.path == mine.path
