@@ -3,6 +3,7 @@
     python scripts/validation_error.py                       all workloads with a target
     python scripts/validation_error.py mae_digits --seeds 10
     python scripts/validation_error.py --table               print what is recorded
+    python scripts/validation_error.py resnet_digits --copies 16    what more noisy copies of each image would do
 
 Trains AdamW at the point that set the target, to the end of its schedule, on several seeds, and measures each example
 of the slice by itself. Copies of one image under other masks or other noise count as one. Three figures, all in units
@@ -50,8 +51,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", help="names (default: all with a target)")
     parser.add_argument("--seeds", type=int, default=10, help="of each (default %(default)s)")
+    parser.add_argument("--copies", type=int, help="of each image of the slice, in place of its own; records nothing")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the table of what is recorded")
     args = parser.parse_args()
+    if args.copies:
+        for name in args.workloads or parser.error("--copies needs the name of a workload, as resnet_digits"):
+            folder = discovery.find("workloads", name)
+            discovery.load(folder).VIEWS = args.copies
+            print(row(name, measured(folder, args.seeds)), flush=True)
+        return 0
     held = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
     try:
         for name in () if args.table else args.workloads or WORKLOADS:

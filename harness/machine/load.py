@@ -36,8 +36,8 @@ def warning(used: float | None) -> str | None:
     if used is None or used < max(LEAST, 0.05 * cores):
         return None
     return (
-        f"{told(used)}: calibrated seconds allow for that, wall and cpu seconds do not; for times to publish, end what "
-        "else runs here first"
+        f"{told(used)}: calibrated seconds allow for most of that, and those of one trial may be off by 10% and more; "
+        "wall and cpu seconds do not; for times to publish, end what else runs here first"
     )
 
 

@@ -20,6 +20,11 @@ from harness.scoring.sampling import Estimate
 from harness.scoring.score import Scores
 from harness.scoring.standings import Pair, inverse
 
+AS_THEY_RAN = (
+    "the test tells two submissions apart as they ran, learning rate and schedule included; whether a new part makes "
+    "the difference, a copy under another name with that part switched off tells"
+)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -51,6 +56,11 @@ def compare(trials: Sequence[Trial], a: str, b: str) -> Comparison:
     a, b = (name if name in known else ramps.called(name) for name in (a, b))
     for name in (a, b):
         if name not in known:
+            if "=" in name:
+                raise ConfigError(
+                    f"'{name}': runs at a point of their own (hp.NAME=VALUE) are compared with no others; copy the "
+                    "submission under another name, with other defaults, and run that"
+                )
             told = f"no runs of '{name}'; {suggest(name, known, 'there are runs of')}"
             raise ConfigError(f"{told}; `harness run {name} ...` with the same words makes some")
     if a == b:
@@ -60,11 +70,17 @@ def compare(trials: Sequence[Trial], a: str, b: str) -> Comparison:
     scored = [trial for trial in two if trial.spec.workload not in toys]
     aside = toys if {trial.spec.submission for trial in scored} == {a, b} else set()
     two = scored if aside else two
+    both = set.intersection(*({t.spec.workload for t in two if t.spec.submission == name} for name in (a, b)))
+    alone = {trial.spec.workload for trial in two} - both if both else set()
+    two = [trial for trial in two if trial.spec.workload not in alone]
     found = score.score(two)
     if found.verdicts:
         raise ConfigError("these are runs of a speedrun, where each has a verdict of its own: harness score shows them")
     if aside:
         found = replace(found, notes=(*found.notes, f"toys are left out: {', '.join(sorted(aside))}"))
+    if alone:
+        told = f"left out, where only one of them ran: {', '.join(sorted(alone))}"
+        found = replace(found, notes=(*found.notes, told))
     common = [w for w in found.targets if found.clock and all(_time(found, name, w) is not None for name in (a, b))]
     each = {w: _pair([t for t in two if t.spec.workload == w]) for w in common}
     overall = _pair([t for t in two if t.spec.workload in common]) if common else None
@@ -156,6 +172,8 @@ def print_comparison(one: Comparison, *, json: bool = False) -> None:
     if one.tested is not None:
         print_line(f"score: {_scores(one, one.tested)}")
         print_line(f"chance: {_chance(one, one.tested)}")
+        if one.tested.separable:
+            print_line(f"note: {AS_THEY_RAN}")
     for note in found.notes:
         print_line(f"note: {note}")
 
@@ -182,10 +200,11 @@ def _alone(one: Comparison, name: str, workload: str) -> str:
 
 
 def _scores(one: Comparison, pair: Pair) -> str:
-    """Return which ranks higher, misses among them, and how often its seeds are the faster ones."""
+    """Return both scores, misses among them, and of what was tested how often the seeds of one are the faster."""
     higher, lower = (f"{name} {value:.3f}" for name, value in _score_values(one, (pair.a, pair.b)).items())
-    order = "and" if pair.test.difference == 0 else "ranks above"
-    wins = f"; {pair.a} wins {pair.win_probability:.0%} of pairs of seeds" if one.studies[1] > 1 else ""
+    tested = pair.separable is not None
+    order = "and" if pair.test.difference == 0 else "ranks above" if pair.separable else "against"
+    wins = f"; {pair.a} wins {pair.win_probability:.0%} of pairs of seeds" if tested else ""
     return f"{higher} {order} {lower} (of these two alone, misses counted){wins}"
 
 

@@ -137,11 +137,18 @@ def of_precision(
             "a time is that of the first measurement that meets the target; the one before it came earlier by "
             f"{', '.join(told)}: differences within that are not resolved"
         )
-    of = {cell: one for cell, one in speeds.items() if cell[1] in ranked} if ranking == "calibrated" else {}
+    timed = {
+        (name, workload)
+        for name, row in cells.items()
+        for workload in set(row) & set(ranked)
+        if any(one.reached for one in row[workload].values())
+    }
+    of = {cell: one for cell, one in speeds.items() if cell in timed} if ranking == "calibrated" else {}
     if of:
         worst, least = max(of, key=lambda cell: of[cell].error), min(one.error for one in of.values())
+        ends = list(dict.fromkeys((f"{least:.1%}", f"{of[worst].error:.1%}")))
         lines.append(
-            f"the speed of a program is known within {least:.1%} to {of[worst].error:.1%} (95%; "
+            f"the speed of a program is known within {' to '.join(ends)} (95%; "
             f"{worst[0]} on {worst[1]} least), and so is what its calibrated times owe to it"
         )
     return lines

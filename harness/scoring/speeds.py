@@ -18,7 +18,7 @@ from harness.record.readings import Calibration
 from harness.record.run_folder import Trial
 
 BETWEEN = 0.03  # standard deviation of a program's speed between processes, as a share; harness/README.md has figures
-UNKNOWN = 0.05  # of a measurement, where the record does not tell: fewer than two stretches between runs
+UNKNOWN = 0.4  # of a measurement, where the record tells no error: the yardstick ran but once or twice beside it
 FEW = 3  # processes, below which a program's speed is that of one or two
 SLOWEST = 1.1  # process over the mean that is the machine's doing; beyond it the program did more there than elsewhere
 
@@ -31,7 +31,8 @@ class Speed:
       step_ratio: the mean over processes, by batch size.
       by_process: of each process, its seconds over those of the mean for the same steps, and its weight in the mean;
         weights have the mean 1.
-      error: half-width of the 95% interval of the mean, as a share, by what is known of processes and measurements.
+      error: half-width of the 95% interval of the mean, as a share, by what is known of processes and measurements;
+        wider by the root of Birge's ratio where the processes differ by more (Birge 1932, Phys. Rev. 40:207).
     """
 
     step_ratio: dict[int, float]
@@ -122,16 +123,17 @@ def _speed(trials: list[Trial]) -> Speed:
         of_all = sum(weights[process] for process in ran)
         mean[size] = sum(weights[process] / of_all * (taken[process][size] / steps[process][size]) for process in ran)
     typical = sum(weights.values()) / len(weights)
+    over_mean = {
+        process: sum(taken[process].values()) / sum(n * mean[size] for size, n in of.items() if n)
+        for process, of in steps.items()
+    }
+    birge = sum(weights[process] * (seconds - 1.0) ** 2 for process, seconds in over_mean.items()) / (
+        len(steps) - 1 or 1
+    )
     return Speed(
         mean,
-        {
-            process: (
-                sum(taken[process].values()) / sum(n * mean[size] for size, n in of.items() if n),
-                weights[process] / typical,
-            )
-            for process, of in steps.items()
-        },
-        1.96 / math.sqrt(sum(weights.values())),
+        {process: (seconds, weights[process] / typical) for process, seconds in over_mean.items()},
+        1.96 * math.sqrt(max(1.0, birge) / sum(weights.values())),
     )
 
 

@@ -81,7 +81,8 @@ class Step:
         self, state: TrainState, inputs: Inputs, train: Arrays, order: Order | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Train; donates the state. `order` is that of the chunk which these steps are part of, or of them alone."""
-        return self.compiled(state, inputs.hyperparameters, train, order or self.order(state, inputs))
+        state, (metrics, _) = self.compiled(state, inputs.hyperparameters, train, order or self.order(state, inputs))
+        return state, metrics
 
 
 @dataclass(frozen=True)
@@ -251,8 +252,11 @@ def compile_step(
         draws = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), order.draws)
         if dispatch == 1:
             state, metrics = step(state, jax.tree.map(lambda x: x[0], draws))
-            return state, jax.tree.map(lambda m: m[None], metrics)
-        return jax.lax.scan(step, state, draws)
+            # A second use of the examples, which nobody reads: it makes XLA's CPU scheduler begin a short step up to 5%
+            # sooner (harness/README.md, How fast).
+            return state, (jax.tree.map(lambda m: m[None], metrics), draws.examples.sum())
+        state, metrics = jax.lax.scan(step, state, draws)
+        return state, (metrics, ())
 
     position = state.examples, state.step, inputs.keys
     drawn, placed = jax.eval_shape(draw, *position), None

@@ -51,6 +51,8 @@ def compiled(place: discovery.Folder, source: discovery.Folder) -> dict[str, Any
     step = compile_step(function, data, contract, size, dispatch, shapes_of(contract), inputs, train)
 
     out_tree = step.compiled.out_tree
+    metrics = jax.tree.unflatten(out_tree, range(out_tree.num_leaves))[1]
+    metrics = metrics[0] if isinstance(metrics, tuple) else metrics  # trees before 2026-11-29 return them alone
 
     def flat(function: Any) -> tuple[bytes, int, int]:
         executable, takes, returns = serialize_executable.serialize(function)
@@ -66,7 +68,7 @@ def compiled(place: discovery.Folder, source: discovery.Folder) -> dict[str, Any
         "values": arrays(inputs.hyperparameters),
         "train": arrays(train),
         "keys": [np.asarray(jax.random.key_data(key)) for key in keys],
-        "loss": jax.tree.unflatten(out_tree, range(out_tree.num_leaves))[1]["loss"],
+        "loss": metrics["loss"],
         "dispatch": dispatch,
         "calls": -(-MAX_CHUNK_STEPS // dispatch),
     }

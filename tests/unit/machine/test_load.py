@@ -43,7 +43,7 @@ def test_the_usable_cores_less_what_this_process_uses(tmp_path: Path, monkeypatc
 
 def test_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "usable_cores", lambda: 2)
-    assert load.warning(0.9).startswith("others use 0.9 of 2 cores now: calibrated seconds allow for that")  # type: ignore[union-attr]
+    assert load.warning(0.9).startswith("others use 0.9 of 2 cores now: calibrated seconds allow for most of that")  # type: ignore[union-attr]
     assert load.warning(0.2) is None and load.warning(None) is None
     monkeypatch.setattr(load, "usable_cores", lambda: 64)
     assert load.warning(2.0) is None, "the machine's own housekeeping"

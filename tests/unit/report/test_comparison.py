@@ -39,7 +39,7 @@ def test_the_faster_one_comes_first_with_every_workload(ran: Ran, capsys: pytest
     )
     assert lines[1] == "  w1  2.000 times as fast: 4 against 8 calibrated seconds"
     assert lines[2] == "  w2  9.000 times as fast: 1 against 9 calibrated seconds"
-    assert lines[3] == "score: fast 1.000 ranks above slow 0.333 (of these two alone, misses counted)"
+    assert lines[3] == "score: fast 1.000 against slow 0.333 (of these two alone, misses counted)"
     assert lines[4] == (
         "chance: not tested: a test takes 5 seeds at least, and 7 give an interval: "
         "harness run slow fast workload=w1,w2 seed=4711 studies=7"
@@ -121,7 +121,22 @@ def test_the_one_that_ranks_higher_may_be_the_slower_where_both_reach(
     assert cli.main(["compare", "sure", "quick"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("on 2 of 3 workloads, the ones that both reach, quick is 1.500 times as fast as sure: ")
-    assert lines[4] == "score: sure 0.889 ranks above quick 0.667 (of these two alone, misses counted)"
+    assert lines[4] == "score: sure 0.889 against quick 0.667 (of these two alone, misses counted)"
+
+
+def test_a_workload_that_only_one_ran_on_is_left_out(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a run on one workload the leftovers of a baseline are no misses of the other."""
+    ran("a", "w1", [2.0] * 7)
+    ran("b", "w1", [3.0] * 7)
+    ran("b", "w2", [3.0])
+    assert cli.main(["compare", "a", "b"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("a is 1.500 [1.500, 1.500] times as fast as b: ")
+    assert lines[2].startswith("score: a 1.000 ranks above b ")
+    assert lines[3].startswith("chance: separable ")
+    assert lines[4].startswith("note: the test tells two submissions apart as they ran")
+    assert "note: left out, where only one of them ran: w2" in lines
+    assert not any(line.startswith("  w2") for line in lines)
 
 
 def test_toys_are_left_out_where_the_two_have_more(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +179,7 @@ def test_nothing_that_both_reach(ran: Ran, capsys: pytest.CaptureFixture[str]) -
     ("words", "told"),
     [
         (["a", "adamx"], "no runs of 'adamx'; did you mean 'adamw'?"),
+        (["a", "adamw hp.lr=1"], "copy the submission under another name"),
         (["a", "a"], "takes two submissions, got 'a' twice"),
         (["a", "adamw", "nowhere"], "no run folder at or below nowhere"),
     ],

@@ -85,6 +85,20 @@ def test_a_process_in_which_the_machine_stalled_weighs_less() -> None:
     assert 0.85 < drawn[2] < 1.0
 
 
+def test_a_trial_too_short_for_the_yardstick_weighs_next_to_nothing() -> None:
+    trials = [trial(0, 0.23, error=None), trial(1, 0.96, error=0.046), trial(2, 1.15, error=None)]
+    (speed,) = speeds.pooled(trials).values()
+    assert speed.step_ratio[32] == pytest.approx(0.96, abs=0.01)
+
+
+def test_processes_that_differ_by_more_than_is_known_make_the_speed_less_certain() -> None:
+    ratios = (0.8, 1.0, 1.2)
+    (speed,) = speeds.pooled([trial(n, ratio, error=0.01) for n, ratio in enumerate(ratios)]).values()
+    assert speed.error == pytest.approx(1.96 * 0.2 / math.sqrt(3), rel=0.02), "as their own scatter tells"
+    (alike,) = speeds.pooled([trial(n, 1.0, error=0.01) for n in range(3)]).values()
+    assert alike.error == pytest.approx(1.96 * speeds.BETWEEN / math.sqrt(3), rel=0.02), "no better than is known"
+
+
 def test_dear_seeds_are_charged_however_badly_they_were_measured() -> None:
     trials = [trial(0, 1.0, error=0.01), trial(1, 1.0, error=0.01), trial(2, 1.5, error=0.5)]
     pool = speeds.pooled(trials)
@@ -151,5 +165,5 @@ def test_how_well_a_speed_is_known_is_told() -> None:
     (speed,) = speeds.pooled(trials).values()
     error = 1.96 * math.sqrt((speeds.BETWEEN**2 + (0.04 / 1.96) ** 2) / 3)
     assert speed.error == pytest.approx(error)
-    assert any(f"known within {error:.1%} to {error:.1%}" in note for note in score.score(trials).notes)
+    assert any(f"known within {error:.1%} (95%; " in note for note in score.score(trials).notes)
     assert not any("known within" in note for note in score.score(trials, clock="wall").notes)
