@@ -25,9 +25,27 @@ def find(word: str) -> Folder:
 
 
 def of_own_file(error: HarnessError, folder: Folder) -> HarnessError:
-    """Return the error with the file that the user gave in place of the copy of it in the cache."""
-    if not (folder.path / discovery.ORIGIN).is_file():
+    """Return the error with the file that the user gave in place of the copy of it in the cache, and with what is often
+    behind it.
+    """
+    text = str(error)
+    if (folder.path / discovery.ORIGIN).is_file():
+        text = text.replace(str(folder.path / "submission.py"), discovery.entry(folder.path))
+    for sign, (said, hint) in _OFTEN.items():
+        if sign in text:
+            text = text.replace(said, f"{said}{hint}", 1)
+    if text == str(error):
         return error
-    told = type(error)(str(error).replace(str(folder.path / "submission.py"), discovery.entry(folder.path)))
+    told = type(error)(text)
     told.__cause__ = error.__cause__
     return told
+
+
+_OFTEN = {
+    "build must return": ("got NoneType", ": is a `return` missing?"),
+    "in step: pytree structure error": (
+        "pytree structure error",
+        " (optax's `update` returns (updates, state), in this order: is it the other way round?)",
+    ),
+}
+"""By a sign in an error: after which words of it what to look for stands."""

@@ -1,7 +1,7 @@
 """Advice on a submission's sources, from their syntax trees: nothing of them is run.
 
-A submission branches on what its task is like, not on which one it is; and what stands in `submission.yaml` is there to
-be read.
+A submission branches on what its task is like, not on which one it is; what stands in `submission.yaml` is there to be
+read, and what it prints is seen by nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.program.discovery import files_of, metadata
+from harness.program.discovery import ORIGIN, entry, files_of, metadata
 
 _COUNTS = {"batch_size", "step_hint", "budget_steps", "num_train_examples"}
 _DEVICES = {"default_backend", "devices", "local_devices", "device_count", "local_device_count"}
@@ -24,6 +24,7 @@ def advise(folder: Path, workloads: Collection[str] = (), hyperparameters: Colle
     """
     found: list[str] = []
     words: set[str] = set()
+    typed = entry(folder) if (folder / ORIGIN).is_file() else folder.name
     for file in files_of(folder):
         if file.suffix != ".py":
             continue
@@ -31,7 +32,9 @@ def advise(folder: Path, workloads: Collection[str] = (), hyperparameters: Colle
             tree = ast.parse(file.read_bytes())
         except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
             return []
-        reader = _File(file.relative_to(folder).as_posix(), tree, frozenset(workloads))
+        name = file.relative_to(folder).as_posix()
+        name = typed if name == "submission.py" and typed.endswith(".py") else name
+        reader = _File(name, tree, frozenset(workloads), typed)
         reader.visit(tree)
         found += reader.found
         words |= set(_words(tree))
@@ -52,6 +55,7 @@ class _File(ast.NodeVisitor):
     file: str
     tree: ast.Module
     workloads: frozenset[str]
+    typed: str
     found: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -95,7 +99,14 @@ class _File(ast.NodeVisitor):
         self._look_up(node, node.value, node.slice)
         self.generic_visit(node)
 
+    def visit_If(self, node: ast.If) -> None:
+        if "__name__" not in _names(node.test):  # what runs as a script is no part of a submission
+            self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id == "print":
+            shows = f"`harness check {self.typed} --debug` shows it"
+            self._add(node, f"print shows nothing in a run, which goes by the program that comes of this code; {shows}")
         if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
             self._look_up(node, node.func.value, node.args[0])
         self.generic_visit(node)

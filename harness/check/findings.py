@@ -11,7 +11,7 @@ from harness.report.tables import print_line, print_table
 CHECKS: Mapping[str, str] = {
     "metadata": "submission.yaml, README.md, licence, search space",
     "size": "the folder is under 256 KiB",
-    "advice": "no exact shapes, no names of workloads, no hyperparameter that nothing reads",
+    "advice": "no exact shapes, no names of workloads, no hyperparameter that nothing reads, no print",
     "export": "becomes a program on every toy and every workload of the suite demo; nothing is kept in Python",
     "again": "another process makes the same program",
     "space": "becomes a program at the corners of the search space and between, if there is one",

@@ -25,7 +25,7 @@ def look_at(folder: Folder) -> tuple[SubmissionInfo | None, list[Finding]]:
         info, problems = None, str(error).splitlines()
     problems += [*_empty(folder), *_metadata(folder, info)]
     if not (folder.path / discovery.ORIGIN).is_file():  # a single file or a function has no page
-        problems += _readme(folder.path / "README.md")
+        problems += page(folder.path)
     found = [Finding("metadata", problem) for problem in problems]
     return info, [*found, *_size(folder.path), *_advice(folder, info)]
 
@@ -61,7 +61,9 @@ def _metadata(folder: Folder, info: SubmissionInfo | None) -> list[str]:
     return problems
 
 
-def _readme(readme: Path) -> list[str]:
+def page(folder: Path) -> list[str]:
+    """Return what is wrong with the README.md of a folder."""
+    readme = folder / "README.md"
     text = readme.read_text(errors="replace") if readme.is_file() else ""
     words = len(text.split())
     if text.startswith("# ") and words >= MIN_README_WORDS:

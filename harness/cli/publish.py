@@ -10,8 +10,10 @@ from harness.cli.parser import add_json, command_parser, print_json
 HELP = """\
 A pack (.tar.xz) holds the records of whole campaigns of one machine, the programs that ran, the submissions' sources,
 and a manifest with a hash of each. `harness score`, `harness verify` and scripts/make_leaderboard.py read it. What
-`harness check` has findings about is not published, nor are unfinished trials. Beside other runs, smoke tests, toys and
-runs that depart from their rules (as stop=horizon does) are left out, with a note.
+`harness check` has findings about is not published, nor are unfinished trials, nor a single file: a board takes a
+folder with a README.md. A folder of that name which makes the same programs as the file did takes its place. Beside
+other runs, smoke tests, toys, runs that depart from their rules (as stop=horizon does) and what `harness score` leaves
+out are left out, with a note.
 
 examples:
   harness publish runs-claim -o mine.tar.xz

@@ -40,6 +40,7 @@ MAX_BYTES = 2**30  # of all members
 MAX_MEMBERS = 20_000
 _MEMORY = 128 * 2**20  # that unpacking may take beside
 _CHUNK = 2**24
+_BEGINNING = MANIFEST.encode() + b"\0"
 
 Members = dict[str, bytes]
 
@@ -89,20 +90,36 @@ class About:
     schema: int = SCHEMA
 
 
-def find(root: Path) -> list[Path]:
-    """Return the packs at or below `root`, sorted."""
-    files = [root] if root.is_file() else sorted(root.rglob(f"*{SUFFIX}"))
-    return [file for file in files if is_pack(file)]
+def find(root: Path, *, damaged: bool = False) -> list[Path]:
+    """Return the packs at or below `root`, sorted. With `damaged` also what is called as they are and cannot be
+    unpacked from its beginning on, and `root` itself where it is a file called so.
+    """
+    if root.is_file():
+        return [root] if is_pack(root) or (damaged and root.name.endswith(SUFFIX)) else []
+    heads = {file: _head(file) for file in sorted(root.rglob(f"*{SUFFIX}"))}
+    return [file for file, head in heads.items() if (damaged if head is None else head.startswith(_BEGINNING))]
+
+
+def member(place: Path) -> tuple[Path, str]:
+    """Return the pack and the member that a place names as `read_trials` does; of others the place itself and ""."""
+    file, separator, name = str(place).partition(f"{SUFFIX}:")
+    return (Path(file + SUFFIX), name.strip("/")) if separator and not place.exists() else (place, "")
 
 
 def is_pack(file: Path) -> bool:
     """Whether a file begins as packs do; it may be damaged further on."""
+    return (_head(file) or b"").startswith(_BEGINNING)
+
+
+def _head(file: Path) -> bytes | None:
+    """Return what a file unpacks to at first; None where it cannot be unpacked."""
     try:
         with file.open("rb") as raw:
-            head = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MEMORY).decompress(raw.read(2**16), 512)
-    except (OSError, lzma.LZMAError):
-        return False
-    return head.startswith(MANIFEST.encode() + b"\0")
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, _MEMORY).decompress(raw.read(2**16), 512)
+    except OSError:
+        return b""
+    except lzma.LZMAError:
+        return None
 
 
 def write(file: Path, about: About, members: Mapping[str, bytes]) -> About:

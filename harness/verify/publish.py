@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.campaign.plan import wanted_of
+from harness.check import static
 from harness.check.command import check
 from harness.check.findings import CHECKS
-from harness.errors import RunFolderError, SubmissionError
+from harness.errors import HarnessError, RunFolderError, SubmissionError
 from harness.machine import hardware
-from harness.program import discovery, store
+from harness.program import discovery, processes, ramps, store, submission
 from harness.program.discovery import Folder
 from harness.record import pack, plain_data, run_folder
 from harness.record.files import temporary_of
@@ -24,6 +26,7 @@ from harness.record.run_folder import Trial
 from harness.record.search_record import file_of
 from harness.record.spec import Options
 from harness.report import leaderboard
+from harness.report.scores import unscored_workloads
 from harness.scoring import selection
 from harness.verify import by_rules, records
 from harness.verify.records import Record
@@ -39,14 +42,14 @@ def publish(places: Sequence[Path], file: Path, *, states: bool = False, say: Sa
     """Pack the run folders at or below these places, with their programs and sources; return the manifest. `states`
     packs what was evaluated too.
 
-    What is no entry is left out beside entries (`entries`). Raises RunFolderError for what is unfinished, incomplete,
-    of several machines or of other sources than there are now, and for what is no entry where there is nothing else;
-    SubmissionError for what `harness check` has findings about.
+    What is no entry is left out beside entries (`entries`), and what `harness score` leaves out (`scored`). Raises
+    RunFolderError for what is unfinished, incomplete, of several machines or of other programs than there are now, and
+    for what is no entry where there is nothing else; SubmissionError for what `harness check` has findings about.
     """
     with records.opened(places) as found:
         if packs := [place for place, of in found.items() if Path(place).is_file() and of]:
             raise RunFolderError(f"{packs[0]} is a pack already; `harness merge` joins packs")
-        every = entries([record for of in found.values() for record in of], say)
+        every = scored(entries([record for of in found.values() for record in of], say), say)
         check_records(every)
         folders = _sources(every)
         check_submissions(folders.values(), say)
@@ -79,6 +82,24 @@ def entries(every: Sequence[Record], say: Say = str) -> list[Record]:
     for why, of in aside.items():
         say(f"left out: {len(of)} trial{'s' * (len(of) > 1)} ({why}): {', '.join(record.place for record in of)}")
     return kept
+
+
+def scored(every: Sequence[Record], say: Say = str) -> list[Record]:
+    """Return the records without those that `harness score` leaves out, and `say` which: of several runs of one trial,
+    sources or seeds it scores one. What is on held-out variants stays.
+    """
+    trials = [
+        t for t in (record.trial for record in every) if not (t.spec.variant or t.spec.tuning or t.spec.max_steps)
+    ]
+    left = {trial.path for trial in trials}
+    for rules in sorted({trial.spec.rules for trial in trials}):
+        of_these = [trial for trial in trials if trial.spec.rules == rules]
+        chosen = selection.select(of_these, unscored_workloads({trial.spec.workload for trial in of_these}))
+        left -= {trial.path for trial in chosen.trials}
+        for note in chosen.notes:
+            if note.startswith("left out"):
+                say(note)
+    return [record for record in every if record.trial.path not in left]
 
 
 def check_records(every: Sequence[Record]) -> None:
@@ -124,8 +145,9 @@ def check_together(trials: Sequence[Trial]) -> None:
 
 
 def check_submissions(folders: Any, say: Say = str) -> None:
-    """Raise SubmissionError naming the first finding where `harness check` has one."""
+    """Raise SubmissionError naming the first finding where `harness check` has one, and for what has no README.md."""
     for folder in folders:
+        _check_page(folder)
         say(f"checking {folder.name}")
         report = check(folder)
         if report.passed:
@@ -135,6 +157,23 @@ def check_submissions(folders: Any, say: Say = str) -> None:
         raise SubmissionError(
             f"{folder.path} is not published: `harness check {folder.path}` fails {', '.join(failed)}: {told}"
         )
+
+
+def _check_page(folder: Folder) -> None:
+    """Raise SubmissionError for a single file or a function: `check` asks no README.md of it, and does of its pack."""
+    if (folder.path / discovery.ORIGIN).is_file() and static.page(folder.path):
+        origin, name = discovery.entry(folder.path), folder.name
+        if other := discovery.find_all("submissions").get(name):
+            told = f"{other.path} makes other programs than ran, or has other defaults: mend that, or run it"
+        elif origin.endswith(".py"):
+            told = (
+                f"`harness new {name}` writes one. Put {origin} in place of its submission.py, its DEFAULTS and SPACE "
+                "into submission.yaml, write README.md, and publish again: where it makes the same programs nothing "
+                "runs anew"
+            )
+        else:
+            told = f"`harness new NAME --optax {name}` writes one; run that"
+        raise SubmissionError(f"{origin} is not published: a board takes a folder with a README.md; {told}")
 
 
 def merge(files: Sequence[Path], out: Path, *, newest: bool = False) -> About:
@@ -178,7 +217,7 @@ def merge(files: Sequence[Path], out: Path, *, newest: bool = False) -> About:
 def add(places: Sequence[Path], results: Path, suite: str | None = None) -> list[Path]:
     """Take packs and run folders into the published records; return the files written.
 
-    Raises SubmissionError for what `harness check` has findings about, and what `leaderboard.add` raises.
+    Raises SubmissionError for what `check_submissions` refuses, and what `leaderboard.add` raises.
     """
     packs = [place for place in places if place.is_file()]
     runs = [place for place in places if not place.is_file()]
@@ -192,7 +231,7 @@ def add(places: Sequence[Path], results: Path, suite: str | None = None) -> list
         written += leaderboard.add(runs, results, suite)
     for file in packs:
         with pack.unpacked(file) as (about, root):
-            check_submissions(Folder("submissions", one.name, root / one.folder) for one in about.submissions)
+            _check_packed(file, about, root)
         target = leaderboard.file_of_pack(pack.read_trials(file), results, suite)
         new = temporary_of(target)
         try:
@@ -203,6 +242,17 @@ def add(places: Sequence[Path], results: Path, suite: str | None = None) -> list
             new.unlink(missing_ok=True)
         written.append(target)
     return written
+
+
+def _check_packed(file: Path, about: About, root: Path) -> None:
+    """Raise what `check_submissions` does of an unpacked pack, with the names that the pack has for its members."""
+    try:
+        check_submissions([Folder("submissions", one.name, root / one.folder) for one in about.submissions])
+    except SubmissionError as error:
+        told = str(error).replace(f"`harness check {root}/", f"`harness check {file}:").replace(f"{root}/", f"{file}:")
+        raise SubmissionError(
+            f"{told}; mend its folder and `harness publish` it again: what makes the same programs needs no new runs"
+        ) from None
 
 
 def _trials(members: Members) -> list[Trial]:
@@ -225,27 +275,58 @@ def _told(about: About) -> str:
 
 
 def _sources(every: Sequence[Record]) -> dict[tuple[str, str], Folder]:
-    """Return the folder of each submission. Raises RunFolderError where it is not there as it ran."""
+    """Return the folder of each submission, by its name and hash: as it ran, else what is found under its name now and
+    makes the same programs. Raises RunFolderError where there is neither.
+    """
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in every:
+        spec = record.trial.spec
+        groups.setdefault((spec.submission, spec.submission_hash, record.options.submission_path), []).append(record)
     found: dict[tuple[str, str], Folder] = {}
     names: dict[str, str] = {}
-    for record in every:
-        spec, folder = record.trial.spec, record.submission
-        if folder is None:
-            raise RunFolderError(
-                f"{record.place}: the sources of {spec.submission} are gone from {record.options.submission_path}; put "
-                "them back, since a pack holds them"
-            )
-        if (spec.submission, spec.submission_hash) not in found and folder.source_hash != spec.submission_hash:
-            raise RunFolderError(
-                f"{record.place}: the sources in {folder.path} have changed since it ran ({spec.submission_hash} then, "
-                f"{folder.source_hash} now); put them back, or run it again"
-            )
-        if names.setdefault(spec.submission, spec.submission_hash) != spec.submission_hash:
-            raise RunFolderError(
-                f"{record.place}: another version of {spec.submission} ran elsewhere; publish one of them"
-            )
-        found[spec.submission, spec.submission_hash] = folder
+    for (name, source_hash, path), records_of in groups.items():
+        place, folder = records_of[0].place, records_of[0].submission
+        now = "" if folder is None else folder.source_hash
+        if folder is None or now != source_hash or (folder.path / discovery.ORIGIN).is_file():
+            other = _found_now(name, records_of)
+            if other is not None:
+                folder, now = other, other.source_hash
+            elif folder is None:
+                raise RunFolderError(
+                    f"{place}: the sources of {name} are gone from {path}; put them back, since a pack holds them"
+                )
+            elif now != source_hash:
+                raise RunFolderError(
+                    f"{place}: the sources in {folder.path} have changed since it ran ({source_hash} then, {now} now), "
+                    "and what they make is another program; put them back, or run it again"
+                )
+        if names.setdefault(name, now) != now:
+            raise RunFolderError(f"{place}: another version of {name} ran elsewhere; publish one of them")
+        found[name, now] = folder
     return found
+
+
+def _found_now(name: str, of: Sequence[Record]) -> Folder | None:
+    """Return the folder or file that is found under a name now, where it has the hyperparameters of these records and
+    makes their programs of them: no run is needed anew.
+    """
+    wanted: dict[str, processes.Wanted] = {}
+    try:
+        folder = ramps.find(name)
+        defaults = submission.read_info(folder).defaults
+        for record in of:
+            spec = record.trial.spec
+            as_it_is = not spec.by_hand and (spec.trials or 1) == 1
+            kept = spec.hyperparameters == defaults if as_it_is else spec.hyperparameters.keys() == defaults.keys()
+            if record.home is None or spec.program is None or not kept:
+                return None
+            options = replace(record.options, workload_path=str(record.home.path), submission_path=str(folder.path))
+            wanted.setdefault(spec.program, wanted_of(spec, options))
+        made = processes.program_ids(list(wanted.values()))
+    except HarnessError:
+        return None
+    ids = [None if isinstance(one, HarnessError) else one.programs for one in made]
+    return folder if ids == [(program,) for program in wanted] else None
 
 
 def _of_trial(record: Record, states: bool) -> Members:

@@ -89,7 +89,8 @@ def opened(places: Sequence[Path], on_problem: OnProblem = refuse) -> Iterator[d
     with ExitStack() as stack:
         found: dict[str, list[Record]] = {}
         for place in places:
-            folders, packs = run_folder.find_trials(place) if place.is_dir() else [], pack.find(place)
+            folders = run_folder.find_trials(place) if place.is_dir() else []
+            packs = pack.find(place, damaged=True)
             if not place.exists():
                 raise RunFolderError(
                     f"{place}: no such file or folder; name run folders, folders that hold some (runs), or packs of "
@@ -135,12 +136,14 @@ def _readable(readers: Iterable[tuple[str, Reader]], on_problem: OnProblem) -> I
 
 def of_pack(file: Path, about: pack.About, root: Path) -> Iterator[tuple[str, Reader]]:
     """Yield what reads each record of an unpacked pack, and its place."""
-    sources = {(one.name, one.source_hash): root / one.folder for one in about.submissions}
+    sources = {
+        one.name: root / one.folder for one in about.submissions
+    }  # of another hash, but the same programs, maybe
 
     def read(path: Path, place: str) -> Record:
         trial, options = run_folder.read_trial(path), run_folder.read_spec(path)[1]
         spec = trial.spec
-        source = sources.get((spec.submission, spec.submission_hash))
+        source = sources.get(spec.submission)
         folder = Folder("submissions", spec.submission, source) if source and source.is_dir() else None
         options = replace(options, workload_path="", submission_path=str(source or ""))
         return Record(place, trial, options, _told_id(path), root / pack.PROGRAMS, folder)

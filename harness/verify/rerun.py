@@ -25,7 +25,7 @@ from harness.record.run_folder import Trial
 from harness.record.spec import Options, TrialSpec
 from harness.verify import by_sources
 from harness.verify.examined import differing
-from harness.verify.findings import Finding, judged, same, unchecked
+from harness.verify.findings import TIME, Finding, judged, same, unchecked
 from harness.verify.records import Record
 
 SPREADS = 3.0
@@ -158,22 +158,28 @@ def _within_spread(record: Record, again: Trial, odd: str) -> Iterator[Finding]:
 
 
 def _time(trial: Trial, again: Trial, odd: str) -> Finding:
-    """Compare the ranking clock at the hit, else at the end."""
+    """Compare the ranking clock at the hit, else at the end. A rerun that takes longer is judged: the record may have
+    been made shorter. One that takes less is not: nobody gains by a longer time.
+    """
     clock = trial.spec.clock
     old, new = time_of(trial, clock), time_of(again, clock)
     if not old or not new:
-        return unchecked("rerun", "time", f"there is none on the {clock} clock")
+        return unchecked("rerun", TIME, f"there is none on the {clock} clock")
     told = f"{old:.4g} in the record, {new:.4g} here: {new / old - 1:+.1%} on the {clock} clock"
     if odd:
-        return Finding("rerun", "time", "ok", told)
+        return Finding("rerun", TIME, "ok", f"{told}, not judged, since {odd} is another here")
     if min(old, new) < ENOUGH_S:
-        return Finding("rerun", "time", "ok", f"{told}, too short to judge")
-    if new <= (1 + SLOWER) * old:
-        return Finding("rerun", "time", "ok", told)
+        return Finding("rerun", TIME, "ok", f"{told}, too short to judge")
     unsure = min(UNSURE, 2.0 * math.hypot(_error(trial), _error(again))) if clock == "calibrated" else 0.0
+    limit = f"at most {SLOWER:+.0%} is expected"
+    if unsure:
+        limit += f", and up to {SLOWER + unsure:+.0%} left open for the errors of both calibrations"
+    if new <= (1 + SLOWER) * old:
+        return Finding("rerun", TIME, "ok", f"{told}, {limit}; less is not judged")
     if new <= (1 + SLOWER + unsure) * old:
-        return unchecked("rerun", "time", f"{told}, which the machine's stalls in one of them may explain: rerun it")
-    return judged("rerun", "time", False, f"{told}, at most {SLOWER + unsure:+.0%} is expected")
+        why = "the machine's stalls in one of them may explain it: rerun it"
+        return unchecked("rerun", TIME, f"{told}, {limit}; {why}")
+    return judged("rerun", TIME, False, f"{told}, {limit}")
 
 
 def time_of(trial: Trial, clock: str) -> float | None:

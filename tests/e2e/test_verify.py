@@ -448,7 +448,8 @@ def test_a_time_that_the_same_machine_does_not_come_near_is_found(
     assert rerun._time(forged, again, "").text.endswith("on the calibrated clock, too short to judge")
     monkeypatch.setattr(rerun, "ENOUGH_S", 0.0)
     monkeypatch.setattr(rerun, "_error", lambda trial: 9.0)
-    assert "at most +60% is expected" in rerun._time(forged, again, "").text, "no error excuses any time"
+    found = rerun._time(forged, again, "")
+    assert (found.verdict, "up to +60% left open" in found.text) == ("differs", True), "no error excuses any time"
     half = run_folder.read_trial(copied)
     for event in half.events:
         if "scored" in event:
@@ -461,7 +462,8 @@ def test_a_time_that_the_same_machine_does_not_come_near_is_found(
     assert found.verdict == "differs"
     assert "+100.0% on the calibrated clock, at most +25% is expected" in found.text
     assert rerun._time(forged, again, "cpu").verdict == "ok", "another machine takes another time"
-    assert rerun._time(again, again, "").verdict == "ok"
+    found = rerun._time(again, again, "")
+    assert (found.verdict, "+0.0%" in found.text, "at most +25% is expected" in found.text) == ("ok", True, True)
 
 
 # ---- packs ----
@@ -545,8 +547,12 @@ def test_what_is_not_to_be_published(runs: Path, copied: Path, tmp_path: Path, m
     edited("spec.json", set_item("spec", "max_steps", value=5))(copied)
     refused(r"is a smoke test \(max_steps=5\)", copied)
     edited("spec.json", set_item("spec", "max_steps", value=None))(copied)
-    edited("spec.json", set_item("spec", "submission_hash", value="0" * 12))(copied)
-    refused("have changed since it ran", copied)
+    other_program = both(
+        edited("spec.json", set_item("spec", "submission_hash", value="0" * 12)),
+        edited("spec.json", set_item("spec", "program", value="0" * 64)),
+    )
+    other_program(copied)
+    refused("have changed since it ran .* another program", copied)
     edited("spec.json", set_item("options", "submission_path", value="/nowhere"))(copied)
     refused("are gone from /nowhere; put them back", copied)
     with pytest.raises(RunFolderError, match="of one machine"):

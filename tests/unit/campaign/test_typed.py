@@ -8,6 +8,7 @@ import pytest
 
 from harness.campaign import typed
 from harness.errors import ConfigError, SubmissionError
+from harness.program.discovery import Folder
 
 
 def test_a_file_that_is_not_there_is_met_with_the_nearest(tmp_path: Path) -> None:
@@ -25,3 +26,16 @@ def test_an_error_names_the_file_that_was_typed(tmp_path: Path, monkeypatch: pyt
         SubmissionError(f"{folder.path}/submission.py:3: counts; {folder.path}/submission.py"), folder
     )
     assert isinstance(told, SubmissionError) and str(told) == "mine.py:3: counts; mine.py"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("mine: build must return an x, got NoneType", "got NoneType: is a `return` missing?"),
+        ("mine: ValueError in step: pytree structure error: different", "error (optax's `update` returns (updates, st"),
+        ("mine: control must return a y, got int", "got int"),
+    ],
+)
+def test_what_is_often_behind_an_error_stands_in_it(tmp_path: Path, said: str, told: str) -> None:
+    folder = Folder("submissions", "mine", tmp_path)
+    assert told in str(typed.of_own_file(SubmissionError(said), folder))

@@ -32,12 +32,19 @@ def found(tmp_path: Path, source: str) -> list[str]:
         ("if total == 104733: pass", "submission.py:1: asks for exact"),
         ("r = {600: 0.1, 800: 0.2}[task.step_hint]", "submission.py:1: asks for exact"),
         ("T = {1200: 1}\nr = T.get(task.num_train_examples, 2)", "submission.py:2: asks for exact"),
+        ("def build(task, hp):\n    def update(g, s):\n        print(g)", "submission.py:3: print shows nothing"),
         ("match task.batch_size:\n    case 32: pass", "submission.py:1: asks for exact"),
     ],
 )  # fmt: skip
 def test_found(tmp_path: Path, source: str, says: str) -> None:
     (only,) = found(tmp_path, source)
     assert says in only
+
+
+def test_a_print_is_told_of_by_what_was_typed(tmp_path: Path) -> None:
+    (tmp_path / discovery.ORIGIN).write_text("mine.py")
+    (told,) = found(tmp_path, "print(1)")
+    assert told.startswith("mine.py:1: print") and "`harness check mine.py --debug`" in told
 
 
 @pytest.mark.parametrize(
@@ -52,6 +59,7 @@ def test_found(tmp_path: Path, source: str, says: str) -> None:
         "y = losses[: task.batch_size]",
         "z = {'a': 1}[name]\nx = table[task.batch_size]",
         "s = 'resnet'",
+        "if __name__ == '__main__':\n    print(build(None, {}))",
         "def build(task, hp)\n    'does not parse'",
     ],
 )

@@ -87,7 +87,7 @@ SURFACE = {
     "curvature": ["--batches", "--help", "--json", "--only", "--products", "-h"],
     "watch": ["--help", "--json", "--once", "-h"],
     "status": ["--follow", "--help", "--json", "-h"],
-    "verify": ["--help", "--json", "--only", "--rerun", "-h"],
+    "verify": ["--help", "--json", "--only", "--rerun", "--verbose", "-h", "-v"],
     "publish": ["--help", "--json", "--output", "--with-states", "-h", "-o"],
     "merge": ["--help", "--json", "--output", "-h", "-o"],
     "report": [

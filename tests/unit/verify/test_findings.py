@@ -13,12 +13,12 @@ import pytest
 from written_runs import write_run
 
 from harness.data import get, store
-from harness.errors import RunFolderError
+from harness.errors import ConfigError, RunFolderError
 from harness.program import discovery
 from harness.program.workload import SMALL
-from harness.record import run_folder
+from harness.record import pack, run_folder
 from harness.verify import by_rules, by_sources, command, examined, publish, rerun
-from harness.verify.findings import Finding, unchecked
+from harness.verify.findings import Finding, Report, print_counts, print_report, unchecked
 
 
 def test_what_a_rerun_settles_is_not_left_open() -> None:
@@ -46,6 +46,47 @@ def test_what_cannot_be_read_leaves_nothing_unchecked(tmp_path: Path, capsys: py
     (tmp_path / spec.folder / "result.json").write_text("{")
     assert command.run([tmp_path]) == 1
     assert "could not be checked" not in capsys.readouterr().out
+
+
+def packed(root: Path, file: Path) -> Path:
+    """A pack of the runs below a folder, without programs or sources."""
+    members = {f"trials/{p.relative_to(root).as_posix()}": p.read_bytes() for p in root.rglob("*.json*")}
+    pack.write(file, pack.About("0.1.0", {}, "cpu", {"cpu": "Some CPU"}, ("quick",), (), states=False), members)
+    return file
+
+
+def test_one_run_of_a_pack_is_named_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [write_run(tmp_path / "runs", 3.0, study=study, studies=2, trials=1) for study in range(2)]
+    file = packed(tmp_path / "runs", tmp_path / "mine.tar.xz")
+    monkeypatch.setattr(command, "look", lambda place, of, **how: seen.append((of, how)) or [Report(place, ())])
+    run = specs[1].folder.rpartition("/")[2]
+    for place, only, count in (
+        (f"{file}:trials/{specs[1].folder}", [], 1), (str(file), [run], 1), (f"{file}:trials/lm", [], 2),
+        (str(file), ["adamw", "lm"], 2),
+    ):  # fmt: skip
+        seen: list[Any] = []
+        assert command.run([Path(place)], only=only) == 0
+        ((of, how),) = seen
+        assert (len(of), how["together"]) == (count, count == 2), "one study of two is no campaign"
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"mine.tar.xz:trials/other: no such record is there"):
+        command.run([Path(f"{file}:trials/other")])
+
+
+@pytest.mark.parametrize("at", [2, 10, 100, -4])
+def test_a_byte_that_changed_is_a_difference_wherever_it_is(
+    tmp_path: Path, at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs", 3.0)
+    file = packed(tmp_path / "runs", tmp_path / "packs" / "mine.tar.xz")
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+    for place in (file, file.parent):
+        assert command.run([place]) == 1
+        assert "DIFFERS" in capsys.readouterr().out
 
 
 def test_two_seeds_are_two_campaigns_and_no_forgery(tmp_path: Path) -> None:
@@ -130,3 +171,25 @@ def test_images_are_those_of_the_record_or_nothing_is_evaluated_on_them(
     held = versions | {"images": here}
     assert examined.differing(held, versions) == ""
     assert examined.differing(held | {"images": here | {"pillow": "1.0"}}, versions) == "pillow"
+
+
+def test_what_is_ok_is_counted_and_what_is_not_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    fine, why = Finding("log", "spans", "ok"), "what was evaluated is not here"
+    left = unchecked("metrics", examined.METRICS, why)
+    wrong, time = (
+        Finding("log", "status", "differs", "expected a"),
+        Finding("rerun", "time", "ok", "-18.1%, at most +25%"),
+    )
+    reports = [Report("a", (fine, fine, left)), Report("b", (fine, wrong, left)), Report("c", (fine, time))]
+    for report in reports:
+        print_report(report)
+    print_counts(reports)
+    assert capsys.readouterr().out.splitlines() == [
+        "b", "  log       DIFFERS    status: expected a", "c", "  rerun     ok         time: -18.1%, at most +25%",
+        "  log       ok         4 things in 3 records", "  rerun     ok         1 thing in 1 record",
+        f"  metrics   unchecked  validation and test: {why} (in 2 records, the first a)",
+    ]  # fmt: skip
+    print_report(reports[0], verbose=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "a", "  log       ok         spans, spans", f"  metrics   unchecked  validation and test: {why}",
+    ]  # fmt: skip
