@@ -25,7 +25,7 @@ from harness.trial.chunks import chunk_dispatches, next_measured
 from harness.trial.clock import Ledger
 from harness.trial.host_state import EVAL_VARIABLES, count
 from harness.trial.hosts import agreed, by_first, first, on_host, wait_for_all
-from harness.trial.programs import Variables, all_of
+from harness.trial.programs import Order, Variables, all_of
 from harness.trial.resume import Training, begin, save
 from harness.trial.setup import Kept, Setup, set_up
 from harness.trial.stopping import LEAST_SAFETY_S, SAFETY, Ending, Spent, out_of_memory, stop_reason
@@ -156,7 +156,7 @@ def train(setup: Setup, training: Training) -> Ending | None:
     calls = chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)
     calls = setup.feed.calls(calls, host.examples, host.batch_size * setup.programs.dispatch_steps)
     arrays = setup.feed.at(setup.inputs.keys, host.examples)
-    order = jax.block_until_ready(step.order(state, setup.inputs))
+    order = order_of(setup, training, calls)
     before = ledger.totals()["train"]
     with ledger.span("train"):
         with jax.transfer_guard("disallow"):
@@ -181,6 +181,19 @@ def train(setup: Setup, training: Training) -> Ending | None:
     if host.unreported >= MAX_UNREPORTED:
         return Ending(Status.DIVERGED, f"no finite loss in the {host.unreported} steps up to step {host.step}")
     return None
+
+
+def order_of(setup: Setup, training: Training, calls: int) -> Order:
+    """Return the order of a chunk's examples: what was drawn last, as far as it reaches."""
+    host, size = training.host, training.host.batch_size
+    if training.drawn is not None:
+        of_size, reach, order = training.drawn
+        if of_size == size and host.examples + calls * setup.programs.dispatch_steps * size <= reach:
+            return order
+    order = jax.block_until_ready(setup.programs.steps[size].order(training.state, setup.inputs))
+    calls_drawn, steps, *_ = order.draws.examples.shape
+    training.drawn = size, host.examples + calls_drawn * steps * size, order
+    return order
 
 
 def compare(setup: Setup, training: Training) -> None:

@@ -15,7 +15,7 @@ from harness.record import plain_data, run_folder
 from harness.record.readings import Reading
 from harness.trial.checkpoints import Arrays, DamagedError
 from harness.trial.host_state import HostState
-from harness.trial.programs import Variables, named, unnamed, variables_function
+from harness.trial.programs import Order, Variables, named, unnamed, variables_function
 from harness.trial.setup import Setup
 from harness.trial.timing import Timing
 
@@ -31,12 +31,14 @@ class Training:
       host: what the host keeps beside them.
       timing: what the ledger is worth.
       variables: what was evaluated last, where `state` has not changed since.
+      drawn: the order that was drawn last, the batch size that it is for, and the examples that it reaches to.
     """
 
     state: TrainState
     host: HostState
     timing: Timing
     variables: Variables | None = None
+    drawn: tuple[int, int, Order] | None = None
 
 
 def begin(setup: Setup, *, alone: bool = False) -> Training:

@@ -16,7 +16,7 @@ from harness.record import run_folder
 from harness.record.result import Status
 from harness.trial import checkpoints, controller, evaluated, loop, resume, setup, yardstick
 from harness.trial.clock import Ledger
-from harness.trial.programs import MAX_CHUNK_STEPS
+from harness.trial.programs import MAX_CHUNK_STEPS, Step
 from harness.trial.stopping import LEAST_SAFETY_S, SAFETY, Ending, out_of_memory
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -360,3 +360,22 @@ def test_memory_that_never_suffices_is_told(make_trial, monkeypatch):
     monkeypatch.setattr(yardstick.Yardstick, "start", full)
     with pytest.raises(jax.errors.JaxRuntimeError, match="allocating 10 bytes"):
         run(make_trial("quadratic", "adamw", max_steps=30))
+
+
+def test_an_order_serves_as_far_as_it_reaches(make_trial, monkeypatch):
+    """And the bits are those of an order that is drawn for each chunk."""
+    drawn = []
+    order_of, order = loop.order_of, Step.order
+    monkeypatch.setattr(Step, "order", lambda *given: drawn.append(1) or order(*given))
+    path = make_trial("quadratic", "adamw", max_steps=240)
+    served = run(path)
+    once = len(drawn)
+
+    def each(setup, training, calls):
+        training.drawn = None
+        return order_of(setup, training, calls)
+
+    monkeypatch.setattr(loop, "order_of", each)
+    anew = run(path)
+    assert len(drawn) - once > once, "fewer than half were drawn"
+    assert (anew.steps, anew.final_hash) == (served.steps, served.final_hash) == (240, served.final_hash)
