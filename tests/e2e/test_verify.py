@@ -276,7 +276,7 @@ def test_a_run_that_departs_from_its_rules_is_no_forgery_and_no_entry(
     assert cli.main(["verify", str(path)]) == 0
     out = capsys.readouterr().out
     assert "rules     no entry   rules quick: not by the rules: stop=horizon (the rules have target)\n" in out
-    assert "\nnothing differs; 1 run is not by the rules\n" in out
+    assert "\nnothing differs; 1 run is not by the rules (-v lists" in out
     edited("spec.json", set_item("spec", "studies", value=1))(path)
     assert cli.main(["publish", str(path), "-o", str(tmp_path / "mine.tar.xz")]) == 2
     err = capsys.readouterr().err
