@@ -42,6 +42,9 @@ def run(name: str, *, full: bool = False, optax: str | None = None) -> dict[str,
     if elsewhere is not None:
         taken = f"this one hides {elsewhere.path}" if by_name else f"another is at {elsewhere.path}: name the path"
         warning = f"there is a submission called {called} already; {taken}"
+    elif by_name and Path(f"{called}.py").is_file():
+        warning = f"{called} means this folder from now on; the file is {called}.py"
+    if warning:
         print_line(f"warning: {warning}")
         sys.stdout.flush()
     typed = called if by_name else shlex.quote(str(path) if "/" in str(path) else f"./{path}")

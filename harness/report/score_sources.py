@@ -43,6 +43,10 @@ def read(places: Sequence[Path], rules: str | None = None) -> Sources:
         if not found and not tables:
             if place.is_file() and place.name.endswith(pack.SUFFIX):
                 pack.read(place)  # which says what is wrong with it
+            if "=" in place.name:
+                raise RunFolderError(
+                    f"{place}: expected folders or packs; runs/WORKLOAD holds the runs on one workload"
+                )
             raise RunFolderError(f"no run folder at or below {place}, nor published records; `harness run` makes some")
         paths |= dict.fromkeys(found)
         files |= dict.fromkeys(tables)

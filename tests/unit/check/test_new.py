@@ -32,6 +32,12 @@ def test_writes_a_submission_by_its_name(here, options, capsys):
     assert "warning" not in captured.out + captured.err
 
 
+def test_a_folder_that_takes_the_name_of_a_file_is_told(here, capsys):
+    (here / "mine.py").touch()
+    assert cli.main(["new", "mine"]) == 0
+    assert "warning: mine means this folder from now on; the file is mine.py\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("template", sorted(path.name for path in new.TEMPLATES.iterdir() if path.is_dir()))
 def test_a_template_is_short(template):
     source = (new.TEMPLATES / template / "submission.py").read_text()

@@ -182,6 +182,7 @@ def test_nothing_that_both_reach(ran: Ran, capsys: pytest.CaptureFixture[str]) -
         (["a", "adamw hp.lr=1"], "copy the submission under another name"),
         (["a", "a"], "takes two submissions, got 'a' twice"),
         (["a", "adamw", "nowhere"], "no run folder at or below nowhere"),
+        (["a", "adamw", "workload=w1"], "runs/WORKLOAD holds the runs on one workload"),
     ],
 )
 def test_bad_input_is_one_line(ran: Ran, capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
