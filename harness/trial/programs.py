@@ -252,8 +252,8 @@ def compile_step(
         draws = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), order.draws)
         if dispatch == 1:
             state, metrics = step(state, jax.tree.map(lambda x: x[0], draws))
-            # A second use of the examples, which nobody reads: under XLA's CPU backend a short step is up to 5% faster with
-            # it (harness/README.md, How fast).
+            # A second use of the examples, which nobody reads: on a CPU a short step is up to 5% faster with it, under
+            # XLA's backend there (harness/README.md, How fast).
             return state, (jax.tree.map(lambda m: m[None], metrics), draws.examples.sum())
         state, metrics = jax.lax.scan(step, state, draws)
         return state, (metrics, ())
