@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunFolderError
+from harness.errors import RunFolderError, beneath
 from harness.machine.flags import Device
 from harness.record import plain_data, run_folder
 from harness.record.files import temporary_of
@@ -116,7 +116,9 @@ def _head(file: Path) -> bytes | None:
     try:
         with file.open("rb") as raw:
             return lzma.LZMADecompressor(lzma.FORMAT_XZ, _MEMORY).decompress(raw.read(2**16), 512)
-    except OSError:
+    except OSError as error:
+        if trouble := beneath(error):
+            raise trouble from None
         return b""
     except lzma.LZMAError:
         return None

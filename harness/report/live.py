@@ -59,7 +59,7 @@ def _told(ladder: Ladder, trial: PlannedTrial, ended: list[Trial]) -> None:
     if len(ladder.trials) > 1:
         print(ladder.text, flush=True)
     if len(first) > 1:
-        run_summary.print_first_study([run_folder.read_trial(one.path) for one in first])
+        run_summary.print_first_study([one.path for one in first])
 
 
 def show_run(search: PlannedSearch, run: SearchRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.campaign.plan import Plan
 from harness.errors import HarnessError
@@ -42,12 +43,12 @@ def print_summary(planned: Plan, *, tables: bool = True) -> bool:
     return not short and not planned.later
 
 
-def print_first_study(trials: Sequence[Trial]) -> None:
-    """Print how these submissions did on a workload in the first study, while the campaign goes on. What is not scored,
-    or cannot be compared, waits for the summary.
+def print_first_study(paths: Sequence[Path]) -> None:
+    """Print how these trials did, the first study on a workload, while the campaign goes on. What is not scored, cannot
+    be read or compared, waits for the summary.
     """
-    for group in outcome.by_rules(outcome.by_kind(trials)[2]):
-        with contextlib.suppress(HarnessError):
+    with contextlib.suppress(HarnessError):
+        for group in outcome.by_rules(outcome.by_kind([run_folder.read_trial(path) for path in paths])[2]):
             print_times(group)
 
 

@@ -18,7 +18,9 @@ from harness.record.readings import Calibration
 from harness.record.run_folder import Trial
 
 BETWEEN = 0.03  # standard deviation of a program's speed between processes, as a share; harness/README.md has figures
-UNKNOWN = 0.4  # of a measurement, where the record tells no error: the yardstick ran but once or twice beside it
+UNKNOWN = 0.4
+"""Of a measurement, where the record tells no error: the yardstick ran but once or twice beside it. Five such trials of
+schedule_free_sgd on the boards of 2026-11-29 took 0.24 to 1.9 times what their program takes."""
 FEW = 3  # processes, below which a program's speed is that of one or two
 SLOWEST = 1.1  # process over the mean that is the machine's doing; beyond it the program did more there than elsewhere
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.campaign.plan import wanted_of
-from harness.check import static
 from harness.check.command import check
 from harness.check.findings import CHECKS
-from harness.errors import HarnessError, RunFolderError, SubmissionError
+from harness.errors import RunFolderError, SubmissionError
 from harness.machine import hardware
-from harness.program import discovery, processes, ramps, store, submission
+from harness.program import discovery, store
 from harness.program.discovery import Folder
 from harness.record import pack, plain_data, run_folder
 from harness.record.files import temporary_of
@@ -28,7 +26,7 @@ from harness.record.spec import Options
 from harness.report import leaderboard
 from harness.report.scores import unscored_workloads
 from harness.scoring import selection
-from harness.verify import by_rules, records
+from harness.verify import by_rules, packed_sources, records
 from harness.verify.records import Record
 
 MACHINE = {"cpu": ("cpu", "cores"), "gpu": ("device",)}
@@ -51,7 +49,7 @@ def publish(places: Sequence[Path], file: Path, *, states: bool = False, say: Sa
             raise RunFolderError(f"{packs[0]} is a pack already; `harness merge` joins packs")
         every = scored(entries([record for of in found.values() for record in of], say), say)
         check_records(every)
-        folders = _sources(every)
+        folders = packed_sources.of_records(every)
         check_submissions(folders.values(), say)
         members: Members = {}
         for record in every:
@@ -147,7 +145,7 @@ def check_together(trials: Sequence[Trial]) -> None:
 def check_submissions(folders: Any, say: Say = str) -> None:
     """Raise SubmissionError naming the first finding where `harness check` has one, and for what has no README.md."""
     for folder in folders:
-        _check_page(folder)
+        packed_sources.check_page(folder)
         say(f"checking {folder.name}")
         report = check(folder)
         if report.passed:
@@ -157,23 +155,6 @@ def check_submissions(folders: Any, say: Say = str) -> None:
         raise SubmissionError(
             f"{folder.path} is not published: `harness check {folder.path}` fails {', '.join(failed)}: {told}"
         )
-
-
-def _check_page(folder: Folder) -> None:
-    """Raise SubmissionError for a single file or a function: `check` asks no README.md of it, and does of its pack."""
-    if (folder.path / discovery.ORIGIN).is_file() and static.page(folder.path):
-        origin, name = discovery.entry(folder.path), folder.name
-        if other := discovery.find_all("submissions").get(name):
-            told = f"{other.path} makes other programs than ran, or has other defaults: mend that, or run it"
-        elif origin.endswith(".py"):
-            told = (
-                f"`harness new {name}` writes one. Put {origin} in place of its submission.py, its DEFAULTS and SPACE "
-                "into submission.yaml, write README.md, and publish again: where it makes the same programs nothing "
-                "runs anew"
-            )
-        else:
-            told = f"`harness new NAME --optax {name}` writes one; run that"
-        raise SubmissionError(f"{origin} is not published: a board takes a folder with a README.md; {told}")
 
 
 def merge(files: Sequence[Path], out: Path, *, newest: bool = False) -> About:
@@ -227,7 +208,7 @@ def add(places: Sequence[Path], results: Path, suite: str | None = None) -> list
         entered = [record for record in found if record.trial.spec.max_steps is None]
         for record in entered:
             check_rules(record)
-        check_submissions(_sources(entered).values())
+        check_submissions(packed_sources.of_records(entered).values())
         written += leaderboard.add(runs, results, suite)
     for file in packs:
         with pack.unpacked(file) as (about, root):
@@ -272,61 +253,6 @@ def _kind(about: About) -> tuple[Any, ...]:
 
 def _told(about: About) -> str:
     return f"{', '.join(f'{name} {value}' for name, value in about.machine.items())}, jax {about.loads_with.get('jax')}"
-
-
-def _sources(every: Sequence[Record]) -> dict[tuple[str, str], Folder]:
-    """Return the folder of each submission, by its name and hash: as it ran, else what is found under its name now and
-    makes the same programs. Raises RunFolderError where there is neither.
-    """
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in every:
-        spec = record.trial.spec
-        groups.setdefault((spec.submission, spec.submission_hash, record.options.submission_path), []).append(record)
-    found: dict[tuple[str, str], Folder] = {}
-    names: dict[str, str] = {}
-    for (name, source_hash, path), records_of in groups.items():
-        place, folder = records_of[0].place, records_of[0].submission
-        now = "" if folder is None else folder.source_hash
-        if folder is None or now != source_hash or (folder.path / discovery.ORIGIN).is_file():
-            other = _found_now(name, records_of)
-            if other is not None:
-                folder, now = other, other.source_hash
-            elif folder is None:
-                raise RunFolderError(
-                    f"{place}: the sources of {name} are gone from {path}; put them back, since a pack holds them"
-                )
-            elif now != source_hash:
-                raise RunFolderError(
-                    f"{place}: the sources in {folder.path} have changed since it ran ({source_hash} then, {now} now), "
-                    "and what they make is another program; put them back, or run it again"
-                )
-        if names.setdefault(name, now) != now:
-            raise RunFolderError(f"{place}: another version of {name} ran elsewhere; publish one of them")
-        found[name, now] = folder
-    return found
-
-
-def _found_now(name: str, of: Sequence[Record]) -> Folder | None:
-    """Return the folder or file that is found under a name now, where it has the hyperparameters of these records and
-    makes their programs of them: no run is needed anew.
-    """
-    wanted: dict[str, processes.Wanted] = {}
-    try:
-        folder = ramps.find(name)
-        defaults = submission.read_info(folder).defaults
-        for record in of:
-            spec = record.trial.spec
-            as_it_is = not spec.by_hand and (spec.trials or 1) == 1
-            kept = spec.hyperparameters == defaults if as_it_is else spec.hyperparameters.keys() == defaults.keys()
-            if record.home is None or spec.program is None or not kept:
-                return None
-            options = replace(record.options, workload_path=str(record.home.path), submission_path=str(folder.path))
-            wanted.setdefault(spec.program, wanted_of(spec, options))
-        made = processes.program_ids(list(wanted.values()))
-    except HarnessError:
-        return None
-    ids = [None if isinstance(one, HarnessError) else one.programs for one in made]
-    return folder if ids == [(program,) for program in wanted] else None
 
 
 def _of_trial(record: Record, states: bool) -> Members:

@@ -25,7 +25,7 @@ from harness.record.search_record import Asked, SearchRecord, SearchRun
 from harness.record.spec import Options, TrialSpec
 from harness.report import leaderboard, score_files
 from harness.scoring import score
-from harness.verify import publish
+from harness.verify import packed_sources, publish
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = TrialSpec(
@@ -253,7 +253,7 @@ def test_other_files_are_no_published_records(tmp_path: Path) -> None:
 def test_the_script(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
     campaign(tmp_path / "runs", "adamw", "muon", workloads=("lm_grammar",))
     monkeypatch.setattr(publish, "check_submissions", lambda folders: None)
-    monkeypatch.setattr(publish, "_sources", lambda every: {})
+    monkeypatch.setattr(packed_sources, "of_records", lambda every: {})
     readme, results = tmp_path / "README.md", tmp_path / "results"
     readme.write_text(f"before\n{leaderboard.BEGIN}\n\nold\n\n{leaderboard.END}\nafter\n")
     enter(results, "adamw", "muon")
@@ -419,7 +419,8 @@ def test_what_check_has_findings_about_is_on_no_board(tmp_path: Path, monkeypatc
     runs = campaign(tmp_path / "runs", "adamw", **quick)
     with pytest.raises(RunFolderError, match="the sources of adamw are gone from s; put them back"):
         publish.add([runs], results)
-    monkeypatch.setattr(publish, "_sources", lambda every: {("adamw", "s1"): Folder("submissions", "adamw", Path("x"))})
+    adamw = Folder("submissions", "adamw", Path("x"))
+    monkeypatch.setattr(packed_sources, "of_records", lambda every: {("adamw", "s1"): adamw})
     failing = Report("adamw", "x", (Finding("determinism", "x/submission.py: run twice"),), frozenset(CHECKS))
     monkeypatch.setattr(publish, "check", lambda folder: failing)
     for place in (runs, packed(runs, tmp_path / "x.tar.xz", rules=("quick",))):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written_runs import write_run
 
 from harness.errors import ConfigError, RunFolderError
 from harness.record import run_folder
@@ -556,17 +557,21 @@ def sample(path: Path) -> list[Trial]:
 def test_times_on_a_workload_are_shown_while_the_campaign_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_summary.print_first_study(sample(tmp_path)[:2])
-    expected = """
-w1: loss at most 0.5, version 1
-submission  status          time to target  x best  steps  wall s  cpu s  test loss
-muon        target_reached           4.000   1.000    200   8.000  12.00     0.4500
-adamw       target_reached           8.000   2.000    200   16.00  24.00     0.4500
-
-"""
-    assert capsys.readouterr().out == expected
-    run_summary.print_first_study([trial(tmp_path, 8.0, max_steps=20)])
+    ran = [tmp_path / write_run(tmp_path, s, submission=n).folder for n, s in (("adamw", 8.0), ("muon", 4.0))]
+    run_summary.print_first_study(ran)
+    blank, head, columns, *rows = capsys.readouterr().out.splitlines()
+    assert (blank, head) == ("", "lm: loss at most 0.5, version 1")
+    assert columns.split()[0] == "submission"
+    assert [row.split()[:4] for row in rows] == [
+        ["muon", "target_reached", "4.000", "1.000"],
+        ["adamw", "target_reached", "8.000", "2.000"],
+        [],
+    ]
+    run_summary.print_first_study([tmp_path / write_run(tmp_path, 8.0, max_steps=20).folder])
     assert capsys.readouterr().out == "", "a smoke test has no times"
+    (ran[0] / "result.json").write_text("{")
+    run_summary.print_first_study(ran)
+    assert capsys.readouterr().out == "", "damage is told by the summary, and ends no trial"
 
 
 def test_table_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from harness.program import processes, ramps
 from harness.program.discovery import Folder
 from harness.record import pack, run_folder
 from harness.record.spec import Options
-from harness.verify import publish
+from harness.verify import packed_sources, publish
 
 FILE = "DEFAULTS = {'learning_rate': 0.1}\ndef build(task, hp): ...\n"
 
@@ -60,18 +60,18 @@ def test_what_is_found_under_the_name_now_is_packed_where_it_makes_the_same_prog
     (later / "submission.yaml").write_text(about)
     made = {"id": "p"}
     monkeypatch.setattr(processes, "program_ids", lambda wanted: [processes.Found("w", (made["id"],)) for _ in wanted])
-    (folder,) = publish._sources([one]).values()
+    (folder,) = packed_sources.of_records([one]).values()
     assert folder.path == later
     (later / "submission.yaml").write_text(about.replace("0.1", "0.2"))
-    (folder,) = publish._sources([one]).values()
+    (folder,) = packed_sources.of_records([one]).values()
     assert folder.path == mine.path, "at these defaults it did not run"
     (later / "submission.yaml").write_text(about)
     made["id"] = "another"
-    (folder,) = publish._sources([one]).values()
+    (folder,) = packed_sources.of_records([one]).values()
     assert folder.path == mine.path
     one.submission = None
     with pytest.raises(RunFolderError, match=r"runs/x: the sources of mine are gone"):
-        publish._sources([one])
+        packed_sources.of_records([one])
 
 
 def test_what_a_board_refuses_is_named_as_the_pack_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
