@@ -48,7 +48,7 @@ from harness.trial.resume import Training
 from harness.trial.setup import Setup
 
 BENCH = Path(__file__).resolve().parent / "bench"
-MAX_MEASURED = {"cpu": 0.10, "gpu": 0.05}  # measurements over training time
+MAX_MEASURED = {"cpu": 0.20, "gpu": 0.05}  # measurements over training time: off the clock, but the user waits for them
 SUBMISSION = discovery.find("submissions", str(BENCH / "interleaved"))
 
 
@@ -122,7 +122,9 @@ def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> 
         last.update(step=progress.step, eval=evaluated, yardstick=beside, left=time.perf_counter())
 
     rounds_end = rounds * info.step_hint // 25
-    measured_once = next_measurement(info.step_hint, 0, info.grid) + info.step_hint // 25 + 1  # control comes after it
+    measured_once = (
+        next_measurement(info.step_hint, 0, info.measurements) + info.step_hint // 25 + 1
+    )  # control comes after it
     device: Device = "gpu" if jax.default_backend() == "gpu" else "cpu"
     (found,) = processes.program_ids([wanted(folder, info, variant, device)])
     if isinstance(found, HarnessError):
@@ -183,7 +185,7 @@ def handing_over(between: Callable[[Any], None]) -> Callable[..., None]:
 def _grid_points(info: WorkloadInfo) -> int:
     step = count = 0
     while step < info.step_hint:
-        step, count = next_measurement(info.step_hint, step, info.grid), count + 1
+        step, count = next_measurement(info.step_hint, step, info.measurements), count + 1
     return count
 
 

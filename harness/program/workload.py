@@ -63,6 +63,11 @@ def read_target(workload_py: str) -> Target:
     return plain_data.read(Target, json.loads(path.read_text()), str(path), WorkloadError)
 
 
+MEASUREMENTS = 25
+"""Of the validation slice in a step hint: every 4% of it, which is where a submission may be asked for control."""
+GPU_MEASUREMENTS = 50
+"""Of a GPU's workloads, where a measurement is cheap beside the training: every 2%."""
+
 VARIANTS: Mapping[str, str] = {
     "wide": "half as wide again",
     "norm": "another normalisation",
@@ -91,22 +96,6 @@ class Small:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """When the validation slice is measured, in parts of the step hint: so many in a whole one up to half of it, then
-    so many. Every measurement is on a step where the step hint is a multiple of both.
-    """
-
-    coarse: int
-    fine: int
-
-
-CPU_GRID = Grid(8, 25)
-"""Every 12.5% to 50%, then every 4%."""
-GPU_GRID = Grid(20, 50)
-"""Every 5% to 50%, then every 2%."""
-
-
-@dataclass(frozen=True)
 class WorkloadInfo:
     """The frozen specification of a workload: constants that never come from configuration.
 
@@ -126,7 +115,7 @@ class WorkloadInfo:
         times slower.
       scored: False for toys, which no suite holds and no leaderboard shows.
       floor: the smallest loss any model can reach, where it is known exactly (nats).
-      grid: when the validation slice is measured.
+      measurements: of the validation slice in a step hint, at equal distances.
       variants: the held-out variants there are, of `VARIANTS`, and `SMALL` where there is one.
       small: what is smaller in that one.
       variant: which of them this is; None for the workload itself.
@@ -145,7 +134,7 @@ class WorkloadInfo:
     dispatch_steps: Mapping[str, int] = field(default_factory=dict)
     scored: bool = True
     floor: float | None = None
-    grid: Grid = CPU_GRID
+    measurements: int = MEASUREMENTS
     variants: tuple[str, ...] = ()
     small: Small | None = None
     variant: str | None = None
@@ -176,7 +165,12 @@ def held_out(info: WorkloadInfo, variant: str | None) -> WorkloadInfo:
     if variant == SMALL and info.small is not None:
         small = info.small
         return replace(
-            info, variant=variant, target=UNSET, batch_size=small.batch_size, step_hint=small.step_hint, grid=CPU_GRID
+            info,
+            variant=variant,
+            target=UNSET,
+            batch_size=small.batch_size,
+            step_hint=small.step_hint,
+            measurements=MEASUREMENTS,
         )
     factor = 2 if variant == "batch" else 1
     return replace(info, variant=variant, target=UNSET, batch_size=factor * info.batch_size)
@@ -306,12 +300,9 @@ class Workload:
     flops: float | None = None
 
 
-def next_measurement(step_hint: int, done: int, grid: Grid = CPU_GRID) -> int:
+def next_measurement(step_hint: int, done: int, measurements: int = MEASUREMENTS) -> int:
     """Return the first step after `done` at which the validation slice is measured (steps at the workload's batch
-    size): those of the grid, and the horizon itself.
+    size): the step hint in so many equal parts, and on past its end.
     """
-    half, coarse, fine = step_hint // 2, step_hint // grid.coarse, step_hint // grid.fine
-    if done < half:
-        return (done // coarse + 1) * coarse
-    following = half + ((done - half) // fine + 1) * fine
-    return step_hint if done < step_hint < following else following
+    part = done * measurements // step_hint + 1
+    return -(-part * step_hint // measurements)

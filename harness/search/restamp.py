@@ -1,8 +1,8 @@
 """Proof that a change of code left a workload as it was, so that its recorded runs stay those of its sources. No jax.
 
 Sources before and after train the same trial to its horizon, and the first losses are those recorded when the workload
-was made. Where the final state is the same, bit for bit, and so are every loss and every measurement on the way and the
-metrics of the full splits, the records take the new hash of the sources, and say by which proof.
+was made. Where the final state is the same, bit for bit, and so are every loss, every measurement of a step that both
+measured and the metrics of the full splits, the records take the new hash of the sources, and say by which proof.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Restamp:
 
 @dataclass(frozen=True)
 class _Trained:
-    """What a trial came to: the hash of its final state, the loss of every step, and what was evaluated, by step."""
+    """What a trial came to: hash of its final state, losses of all steps, and what was evaluated, by event and step."""
 
     final_hash: str
     losses: tuple[float, ...]
-    evaluated: tuple[tuple[int, str], ...]
+    evaluated: dict[tuple[str, int], str]
 
 
 def prove(workload: Folder, root: Path, revision: str, golden: list[float]) -> Restamp:
@@ -92,9 +92,13 @@ def prove(workload: Folder, root: Path, revision: str, golden: list[float]) -> R
         pairs = enumerate(zip(was.losses, is_now.losses, strict=False), 1)
         where = next((f"step {n} from {a} to {b}" for n, (a, b) in pairs if a != b), "their number")
         raise WorkloadError(f"{workload.name}: against {revision} the training losses changed: {where}; not stamped")
-    if was.evaluated != is_now.evaluated:
-        both = zip(was.evaluated, is_now.evaluated, strict=False)
-        what = next((f"step {a[0]} from {a[1]} to {b[1]}" for a, b in both if a != b), "their number")
+    shared = was.evaluated.keys() & is_now.evaluated.keys()
+    changed = [key for key in sorted(shared) if was.evaluated[key] != is_now.evaluated[key]]
+    if changed or not {kind for kind, _ in shared} >= {"measurement", "final"}:
+        what = "none is of a step that both measured"
+        if changed:
+            kind, step = changed[0]
+            what = f"{kind} at step {step} from {was.evaluated[changed[0]]} to {is_now.evaluated[changed[0]]}"
         raise WorkloadError(f"{workload.name}: against {revision} the measurements changed: {what}; not stamped")
     if was.final_hash != is_now.final_hash:
         raise WorkloadError(
@@ -151,9 +155,12 @@ def _train(workload: str, root: Path) -> _Trained:
             )
         events = [json.loads(line) for line in (results[0].parent / "log.jsonl").read_text().splitlines()]
         losses = [loss for event in events if event["event"] == "chunk" for loss in event["metrics"]["loss"]]
-        kinds = ("measurement", "final")
-        evaluated = [(e["step"], json.dumps(e["metrics"], sort_keys=True)) for e in events if e["event"] in kinds]
-        return _Trained(json.loads(results[0].read_text())["final_hash"], tuple(losses), tuple(evaluated))
+        evaluated = {
+            (event["event"], event["step"]): json.dumps(event["metrics"], sort_keys=True)
+            for event in events
+            if event["event"] in ("measurement", "final")
+        }
+        return _Trained(json.loads(results[0].read_text())["final_hash"], tuple(losses), evaluated)
 
 
 def _data() -> Path:

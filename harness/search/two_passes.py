@@ -81,9 +81,9 @@ def rung_steps(info: WorkloadInfo) -> tuple[int, ...]:
     """
     found = []
     for part in RUNGS:
-        step = following = next_measurement(info.step_hint, 0, info.grid)
+        step = following = next_measurement(info.step_hint, 0, info.measurements)
         while following <= part * info.step_hint:
-            step, following = following, next_measurement(info.step_hint, following, info.grid)
+            step, following = following, next_measurement(info.step_hint, following, info.measurements)
         found.append(step)
     return tuple(found)
 

@@ -92,7 +92,7 @@ def train_to_end(setup: Setup, interrupted: Callable[[], bool], attempt: int, *,
             break
         if not alone:
             compare(setup, training)
-        if host.examples >= next_measured(spec, host, setup.info.grid):
+        if host.examples >= next_measured(spec, host, setup.info.measurements):
             measure(setup, training)
         ending = stop_reason(spec, host, spent(setup, training), interrupted=interrupted())
         ending, late = decided(ending, time.monotonic() - last_save >= options.checkpoint_s)
@@ -153,7 +153,7 @@ def train(setup: Setup, training: Training) -> Ending | None:
     """
     spec, ledger, host, timing = setup.spec, setup.ledger, training.host, training.timing
     state, stacked, step = training.state, [], setup.programs.steps[host.batch_size]
-    calls = chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.grid)
+    calls = chunk_dispatches(spec, host, setup.programs.dispatch_steps, setup.info.measurements)
     calls = setup.feed.calls(calls, host.examples, host.batch_size * setup.programs.dispatch_steps)
     arrays = setup.feed.at(setup.inputs.keys, host.examples)
     order = order_of(setup, training, calls)

@@ -78,7 +78,7 @@ class Sweep:
         if request.from_start and not run.steps:
             self._measure(run, programs, feed)
         while run.step < request.until and not run.diverged and not _met(run, request.target, info.mode):
-            due = min(request.until, next_measurement(info.step_hint, run.step, info.grid))
+            due = min(request.until, next_measurement(info.step_hint, run.step, info.measurements))
             losses = self._trained(run, programs, feed, due)
             self._measure(run, programs, feed)
             run.diverged = not (any(map(math.isfinite, losses)) and programs.finite(run.state.params))

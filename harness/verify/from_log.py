@@ -191,7 +191,7 @@ def _off_grid(log: Log, info: WorkloadInfo) -> str:
     spec, left, done = log.spec, list(log.measurements), 0
     chunks = log.of("chunk")
     for number, chunk in enumerate(chunks):
-        due = chunk["examples"] >= next_measurement(spec.horizon, done, info.grid) * spec.batch_size
+        due = chunk["examples"] >= next_measurement(spec.horizon, done, info.measurements) * spec.batch_size
         there = bool(left) and left[0].step == chunk["step"]
         cut = number == len(chunks) - 1 and log.result.status in FAILED | {Status.DIVERGED}
         if due != there and not cut:

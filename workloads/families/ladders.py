@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.api import LossKind
-from harness.program.workload import GPU_GRID, UNSET, Shape, Shapes, WorkloadInfo, split_shapes
+from harness.program.workload import GPU_MEASUREMENTS, UNSET, Shape, Shapes, WorkloadInfo, split_shapes
 
 from .spec import GPT, varied
 
@@ -69,7 +69,7 @@ def lm_books(width: int) -> Rung:
         loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
         datasets={"classic_books": "f2ee273b00c5f7ab95ca943f6ee82e98ddb9fce0bc79e05685d02de5be14eb37"},
         dispatch_steps={"cpu": 1, "gpu": 4},
-        grid=GPU_GRID,
+        measurements=GPU_MEASUREMENTS,
     )
     model = GPT(vocabulary=8192, length=512, layers=8, width=512, heads=4, dtype="bfloat16", rotary=True, chunked=True)
     tokens = {"tokens": ((model.length + 1,), "uint16")}

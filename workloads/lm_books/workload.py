@@ -9,7 +9,7 @@ import numpy as np
 from harness.api import LossKind
 from harness.data import bpe, store
 from harness.program.workload import (
-    GPU_GRID,
+    GPU_MEASUREMENTS,
     SMALL,
     VARIANTS,
     Data,
@@ -41,7 +41,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets={"classic_books": "f2ee273b00c5f7ab95ca943f6ee82e98ddb9fce0bc79e05685d02de5be14eb37"},
     dispatch_steps={"cpu": 1, "gpu": 4},
-    grid=GPU_GRID,
+    measurements=GPU_MEASUREMENTS,
     variants=(*VARIANTS, "mup", "repeated", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )

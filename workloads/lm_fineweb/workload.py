@@ -11,7 +11,7 @@ from harness.api import LossKind
 from harness.data import sharded, shards, store
 from harness.program.streaming import StreamedData
 from harness.program.workload import (
-    GPU_GRID,
+    GPU_MEASUREMENTS,
     SMALL,
     VARIANTS,
     Data,
@@ -48,7 +48,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets={"fineweb": ""},  # no hash is pinned: harness.data.sharded
     dispatch_steps={"cpu": 1, "gpu": 4},
-    grid=GPU_GRID,
+    measurements=GPU_MEASUREMENTS,
     variants=(*VARIANTS, "mup", "repeated", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from harness.api import LossKind
 from harness.program.streaming import StreamedData
 from harness.program.workload import (
-    GPU_GRID,
+    GPU_MEASUREMENTS,
     SMALL,
     VARIANTS,
     Data,
@@ -45,7 +45,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     datasets={"imagenet": ""},  # no hash is pinned: harness.data.image_folder
     dispatch_steps={"cpu": 1, "gpu": 1},  # a call may go over the end of its window, and what does is decoded twice
-    grid=GPU_GRID,
+    measurements=GPU_MEASUREMENTS,
     variants=(*VARIANTS, "mup", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )

@@ -10,7 +10,7 @@ import numpy as np
 from harness.api import LossKind
 from harness.data import store
 from harness.program.workload import (
-    GPU_GRID,
+    GPU_MEASUREMENTS,
     SMALL,
     VARIANTS,
     Data,
@@ -50,7 +50,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.MEAN_SQUARED_ERROR,
     datasets={"cifar10": "9a39c601f694b1d8553d0fe30b1cfbb0fd7af024f923c557cb24a78879b231e5"},
     dispatch_steps={"cpu": 1, "gpu": 8},
-    grid=GPU_GRID,
+    measurements=GPU_MEASUREMENTS,
     variants=(*VARIANTS, "mup", SMALL),
     small=Small(batch_size=32, step_hint=200),
 )

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from harness.api import LossKind
 from harness.program.streaming import StreamedData
-from harness.program.workload import GPU_GRID, SMALL, VARIANTS, Data, Small, Target, Workload, WorkloadInfo, held_out
+from harness.program.workload import (
+    GPU_MEASUREMENTS,
+    SMALL,
+    VARIANTS,
+    Data,
+    Small,
+    Target,
+    Workload,
+    WorkloadInfo,
+    held_out,
+)
 
 from ..families import imagenet
 from ..families.spec import varied
@@ -30,7 +40,7 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets={"imagenet": ""},  # no hash is pinned: harness.data.image_folder
     dispatch_steps={"cpu": 1, "gpu": 1},  # a call may go over the end of its window, and what does is decoded twice
-    grid=GPU_GRID,
+    measurements=GPU_MEASUREMENTS,
     variants=(*VARIANTS, "ghost", SMALL),
     small=Small(batch_size=8, step_hint=200),
 )

@@ -11,7 +11,6 @@ from harness.data import digits, store
 from harness.program.workload import (
     VARIANTS,
     Data,
-    Grid,
     Splits,
     Workload,
     WorkloadInfo,
@@ -43,7 +42,6 @@ INFO = WorkloadInfo(
     loss_kind=LossKind.SOFTMAX_CROSS_ENTROPY,
     datasets={"digits": "d1ae153bd86ca43a40e617b72e0647981263a21403a45190594fad80f41c8068"},
     dispatch_steps={"cpu": 1, "gpu": 4},  # a scanned convolution is slow on a CPU
-    grid=Grid(8, 20),  # wider than the other workloads': it leaves time for a slice of twice the size
     variants=(*VARIANTS, "ghost"),
 )
 

@@ -16,8 +16,13 @@ from harness.search.restamp import Restamp, _Trained
 ROOT = Path(__file__).resolve().parents[3]
 QUADRATIC = discovery.Folder("workloads", "quadratic", ROOT / "workloads/quadratic")
 GOLDEN = json.loads((ROOT / "tests/golden/data/losses.json").read_text())["quadratic"]
-EVALUATED = ((50, '{"loss": 0.7}'), (100, '{"loss": 0.5}'))
-EASIER = ((50, '{"loss": 0.7}'), (100, '{"loss": 0.4}'))
+EVALUATED = {
+    ("measurement", 50): '{"loss": 0.7}',
+    ("measurement", 100): '{"loss": 0.5}',
+    ("final", 100): '{"loss": 0.6}',
+}
+EASIER = EVALUATED | {("measurement", 100): '{"loss": 0.4}'}
+MEASURED_OTHERWISE = {("measurement", 25): '{"loss": 0.9}'} | {k: v for k, v in EVALUATED.items() if k[1] == 100}
 PROOF = Restamp("w", "old", "new", "c" * 40, 400, "f" * 64, "0.10.2")
 
 
@@ -48,12 +53,18 @@ def test_the_same_bits_are_a_proof(fake):
     assert len(proof.commit) == 40
 
 
+def test_steps_that_both_measured_are_compared(fake):
+    root = fake(_Trained("f" * 64, (1.0, 0.5), EVALUATED), _Trained("f" * 64, (1.0, 0.5), MEASURED_OTHERWISE))
+    assert restamp.prove(QUADRATIC, root, "HEAD", GOLDEN).steps == 2
+
+
 @pytest.mark.parametrize(
     ("after", "losses", "message"),
     [
         (_Trained("e" * 64, (1.0, 0.5), EVALUATED), GOLDEN, "the final state changed, from f"),
-        (_Trained("f" * 64, (1.0, 0.5), EASIER), GOLDEN, "the measurements changed: step 100 from .*0.5.* to .*0.4"),
-        (_Trained("f" * 64, (1.0, 0.5), EVALUATED[:1]), GOLDEN, "the measurements changed: their number"),
+        (_Trained("f" * 64, (1.0, 0.5), EASIER), GOLDEN, "changed: measurement at step 100 from .*0.5.* to .*0.4"),
+        (_Trained("f" * 64, (1.0, 0.5), dict(list(EVALUATED.items())[:2])), GOLDEN, "changed: none is of a step"),
+        (_Trained("f" * 64, (1.0, 0.5), dict(list(EVALUATED.items())[2:])), GOLDEN, "changed: none is of a step"),
         (
             _Trained("f" * 64, (1.0, 0.5000001), EVALUATED),
             GOLDEN,
@@ -70,7 +81,7 @@ def test_any_change_is_none(fake, after, losses, message):
 
 
 def test_an_unknown_revision_is_named(fake):
-    root = fake(_Trained("f", (), ()), _Trained("f", (), ()))
+    root = fake(_Trained("f", (), {}), _Trained("f", (), {}))
     with pytest.raises(WorkloadError, match=r"nowhere.*--against"):
         restamp.prove(QUADRATIC, root, "nowhere", GOLDEN)
 

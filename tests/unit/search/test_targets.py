@@ -201,7 +201,7 @@ def test_a_target_is_provisional_by_fewer_seeds_points_or_baselines():
         for name in names
         for k in range(10)
     ]
-    assert derive(tuning + scoring).version == RULE == 2
+    assert derive(tuning + scoring).version == RULE == 3
     assert derive(tuning + scoring[1:]).version == 0, "a seed of adamw is missing"
     assert derive(tuning + scoring[:-1]).version == 0, "a seed of sgd_momentum is missing"
     assert derive([r for r in tuning if r.submission != "nadamw"] + scoring).version == 0

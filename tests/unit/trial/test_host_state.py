@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import RunFolderError
-from harness.program.workload import GPU_GRID, next_measurement
+from harness.program.workload import GPU_MEASUREMENTS, next_measurement
 from harness.record import plain_data
 from harness.record import spec as specs
 from harness.record.readings import Reading, Scored
@@ -49,22 +49,19 @@ def grid(step_hint: int) -> list[int]:
 
 
 def test_grid_by_hand():
-    # Every eighth of the hint to the half, then every 25th of it, and the hint itself.
-    assert grid(200) == [25, 50, 75, 100, 108, 116, 124, 132, 140, 148, 156, 164, 172, 180, 188, 196, 200]
-    assert grid(400) == [50, 100, 150, 200, 216, 232, 248, 264, 280, 296, 312, 328, 344, 360, 376, 392, 400]
-    assert grid(600) == [75, 150, 225, 300, 324, 348, 372, 396, 420, 444, 468, 492, 516, 540, 564, 588, 600]
-    assert grid(1000) == [125, 250, 375, 500, 540, 580, 620, 660, 700, 740, 780, 820, 860, 900, 940, 980, 1000]
-    fine = [next_measurement(200, done, GPU_GRID) for done in (0, 10, 90, 100, 104, 198)]
-    assert fine == [10, 20, 100, 104, 108, 200], "every 20th of the hint to the half, then every 50th"
+    assert grid(200) == list(range(8, 201, 8)), "every 25th of the hint"
+    assert grid(800) == list(range(32, 801, 32))
+    assert [next_measurement(200, done, GPU_MEASUREMENTS) for done in (0, 3, 4, 199)] == [4, 4, 8, 200]
+    assert grid(60)[:6] == [3, 5, 8, 10, 12, 15], "2.4 steps, rounded up, without drift"
     # Past the horizon the budget may still run.
-    assert [next_measurement(200, done) for done in (200, 203, 204, 396)] == [204, 204, 212, 404]
+    assert [next_measurement(200, done) for done in (200, 203, 208)] == [208, 208, 216]
 
 
 @given(st.integers(1, 50), st.integers(0, 20_000))
 def test_the_next_measurement_is_later_and_follows_from_any_step(hint, done):
     step_hint = 200 * hint
     after = next_measurement(step_hint, done)
-    assert done < after <= done + step_hint // 8
+    assert done < after <= done + step_hint // 25
     # Being asked in between changes nothing: a resumed or overshooting run sees the same grid.
     assert next_measurement(step_hint, after - 1) == after
 

@@ -14,8 +14,8 @@ from harness.api import LossKind
 from harness.errors import WorkloadError
 from harness.program import discovery
 from harness.program.workload import (
-    CPU_GRID,
-    GPU_GRID,
+    GPU_MEASUREMENTS,
+    MEASUREMENTS,
     SMALL,
     UNSET,
     Target,
@@ -46,7 +46,7 @@ def test_dispatches_end_on_every_measurement(name: str) -> None:
     info = discovery.workload_info(FOLDERS[name])
     steps = [0]
     while steps[-1] < info.step_hint:
-        steps.append(next_measurement(info.step_hint, steps[-1], info.grid))
+        steps.append(next_measurement(info.step_hint, steps[-1], info.measurements))
     for platform, length in info.dispatch_steps.items():
         assert [step for step in steps if step % length] == [], f"{length} steps a call on {platform}"
 
@@ -71,7 +71,12 @@ def test_the_small_form_changes_batch_schedule_and_grid_and_has_no_target(name: 
     info, small = (discovery.workload_info(FOLDERS[name], variant) for variant in (None, SMALL))
     assert info.small is not None
     assert (small.batch_size, small.step_hint) == (info.small.batch_size, info.small.step_hint)
-    assert (info.grid, small.grid, small.target, small.variant) == (GPU_GRID, CPU_GRID, UNSET, SMALL)
+    assert (info.measurements, small.measurements, small.target, small.variant) == (
+        GPU_MEASUREMENTS,
+        MEASUREMENTS,
+        UNSET,
+        SMALL,
+    )
 
 
 def test_information_needs_no_jax() -> None:
