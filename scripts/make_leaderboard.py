@@ -45,7 +45,7 @@ def main() -> int:
             return _enter(args) if args.enter else _draw(args.draw)
         text = args.readme.read_text()
         leaderboard.around(text, str(args.readme))  # before anything is written
-        for file in publish.add(args.add, args.results, args.suite) if args.add else ():
+        for file in publish.add(args.add, args.results, args.suite, print) if args.add else ():
             print(f"wrote {file}")
         new = leaderboard.replaced(text, args.results, str(args.readme))
         if args.check:

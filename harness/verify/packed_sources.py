@@ -1,13 +1,16 @@
-"""Which sources of a submission a pack holds: those that ran, or others that make the same programs."""
+"""Which sources of a submission a pack holds: those that ran, or others that make the same programs. And whether those
+of a pack that comes make its programs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.campaign.plan import wanted_of
 from harness.check import static
 from harness.errors import HarnessError, RunFolderError, SubmissionError
+from harness.machine import hardware
 from harness.program import discovery, processes, ramps, submission
 from harness.program.discovery import Folder
 from harness.verify.records import Record
@@ -66,6 +69,59 @@ def found_now(name: str, of: Sequence[Record]) -> Folder | None:
         return None
     ids = [None if isinstance(one, HarnessError) else one.programs for one in made]
     return folder if ids == [(program,) for program in wanted] else None
+
+
+EXPORTING = ("jax", "jaxlib", "flax", "optax")
+"""Packages that decide what a submission is exported as."""
+
+
+def check_programs(every: Sequence[Record]) -> Iterator[str]:
+    """Export the sources of a pack again, and yield a line on each submission whose programs cannot be made here: under
+    other packages, for another platform or for a workload that is another here.
+
+    Raises SubmissionError where they make other programs than those that ran, or none.
+    """
+    here = hardware.packages()
+    groups: dict[str, dict[str, Record]] = {}
+    for record in every:
+        if record.trial.spec.program is not None:
+            groups.setdefault(record.trial.spec.submission, {}).setdefault(record.trial.spec.program, record)
+    for name, of in groups.items():
+        whys = {program: _not_exported(record, here) for program, record in of.items()}
+        wanted = [_wanted(record) for program, record in of.items() if not whys[program]]
+        made = iter(processes.program_ids(wanted))
+        for program, record in of.items():
+            found = None if whys[program] else next(made)
+            if isinstance(found, HarnessError):
+                raise SubmissionError(f"{record.place}: the sources of {name} in this pack make no program: {found}")
+            if found is not None and found.workload != record.trial.spec.workload_program:
+                whys[program] = f"{record.trial.spec.task} is another program here"
+            elif found is not None and found.programs != (program,):
+                raise SubmissionError(
+                    f"{record.place}: the sources of {name} in this pack make program {found.programs[0][:12]}, and "
+                    f"{program[:12]} ran; a pack holds what ran: `harness publish` writes one from the run folders"
+                )
+        for why in dict.fromkeys(filter(None, whys.values())):
+            yield f"note: whether the sources of {name} make its programs is not checked: {why}"
+
+
+def _not_exported(record: Record, here: dict[str, str | None]) -> str:
+    """Return why a record's program cannot be made here; empty where it can."""
+    spec, result = record.trial.spec, record.trial.result
+    there = (result.fingerprint.get("packages") if result else None) or {}
+    for package in EXPORTING:
+        if there.get(package) != here.get(package):
+            return f"made under {package} {there.get(package)}, here is {here.get(package)}"
+    if spec.device == "gpu" and not hardware.visible_gpus():
+        return "made for a GPU, which is not here"
+    if record.home is None or record.info is None:
+        return f"{spec.task} is not here at version {spec.workload_version}"
+    return ""
+
+
+def _wanted(record: Record) -> processes.Wanted:
+    assert record.home is not None
+    return wanted_of(record.trial.spec, replace(record.options, workload_path=str(record.home.path)))
 
 
 def check_page(folder: Folder) -> None:

@@ -195,10 +195,12 @@ def merge(files: Sequence[Path], out: Path, *, newest: bool = False) -> About:
     return pack.write(out, _about(trials, listed, any(about.states for _, about, _ in held)), members)
 
 
-def add(places: Sequence[Path], results: Path, suite: str | None = None) -> list[Path]:
-    """Take packs and run folders into the published records; return the files written.
+def add(places: Sequence[Path], results: Path, suite: str | None = None, say: Say = str) -> list[Path]:
+    """Take packs and run folders into the published records; return the files written. `say` is told what could not be
+    checked.
 
-    Raises SubmissionError for what `check_submissions` refuses, and what `leaderboard.add` raises.
+    Raises SubmissionError for what `check_submissions` and `packed_sources.check_programs` refuse, and what
+    `leaderboard.add` raises.
     """
     packs = [place for place in places if place.is_file()]
     runs = [place for place in places if not place.is_file()]
@@ -213,6 +215,8 @@ def add(places: Sequence[Path], results: Path, suite: str | None = None) -> list
     for file in packs:
         with pack.unpacked(file) as (about, root):
             _check_packed(file, about, root)
+            for note in packed_sources.check_programs([read() for _, read in records.of_pack(file, about, root)]):
+                say(note)
         target = leaderboard.file_of_pack(pack.read_trials(file), results, suite)
         new = temporary_of(target)
         try:

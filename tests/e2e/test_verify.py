@@ -17,11 +17,12 @@ from harness.check.export import toys
 from harness.check.findings import Report as CheckReport
 from harness.cli import main as cli
 from harness.errors import RunFolderError, SubmissionError
+from harness.machine import hardware
 from harness.machine.cache import cache_folder
 from harness.program import discovery, store
 from harness.record import pack, run_folder
 from harness.record.result import Status
-from harness.verify import by_rules, command, curvature, examined, from_log, publish, records, rerun
+from harness.verify import by_rules, command, curvature, examined, from_log, packed_sources, publish, records, rerun
 from harness.verify.findings import Finding
 
 AMPLE = 1000.0  # times the budget
@@ -636,6 +637,33 @@ def test_packs_of_one_machine_are_joined(two: tuple[Path, Path], runs: Path, tmp
     whole = publish.publish([runs], tmp_path / "whole.tar.xz")
     assert pack.read(out)[0] == whole
     assert out.read_bytes() == (tmp_path / "whole.tar.xz").read_bytes()
+
+
+def test_the_sources_of_a_pack_make_its_programs(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked(file: Path) -> list[str]:
+        with records.opened([file]) as found:
+            return list(packed_sources.check_programs(found[str(file)]))
+
+    assert checked(two[0]) == []
+    about, members = pack.read(two[0])
+    (name,) = (name for name in members if name.endswith("/submission.py"))
+    edited = members[name].replace(b"def build", b"import jax.numpy as jnp\n\n\ndef build")
+    assert edited != members[name]
+    pack.write(tmp_path / "edited.tar.xz", about, members | {name: edited})
+    assert checked(tmp_path / "edited.tar.xz") == [], "other text, the same program"
+    another = members[name].replace(b"1e-6", b"1e-5")
+    assert another != members[name]
+    pack.write(tmp_path / "another.tar.xz", about, members | {name: another})
+    with pytest.raises(SubmissionError, match=r"polyak in this pack make program \w{12}, and \w{12} ran"):
+        checked(tmp_path / "another.tar.xz")
+    pack.write(tmp_path / "none.tar.xz", about, members | {name: b"x = 1\n"})
+    with pytest.raises(SubmissionError, match="the sources of polyak in this pack make no program"):
+        checked(tmp_path / "none.tar.xz")
+    monkeypatch.setattr(hardware, "packages", lambda: {"jax": "0.1"})
+    (note,) = checked(tmp_path / "another.tar.xz")
+    assert "is not checked: made under jax " in note
 
 
 def test_packs_that_do_not_go_together_are_refused(two: tuple[Path, Path], tmp_path: Path) -> None:
