@@ -51,7 +51,7 @@ def test_learning_rates_on_a_toy(toys):
     assert curve["start"] == pytest.approx(1.0, abs=0.1), "the loss at the toy's zero weights is 1.01, on all data"
     assert max(curve["finals"]) < 0.1 and 0 < curve["sensitivity"] < 0.05
     record = Path("runs/quadratic/adamw/sensitivity.jsonl").read_text().splitlines()
-    assert [json.loads(line)["steps"][:2] for line in record] == [[0, 25]] * 3
+    assert [json.loads(line)["steps"][:2] for line in record] == [[0, 8]] * 3
 
 
 def test_wsd_out_of_cosine_on_a_toy(toys):

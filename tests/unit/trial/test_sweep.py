@@ -50,25 +50,25 @@ def test_a_run_measures_what_a_trial_measures(make_trial, run_worker) -> None:
 
 def test_a_run_goes_on_where_it_was_and_points_do_not_mix() -> None:
     sweep = Sweep(QUADRATIC)
-    whole = sweep.run(request(100))
+    whole = sweep.run(request(96))
     other = Sweep(QUADRATIC)
-    other.run(request(50))
-    other.run(request(50, lr=0.01))
-    other.run(request(50, study=1))
-    again = other.run(request(100))
+    other.run(request(48))
+    other.run(request(48, lr=0.01))
+    other.run(request(48, study=1))
+    again = other.run(request(96))
     assert (again.steps, again.values) == (whole.steps, whole.values)
-    assert other.run(request(50, lr=0.01)).values != whole.values[:2]
-    assert other.run(request(50, study=1)).values != whole.values[:2]
-    assert other.run(request(50, tuning=False)).values != whole.values[:2]
+    assert other.run(request(48, lr=0.01)).values != whole.values[:6]
+    assert other.run(request(48, study=1)).values != whole.values[:6]
+    assert other.run(request(48, tuning=False)).values != whole.values[:6]
 
 
 def test_points_share_a_program() -> None:
     sweep = Sweep(QUADRATIC)
-    longer = request(25).hyperparameters | {"horizon": 2.0}
-    for one in (request(25), request(25, lr=0.02), request(25, lr=0.03), request(25, hyperparameters=longer)):
+    longer = request(24).hyperparameters | {"horizon": 2.0}
+    for one in (request(24), request(24, lr=0.02), request(24, lr=0.03), request(24, hyperparameters=longer)):
         sweep.run(one)
     assert len(sweep._programs) == 1, "the length of a schedule is an argument too"
-    sweep.run(request(25, hyperparameters=request().hyperparameters | {"b1": 0.5}))
+    sweep.run(request(24, hyperparameters=request().hyperparameters | {"b1": 0.5}))
     assert len(sweep._programs) == 2, "what the search does not move is a constant"
 
 
@@ -104,13 +104,13 @@ def test_evaluation_parameters_are_what_is_measured() -> None:
 
     def averaged(decay: float) -> Answer:
         point = {"learning_rate": 0.05, "decay": decay}
-        return sweep.run(request(50, submission="tests/algorithms/ema", hyperparameters=point, ends={}))
+        return sweep.run(request(48, submission="tests/algorithms/ema", hyperparameters=point, ends={}))
 
     assert averaged(0.99).values[0] > averaged(0.0).values[0]
 
 
 def test_control_needs_whole_trials() -> None:
-    ramp = request(25, submission="tests/algorithms/batch_ramp", hyperparameters={"learning_rate": 0.05}, ends={})
+    ramp = request(24, submission="tests/algorithms/batch_ramp", hyperparameters={"learning_rate": 0.05}, ends={})
     with pytest.raises(SubmissionError, match="control and batch sizes need whole trials"):
         Sweep(QUADRATIC).run(ramp)
 
@@ -118,16 +118,16 @@ def test_control_needs_whole_trials() -> None:
 def test_processes_side_by_side() -> None:
     seen: list[Answer] = []
     with sweeps.started(QUADRATIC, 2) as pool:
-        wanted = [request(25, lr=lr) for lr in (0.01, 0.02, 0.03)]
+        wanted = [request(24, lr=lr) for lr in (0.01, 0.02, 0.03)]
         first = pool.run(wanted, lambda _, answer: seen.append(answer))
         assert sorted(a.values for a in seen) == sorted(a.values for a in first)
-        further = pool.run([dataclasses.replace(r, until=50) for r in reversed(wanted)])
+        further = pool.run([dataclasses.replace(r, until=48) for r in reversed(wanted)])
         with pytest.raises(HarnessError, match=r"adamw: its program 0123 is not in .*programs"):
-            pool.run([request(25, program="0123")])
+            pool.run([request(24, program="0123")])
     here = Sweep(QUADRATIC)
     for asked, near, far in zip(wanted, first, reversed(further), strict=True):
-        assert near.values == far.values[:1] == here.run(asked).values
-        assert far.steps == (25, 50)
+        assert near.values == far.values[:3] == here.run(asked).values
+        assert far.steps == tuple(range(8, 49, 8))
 
 
 def test_processes_on_one_card_leave_memory_to_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,13 +147,13 @@ def test_a_process_that_ends_is_told() -> None:
     with sweeps.started(QUADRATIC, 1) as pool:
         pool._processes[0].kill()
         with pytest.raises(HarnessError, match="a sweep process ended"):
-            pool.run([request(25)])
+            pool.run([request(24)])
 
 
 def test_a_process_ends_in_the_middle_of_a_run_when_whoever_asked_is_gone() -> None:
     with sweeps.started(QUADRATIC, 1) as pool:
         (process,) = pool._processes
-        pool.run([request(25)])
+        pool.run([request(24)])
         assert process.stdin is not None
         process.stdin.write(json.dumps(plain_data.to_plain(request(10**9))) + "\n")
         process.stdin.close()
