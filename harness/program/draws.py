@@ -65,11 +65,18 @@ def take_batch(batch: BatchOf, train: Arrays, examples: jax.Array, key: jax.Arra
     return batch(train, examples, key) | {"index": examples}
 
 
-def recalibration_batches(
-    batch: BatchOf, train: Arrays, key: jax.Array, count: int, size: int, *, num_examples: int
-) -> Batch:
-    """Return `count` batches of `size` examples, stacked on a leading axis: what `eval_variables` is handed."""
-    drawn = [draw_examples(key, jnp.int32(i * size), size, num_examples) for i in range(count)]
-    batches = [take_batch(batch, train, *each) for each in drawn]
+def draw_recalibration(key: jax.Array, step: jax.Array, count: int, size: int, *, num_examples: int) -> Draw:
+    """Return the draw of a call of `eval_variables` after so many steps: `examples` and `batch_key` of each of `count`
+    batches of `size` examples, on a leading axis. `key` is that of the stream.
+    """
+    data_key, own_key = jax.random.split(jax.random.fold_in(key, step))
+    drawn = [draw_examples(data_key, jnp.int32(i * size), size, num_examples) for i in range(count)]
+    examples, batch_keys = (jnp.stack(part) for part in zip(*drawn, strict=True))
+    return Draw(examples, batch_keys, own_key)
+
+
+def recalibration_batches(batch: BatchOf, train: Arrays, draw: Draw) -> Batch:
+    """Return the batches that `eval_variables` is handed, stacked on a leading axis."""
+    batches = [take_batch(batch, train, *each) for each in zip(draw.examples, draw.batch_key, strict=True)]
     stacked: Batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
     return stacked

@@ -19,7 +19,15 @@ from jax import export
 
 from harness.api import Batch, TrainState
 from harness.machine.flags import Device
-from harness.program.draws import Arrays, Draw, Keys, draw_step, recalibration_batches, take_batch
+from harness.program.draws import (
+    Arrays,
+    Draw,
+    Keys,
+    draw_recalibration,
+    draw_step,
+    recalibration_batches,
+    take_batch,
+)
 from harness.program.manifest import Contract, Way
 from harness.program.store import Program
 from harness.program.workload import Data
@@ -86,6 +94,24 @@ class Step:
 
 
 @dataclass(frozen=True)
+class EvalVariables:
+    """A submission's `eval_variables`, compiled, as a function; and what draws its batches.
+
+    They are drawn by a program of their own, as those of a step are: within it, LLVM under jax 0.11 may vectorize a
+    chain of many integers for hours.
+    """
+
+    compiled: jax.stages.Compiled
+    drawing: Callable[[jax.Array, jax.Array], Draw | jax.Array]
+
+    def __call__(self, state: TrainState, inputs: Inputs, train: Arrays) -> Variables:
+        """Return what is to be evaluated."""
+        drawn = self.drawing(state.step, inputs.keys.evaluation)
+        params, model_state = self.compiled(state, inputs.hyperparameters, train, drawn)
+        return params, model_state
+
+
+@dataclass(frozen=True)
 class Programs:
     """Compiled programs. A state is a `TrainState` of lists of arrays, in the order of the contract's leaves.
 
@@ -94,7 +120,7 @@ class Programs:
       init: Inputs -> the state before the first step.
       steps: by batch size: (state, inputs, train arrays, order) -> (state, metrics stacked over the dispatch).
       dispatch_steps: steps in one call of a step program.
-      eval_variables: (state, inputs, train arrays) -> Variables; None where the state's own are evaluated.
+      eval_variables: None where the state's own are evaluated.
       evaluate: (params, model_state, slice arrays) -> metrics, of the validation slice.
       full: the same for the full splits, by name, to be compiled.
       finite: params -> bool.
@@ -107,7 +133,7 @@ class Programs:
     init: Callable[[Inputs], TrainState]
     steps: dict[int, Step]
     dispatch_steps: int
-    eval_variables: Callable[[TrainState, Inputs, Arrays], Variables] | None
+    eval_variables: EvalVariables | None
     evaluate: Callable[[Leaves, Leaves, Arrays], dict[str, jax.Array]]
     full: Mapping[str, Any]
     finite: Callable[[Leaves], jax.Array]
@@ -148,9 +174,8 @@ def compile_programs(
     begin = jax.jit(init_function(own, submission, way), out_shardings=placed)
     jobs["init"] = lambda: begin.lower(inputs).compile(quick)
     if "eval_variables" in submission.functions:
-        function = eval_variables_function(submission, data, way, layout)
-        prepared = jax.jit(function, out_shardings=(placed.params, placed.model_state) if placed else None)
-        jobs["eval_variables"] = lambda: prepared.lower(state, inputs, train).compile()
+        function = call_of(submission, "eval_variables", way)
+        jobs["eval_variables"] = lambda: compile_eval_variables(function, data, contract, state, inputs, train, layout)
 
     def evaluation(split: str) -> Any:
         function = call_of(own, f"evaluate_{split}", way)
@@ -267,6 +292,35 @@ def compile_step(
     return Step(compiled.lower(state, inputs.hyperparameters, train, drawn).compile(), drawing)
 
 
+def compile_eval_variables(
+    function: Callable[..., Any], data: Data, contract: Contract, state: TrainState, inputs: Inputs, train: Arrays,
+    layout: Layout | None = None,
+) -> EvalVariables:  # fmt: skip
+    """Compile a program's `eval_variables`, and what draws its recalibration batches."""
+    function = layout.eval_variables(function) if layout else function
+    number, size, count = data.info.num_train_examples, data.info.batch_size, contract.recalibration_batches
+
+    def draw(step: jax.Array, key: jax.Array) -> Draw | jax.Array:
+        if count:
+            return draw_recalibration(key, step, count, size, num_examples=number)
+        return jax.random.split(jax.random.fold_in(key, step))[1]
+
+    def call(state: TrainState, hyperparameters: tuple[jax.Array, ...], train: Arrays, drawn: Draw | jax.Array) -> Any:
+        batches: Batch = {}
+        if isinstance(drawn, Draw):
+            batches, drawn = recalibration_batches(data.batch, train, drawn), drawn.key
+        return function(*state, batches, jax.random.key_data(drawn), list(hyperparameters))
+
+    position = state.step, inputs.keys.evaluation
+    drawn, placed = jax.eval_shape(draw, *position), None
+    if layout:
+        leaves = layout.state(contract)
+        drawn, placed = layout.shapes(drawn), (leaves.params, leaves.model_state)
+    drawing = jax.jit(draw, out_shardings=layout.whole if layout else None).lower(*position).compile()
+    compiled = jax.jit(call, out_shardings=placed)
+    return EvalVariables(compiled.lower(state, inputs.hyperparameters, train, drawn).compile(), drawing)
+
+
 def variables_function(own: Program, way: Way = "xla") -> Callable[[jax.Array], Variables]:
     """Return key -> the workload's parameters and model state before the first step."""
     init, count = call_of(own, "init", way), len(own.manifest.contract.params)
@@ -288,26 +342,6 @@ def init_function(own: Program, submission: Program, way: Way = "xla") -> Callab
         return _initial(params, opt_state, model_state)
 
     return init
-
-
-def eval_variables_function(
-    submission: Program, data: Data, way: Way = "xla", layout: Layout | None = None
-) -> Callable[[TrainState, Inputs, Arrays], Variables]:
-    """Return the submission's `eval_variables` with its recalibration batches drawn."""
-    call, info = call_of(submission, "eval_variables", way), data.info
-    call = layout.eval_variables(call) if layout else call
-    count = submission.manifest.contract.recalibration_batches
-
-    def eval_variables(state: TrainState, inputs: Inputs, train: Arrays) -> Variables:
-        data_key, key = jax.random.split(jax.random.fold_in(inputs.keys.evaluation, state.step))
-        batches: Batch = {}
-        if count:
-            number, size = info.num_train_examples, info.batch_size
-            batches = recalibration_batches(data.batch, train, data_key, count, size, num_examples=number)
-        params, model_state = call(*state, batches, jax.random.key_data(key), list(inputs.hyperparameters))
-        return params, model_state
-
-    return eval_variables
 
 
 def call_of(program: Program, name: str, way: Way = "xla") -> Callable[..., Any]:
