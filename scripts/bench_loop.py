@@ -121,10 +121,8 @@ def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> 
             measurements.append(evaluated - last["eval"])
         last.update(step=progress.step, eval=evaluated, yardstick=beside, left=time.perf_counter())
 
-    rounds_end = rounds * info.step_hint // 25
-    measured_once = (
-        next_measurement(info.step_hint, 0, info.measurements) + info.step_hint // 25 + 1
-    )  # control comes after it
+    # control comes after the measurement
+    max_steps = min(info.step_hint, max(rounds, 2) * info.step_hint // 25 + 1)
     device: Device = "gpu" if jax.default_backend() == "gpu" else "cpu"
     (found,) = processes.program_ids([wanted(folder, info, variant, device)])
     if isinstance(found, HarnessError):
@@ -136,7 +134,7 @@ def bench(folder: discovery.Folder, rounds: int, variant: str | None = None) -> 
         reference_step_s=0.0, submission="interleaved", submission_hash=SUBMISSION.source_hash,
         hyperparameters={"learning_rate": 1e-3}, rules="bench", stop="horizon", clock="wall", score_compile=False,
         compile_cap_s=60.0, free_batch_size=True, study=0, trial=0, seed=0, tuning=False, device=device,
-        deterministic=False, max_steps=min(info.step_hint, max(rounds_end, measured_once)), variant=variant,
+        deterministic=False, max_steps=max_steps, variant=variant,
         workload_program=found.workload, program=found.programs[0],
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:

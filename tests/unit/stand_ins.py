@@ -45,12 +45,12 @@ class Sweeps:
             on_answer(request, self.answer(request))
 
     def answer(self, request: Request) -> Answer:
-        """Return the measurements on every 50th step."""
+        """Return the measurements on every 16th step."""
         needed = 250 * (1 + abs(math.log10(float(request.hyperparameters["lr"]) / 0.1))) + 10 * request.study
         steps: list[int] = []
         start = [0] if request.from_start else []
         while not steps or steps[-1] < request.until:
-            steps.append(min(request.until, 50 * (len(steps) + 1)))
+            steps.append(min(request.until, 16 * (len(steps) + 1)))
             if request.target is not None and 0.5 * needed / steps[-1] <= request.target:
                 break
         values = [10.0] * len(start) + [0.5 * needed / step for step in steps]

@@ -23,7 +23,7 @@ def section(board: Board, key: str) -> Element:
         ("terms", "Machine, rules and programs", _terms(board)),
         ("records", "Records", _records(board, key)),
     ]
-    shown = [(name, heading, of) for name, heading, of in parts if of]
+    shown = [(name, heading, of) for name, heading, of in parts if of is not None]
     contents = [el("li", el("a", heading, href=f"#{key}-{name}")) for name, heading, _ in shown]
     return el(
         "section",
@@ -186,7 +186,7 @@ def _workloads(board: Board, key: str) -> Child:
                 aria_labelledby=f"{key}-h{list(board['targets']).index(workload)}", class_="workload",
             )
         )  # fmt: skip
-    return found
+    return found or None
 
 
 def _spent(board: Board) -> Child:

@@ -152,7 +152,7 @@ def test_rungs_that_come_with_the_harness_keep_the_size_of_a_head() -> None:
                 "num_train_examples",
                 "datasets",
                 "metric",
-                "grid",
+                "measurements",
                 "dispatch_steps",
                 "floor",
                 "loss_kind",

@@ -137,8 +137,8 @@ def test_a_search_of_two_passes_chooses_and_fresh_seeds_count(desk: Path, capsys
     out = capsys.readouterr().out
     assert "search of 5 points  planned" in out
     assert "waits for the search to choose its point" in out
-    # 5 points to 100, 3 to 200, 2 from there to 300 steps, and both on two more seeds: 2,200 steps of 0.1 s, and 8 s
-    assert "1 search and 2 of 2 trials to run, about 5m04s" in out
+    # 5 points to 96, 3 to 192, 2 from there to 300 steps, and both on two more seeds: 2,184 steps of 0.1 s, and 8 s
+    assert "1 search and 2 of 2 trials to run, about 5m02s" in out
     assert asked() == []
     assert run("first") == 0
     out = capsys.readouterr().out
@@ -146,8 +146,8 @@ def test_a_search_of_two_passes_chooses_and_fresh_seeds_count(desk: Path, capsys
     near = sorted(points, key=lambda lr: abs(stand_ins.math.log10(lr / 0.1)))
     in_order = [lr for lr in points if lr in near[:2]]
     assert asked() == [
-        *((lr, 0, 100) for lr in points),
-        *((lr, 0, 200) for lr in points if lr in near[:3]),
+        *((lr, 0, 96) for lr in points),
+        *((lr, 0, 192) for lr in points if lr in near[:3]),
         *((lr, study, 600) for lr in in_order for study in (0, 1, 2)),
     ], "all on one seed, halved, and the best two on two more"
     assert {t.spec.tuning for t in read()} == {False}, "no trial runs on a tuning seed"
@@ -157,7 +157,7 @@ def test_a_search_of_two_passes_chooses_and_fresh_seeds_count(desk: Path, capsys
     assert [point["lr"] for point in plans["studies"][0]] == points
     (choice,) = json.loads(next(Path("runs/plans").glob("*.choices.json")).read_text())["choices"]
     assert (choice["winner"], len(choice["compared"])) == (points.index(near[0]), 5)
-    assert [one["status"] for one in choice["compared"]].count("ended at step 100") == 2
+    assert [one["status"] for one in choice["compared"]].count("ended at step 96") == 2
     assert out.count("tuning seed") >= 14, "a line for each run"
     assert "points, chosen on tuning seeds" in out
     found = score.score(read())
@@ -217,7 +217,7 @@ def test_stopped_in_the_middle_of_a_search_only_what_is_missing_is_run(desk: Pat
     monkeypatch.setattr(stand_ins.Sweeps, "answer", stop)
     assert run("first") == 130
     assert len(asked()) == 10
-    assert sorted(run.steps[-1] for run in recorded().runs)[:2] == [100, 100], "nine came to an end and are kept"
+    assert sorted(run.steps[-1] for run in recorded().runs)[:2] == [96, 96], "nine came to an end and are kept"
     monkeypatch.setattr(stand_ins.Sweeps, "answer", answer)
     assert run("first") == whole[0]
     assert asked() == whole[1][9:]
@@ -352,7 +352,7 @@ def test_two_processes_do_not_run_the_same_search(desk: Path, capsys: pytest.Cap
 
 def test_a_smoke_test_has_a_search_of_its_own(desk: Path) -> None:
     assert run("first", "max_steps=120") == 0
-    assert {until for _, _, until in asked()} == {100, 120}
+    assert {until for _, _, until in asked()} == {96, 120}
     assert not RECORD.exists()
     assert recorded(RECORD.with_name("search-120.jsonl")).asked.budget_steps == 120
     assert score.score(read()).choices == ()

@@ -137,6 +137,6 @@ def test_a_run_has_the_declared_length(make_trial, run_worker) -> None:
     trial = run_worker(path)
     assert (trial.status, trial.result.steps) == (Status.HORIZON_REACHED, 150)
     steps = [m.step for m in trial.measurements]
-    assert (steps[0], steps[-1]) == (150 // 8, 150), "the grid is that of the declared length"
+    assert (steps[0], steps[-1]) == (150 // 25, 150), "the grid is that of the declared length"
     (verdict,) = speedrun.verdicts([trial], "calibrated", 1)
     assert (verdict.mean, verdict.why) == (trial.measurements[-1].metrics["loss"], "one run: no test")

@@ -74,7 +74,7 @@ def test_the_best_point_by_halving_then_its_schedule_length(tune: Any) -> None:
     made_up, (name, best), finished = search(tune, "adamw", loss)
     counts = [(len(points), until) for points, until in made_up.asked]
     end = discovery.workload_info(discovery.find("workloads", "lm_grammar")).budget_steps
-    assert counts == [(8, 150), (4, 300), (2, end), (4, end), (3, end), (6, end)]
+    assert counts == [(8, 144), (4, 288), (2, end), (4, end), (3, end), (6, end)]
     drawn = made_up.asked[0][0]
     assert {point["horizon"] for _, point in drawn} == {1.0}, "all are drawn at one length, whatever the default is"
     assert (name, best["horizon"]) == ("adamw", 1.25)

@@ -148,22 +148,24 @@ def test_with_any_batch_sizes_measurements_come_at_the_same_examples(hint, dispa
 
 
 def test_batch_ramp_by_hand():
-    """A step hint of 200 at 32 examples: the first measurement is due at 800 examples, the first control at 256."""
+    """A step hint of 200 at 32 examples: the first measurement and the first control are due at 256 examples."""
     spec, host = make_spec(), HostState(batch_size=8)
     assert chunk_dispatches(spec, host, 1) == 256 // 8
     count(host, {"loss": np.zeros(32)}, 0.0)
     host.batch_size = 16
-    assert chunk_dispatches(spec, host, 1) == 256 // 16  # to 512, the second control
-    count(host, {"loss": np.zeros(16)}, 0.0)
-    count(host, {"loss": np.zeros(16)}, 0.0)  # to 768, the third
-    host.batch_size = 32
-    assert (host.examples, chunk_dispatches(spec, host, 1)) == (768, 1)  # to 800, the measurement
-    count(host, {"loss": np.zeros(1)}, 0.0)
     measured(spec, host)
-    assert next_measured(spec, host) == 1600
-    assert chunk_dispatches(spec, host, 1) == (1024 - 800) // 32
-    assert host.steps_by_size == {8: 32, 16: 32, 32: 1}
-    assert (host.step, host.examples) == (65, 800)
+    assert next_measured(spec, host) == 512
+    assert chunk_dispatches(spec, host, 1) == 256 // 16
+    count(host, {"loss": np.zeros(16)}, 0.0)
+    measured(spec, host)
+    host.batch_size = 24
+    assert chunk_dispatches(spec, host, 1) == 11  # to 776, over 768
+    count(host, {"loss": np.zeros(11)}, 0.0)
+    measured(spec, host)
+    assert next_measured(spec, host) == 1024
+    assert chunk_dispatches(spec, host, 1) == 11  # 248 examples
+    assert host.steps_by_size == {8: 32, 16: 16, 24: 11}
+    assert (host.step, host.examples) == (59, 776)
 
 
 def test_a_chunk_is_at_most_so_long_and_ends_at_max_steps():
