@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from harness.campaign.hyperparameters import Points
 from harness.errors import ConfigError
 from harness.machine.flags import Device
 from harness.program import discovery, processes, submission
 from harness.program.workload import WorkloadInfo
-from harness.record.spec import SCHEMA, Clock, Rules, RunSpec, TrialSpec, Value
+from harness.record.spec import SCHEMA, Clock, Options, Rules, RunSpec, TrialSpec, Value
 
 _LEAST_STEPS = 25  # of a declared length, so that every measurement has a step of its own
 
@@ -124,3 +125,13 @@ class Pairing:
 
 def _as_key(point: Mapping[str, Value]) -> str:
     return repr(sorted(point.items()))
+
+
+def wanted_of(spec: TrialSpec, options: Options) -> processes.Wanted:
+    """Return the programs that a trial needs, by its identity and the folders that it names."""
+    workload, source = Path(options.workload_path), Path(options.submission_path)
+    folder = discovery.Folder("submissions", source.name, source)
+    return processes.Wanted(
+        discovery.Folder("workloads", workload.name, workload), folder, (spec.hyperparameters,), spec.budget_steps,
+        spec.steps, spec.variant, spec.device, processes.ends_of(submission.read_info(folder)),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from harness.campaign.counting import counted
 from harness.campaign.device import resolve_device
 from harness.campaign.hyperparameters import Points, plan_file, points_of, rules_for, write
 from harness.campaign.hyperparameters import record as record_points
-from harness.campaign.pairing import Pairing
+from harness.campaign.pairing import Pairing, wanted_of
 from harness.campaign.searches import PlannedSearch
 from harness.campaign.tuned_point import Choice
 from harness.data import store
@@ -354,16 +354,6 @@ def restore_programs(spec: TrialSpec, options: Options) -> None:
             f"{options.submission_path}: its program on {spec.workload} is gone from {program_store.root()}, and what "
             "is exported now is another one; plan anew"
         )
-
-
-def wanted_of(spec: TrialSpec, options: Options) -> processes.Wanted:
-    """Return the programs that a planned trial needs."""
-    workload, source = Path(options.workload_path), Path(options.submission_path)
-    folder = discovery.Folder("submissions", source.name, source)
-    return processes.Wanted(
-        discovery.Folder("workloads", workload.name, workload), folder, (spec.hyperparameters,), spec.budget_steps,
-        spec.steps, spec.variant, spec.device, processes.ends_of(submission.read_info(folder)),
-    )  # fmt: skip
 
 
 def workload_folders(run: RunSpec) -> list[discovery.Folder]:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from harness.campaign.counting import counted
 from harness.campaign.launch import plan_runs
-from harness.campaign.plan import PlannedTrial, make_ready, wanted_of
+from harness.campaign.pairing import wanted_of
+from harness.campaign.plan import PlannedTrial, make_ready
 from harness.errors import ConfigError, HarnessError
 from harness.program import discovery, processes
 from harness.record import plain_data, run_folder

@@ -66,7 +66,7 @@ def read_target(workload_py: str) -> Target:
 MEASUREMENTS = 25
 """Of the validation slice in a step hint: every 4% of it, which is where a submission may be asked for control."""
 GPU_MEASUREMENTS = 50
-"""Of a GPU's workloads, where a measurement is cheap beside the training: every 2%."""
+"""Of the workloads for a GPU: every 2%."""
 
 VARIANTS: Mapping[str, str] = {
     "wide": "half as wide again",

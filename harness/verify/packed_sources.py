@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from harness.campaign.plan import wanted_of
+from harness.campaign.pairing import wanted_of
 from harness.check import static
 from harness.errors import HarnessError, RunFolderError, SubmissionError
 from harness.machine import hardware
